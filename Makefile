@@ -1,0 +1,66 @@
+# Two targets matter: `make demo` runs the whole path, `make test` runs every check.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lint types imports unit schema benchmark clean
+
+help: ## Say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.demo ## Set up, then DICOM to report on synthetic exams, under 10 minutes
+	$(BIN)/mammoscope demo --out $(OUT) --overwrite
+
+test: $(VENV)/.dev ## Set up, then every check
+	scripts/install-system-packages.sh
+	$(MAKE) check
+
+check: lint types imports unit ## Format, lint, types, import contracts, tests
+
+format: $(VENV)/.dev ## Rewrite files in the house's format
+	$(BIN)/ruff format src tests benchmarks scripts
+	$(BIN)/ruff check --fix src tests benchmarks scripts
+
+lint:
+	$(BIN)/ruff format --check src tests benchmarks scripts
+	$(BIN)/ruff check src tests benchmarks scripts
+
+types:
+	$(BIN)/mypy
+
+imports:
+	$(BIN)/lint-imports
+
+unit:
+	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
+
+schema: $(VENV)/.dev ## Write docs/reference/results.schema.json anew
+	$(BIN)/python scripts/write_results_schema.py
+
+benchmark: $(VENV)/.dev ## Measure against what one would run instead
+	$(BIN)/python benchmarks/prepare.py
+	$(BIN)/python benchmarks/predict.py
+
+clean: ## Remove the environment and all outputs
+	rm -rf $(VENV) $(OUT) .mypy_cache .ruff_cache .pytest_cache .coverage*
+
+# --- environments -------------------------------------------------------------------
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "error: $(PYTHON) is not installed; apt-get install python3.11 python3.11-venv," \
+	       "or say which to use: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "error: no virtual environment; apt-get install python3.11-venv" >&2; exit 1; }
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  -c constraints.txt -e '.[train,serve]'
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  -c constraints.txt -e '.[train,serve,dev]'
+	@touch $@ $(VENV)/.demo

@@ -1,0 +1,5 @@
+"""``python -m mammoscope.cli``."""
+
+from mammoscope.cli.app import main
+
+main()

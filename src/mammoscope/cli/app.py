@@ -1,0 +1,80 @@
+"""The application object, its verbs, and the edge where errors become sentences."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Annotated, NoReturn
+
+import typer
+
+from mammoscope import __version__, log
+from mammoscope.cli import bundle, cohort, demo, info, run, service
+from mammoscope.errors import MammoscopeError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="mammoscope",
+    help="Screening mammography: DICOM in, an honest score out. Research software, not a "
+    "medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for module in (cohort, run, bundle, service, info, demo):
+    module.register(app)
+
+
+@app.callback()
+def _options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks and all log records.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show log records.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    if version:
+        typer.echo(f"mammoscope {__version__}")
+        raise typer.Exit
+    if debug or verbose:
+        log.enable(10 if debug else 20)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 1 an error, 2 wrong usage, 130 interrupted.
+
+    Args:
+        arguments: Words after the command's name; those of the process by default.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    if debug:
+        # Accepted anywhere on the line, as people add it at the end of a failed command.
+        words = ["--debug", *(word for word in words if word != "--debug")]
+    try:
+        app(words, prog_name="mammoscope")
+    except MammoscopeError as error:
+        if debug:
+            traceback.print_exc()
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped: what was finished is kept\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:  # noqa: BLE001 - the command line's edge: a bug becomes a sentence
+        if debug:
+            traceback.print_exc()
+        sys.stderr.write(
+            f"error: internal error ({type(error).__name__}: {error}); "
+            "run again with --debug for the traceback and report it\n"
+        )
+        sys.exit(1)
+    sys.exit(0)

@@ -1,0 +1,153 @@
+"""Verbs of a bundle: export, predict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mammoscope.types import ExamResult, FloatImage, ImageResult
+
+__all__ = ["predict_studies", "register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's verbs."""
+    app.command()(export)
+    app.command()(predict)
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder to write.", show_default=False)],
+    name: Annotated[str | None, typer.Option(help="Name of the bundle.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle.")] = False,
+) -> None:
+    """Write what was evaluated as a bundle: model.onnx and bundle.json.
+
+    Example: `mammoscope export run bundle`
+    """
+    from mammoscope.cli.console import stage
+    from mammoscope.export import export_bundle
+
+    with stage("export", bar=False) as current:
+        made = export_bundle(run, bundle, name=name, overwrite=overwrite)
+        current.note = f"bundle {made.name} in {bundle} (sha256 {made.sha256[:12]})"
+
+
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.", show_default=False)],
+    studies: Annotated[
+        list[Path],
+        typer.Argument(help="One folder of DICOM files per exam, or a file.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for results.json and overlays.")],
+    table: Annotated[
+        Path | None,
+        typer.Option(help="CSV with image_id, laterality, view, for headers that lack them."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results.")] = False,
+) -> None:
+    """Score exams: results.json and one overlay PNG per image.
+
+    Example: `mammoscope predict bundle exam1 exam2 --out results`
+    """
+    predict_studies(bundle, studies, out, table=table, overwrite=overwrite)
+
+
+def predict_studies(
+    bundle: Path,
+    studies: list[Path],
+    out: Path,
+    *,
+    table: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Score exams one by one; one that cannot be scored is named and the rest goes on.
+
+    Raises:
+        IncompleteExamError: At the end, if an exam had nothing that can be scored.
+    """
+    from mammoscope import __version__
+    from mammoscope.artefacts import claim_output, write_json
+    from mammoscope.cli.console import console, stage
+    from mammoscope.errors import DicomError, IncompleteExamError, OutputError
+    from mammoscope.inference import load_bundle, read_exam
+    from mammoscope.results import FailedExamPart, results_document
+
+    if len({study.resolve().name for study in studies}) < len(studies):
+        raise OutputError("two studies have the same folder name; their overlays would mix")
+    predictor = load_bundle(bundle)
+    claim_output(out, overwrite=overwrite, marker="results.json")
+    results: list[ExamResult] = []
+    failed: list[FailedExamPart] = []
+    with stage("predict") as current:
+        for number, study in enumerate(studies, start=1):
+            exam_id = study.resolve().name
+            try:
+                exam = read_exam(study, table=table, exam_id=exam_id)
+                results.append(predictor(exam, _overlay_writer(out / exam_id)))
+            except (DicomError, IncompleteExamError) as error:
+                failed.append(FailedExamPart(exam_id=exam_id, message=str(error), refused=[]))
+            current.advance(number, len(studies))
+        document = results_document(results, predictor.model_info, __version__, failed)
+        write_json(out / "results.json", document)
+        current.note = f"{len(results)} exams scored, {len(failed)} not; {out}/results.json"
+    for result in results:
+        _print_result(result, synthetic=predictor.bundle.synthetic)
+    if failed:
+        reasons = "; ".join(part.message for part in failed)
+        raise IncompleteExamError(f"{len(failed)} of {len(studies)} exams not scored: {reasons}")
+    console.print(f"Results: {out / 'results.json'}; overlays beside it")
+
+
+def _overlay_writer(folder: Path) -> Callable[[ImageResult, FloatImage], None]:
+    """Return the hook that writes one overlay PNG per image, in original pixels."""
+    import cv2
+
+    from mammoscope.artefacts import write_atomically
+    from mammoscope.explain import overlay
+
+    def write(result: ImageResult, pixels: FloatImage) -> None:
+        picture = overlay(pixels, result)[..., ::-1]
+        encoded = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1]
+        with write_atomically(folder / f"{Path(result.image_id).stem}.png") as temporary:
+            temporary.write_bytes(encoded.tobytes())
+
+    return write
+
+
+def _print_result(result: ExamResult, *, synthetic: bool) -> None:
+    """Print one exam's scores as a small table."""
+    from rich.table import Table
+
+    from mammoscope.cli.console import console
+
+    model = "model trained on SYNTHETIC images; research only" if synthetic else "research only"
+    table = Table(title=f"Exam {result.exam_id}: score {result.score:.3f} ({model})")
+    for name in ("level", "what", "score", "suspicious", "findings"):
+        table.add_column(name)
+    for breast in result.breasts:
+        table.add_row(
+            "breast", breast.laterality, f"{breast.score:.3f}", _word(breast.suspicious), ""
+        )
+    for image in result.images:
+        table.add_row(
+            "image",
+            f"{image.laterality} {image.view}",
+            f"{image.score:.3f}",
+            _word(image.suspicious),
+            str(len(image.findings)),
+        )
+    console.print(table)
+    for refusal in result.refused:
+        console.print(f"refused: {refusal.image_id}: {refusal.reason}: {refusal.message}")
+    for warning in result.warnings:
+        console.print(f"warning: {warning}")
+
+
+def _word(suspicious: bool) -> str:
+    return "yes" if suspicious else "no"

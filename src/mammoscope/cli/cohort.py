@@ -1,0 +1,158 @@
+"""Verbs that make and fill a cohort: synth, ingest, prepare, split."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mammoscope.errors import ConfigError
+
+__all__ = ["parse_size", "register"]
+
+CohortArgument = Annotated[Path, typer.Argument(help="Cohort folder.", show_default=False)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's verbs."""
+    app.command()(synth)
+    app.command()(ingest)
+    app.command()(prepare)
+    app.command()(split)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read ``HEIGHTxWIDTH``.
+
+    Raises:
+        ConfigError: If it is not of that form.
+    """
+    match = re.fullmatch(r"(\d+)[xX×](\d+)", text.strip())
+    if match is None:
+        raise ConfigError(f"--size {text!r} is not of the form HEIGHTxWIDTH, such as 1024x512")
+    return int(match[1]), int(match[2])
+
+
+def synth(
+    out: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
+    patients: Annotated[int, typer.Option(min=1, help="Number of patients.")] = 120,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
+    prevalence: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of patients with cancer (enriched).")
+    ] = 0.35,
+    scale: Annotated[
+        float, typer.Option(min=0.05, max=1, help="Size as a share of the detector's.")
+    ] = 0.25,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write synthetic exams as DICOM files in the RSNA challenge's layout.
+
+    Example: `mammoscope synth exams --patients 120 --seed 0`
+    """
+    from mammoscope.artefacts import claim_output
+    from mammoscope.cli.console import stage
+    from mammoscope.cohort.synthetic import write_cohort
+
+    claim_output(out, overwrite=overwrite, marker="synthetic.json")
+    with stage("synth") as current:
+        made = write_cohort(
+            out,
+            patients=patients,
+            seed=seed,
+            prevalence=prevalence,
+            scale=scale,
+            workers=workers,
+            progress=current.advance,
+        )
+        current.note = (
+            f"{made.images} synthetic DICOM files of {made.patients} patients, "
+            f"{made.cancer_patients} with cancer, in {out}"
+        )
+
+
+def ingest(
+    src: Annotated[Path, typer.Argument(help="Data set folder.", show_default=False)],
+    cohort: CohortArgument,
+    source: Annotated[str, typer.Option(help="Layout: auto, rsna or folder.")] = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Threads that read headers.")] = 2,
+    overwrite: Overwrite = False,
+) -> None:
+    """Look at every image of a data set and write manifest.parquet, rejects.csv, cohort.json.
+
+    Example: `mammoscope ingest rsna-breast-cancer-detection cohort`
+    """
+    from mammoscope.cli.console import stage
+    from mammoscope.cohort.ingest import ingest as run
+
+    with stage("ingest") as current:
+        made = run(
+            src,
+            cohort,
+            source,
+            overwrite=overwrite,
+            workers=workers,
+            progress=current.advance,
+        )
+        kind = "synthetic images" if made.synthetic else "images"
+        refused = ", ".join(f"{n} {reason}" for reason, n in made.rejects.items()) or "none"
+        current.note = (
+            f"{made.images} {kind} of {made.patients} patients accepted from source "
+            f"{made.source}, {made.positives} images with cancer; refused: {refused}"
+        )
+
+
+def prepare(
+    cohort: CohortArgument,
+    size: Annotated[str, typer.Option(help="Height x width of the prepared images.")] = "1024x512",
+    bits: Annotated[int, typer.Option(help="8 or 16 bits a pixel.")] = 8,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
+    overwrite: Overwrite = False,
+) -> None:
+    """Decode, window, crop, orient and fit every image. A rerun finishes what is left.
+
+    Example: `mammoscope prepare cohort --size 1024x512 --workers 8`
+    """
+    from mammoscope.cli.console import stage
+    from mammoscope.cohort.prepare import prepare as run
+    from mammoscope.config import PreprocessConfig, validated
+
+    height, width = parse_size(size)
+    values = {"height": height, "width": width, "bits": bits}
+    config = validated(PreprocessConfig, values, "--size, --bits")
+    with stage("prepare") as current:
+        made = run(cohort, config, workers=workers, overwrite=overwrite, progress=current.advance)
+        earlier = f", {made.found} were prepared already" if made.found else ""
+        refused = f", {made.refused} refused (see rejects.csv)" if made.refused else ""
+        current.note = f"{made.prepared} images of {height} x {width}{earlier}{refused}"
+
+
+def split(
+    cohort: CohortArgument,
+    folds: Annotated[int, typer.Option(min=2, help="Folds of the training patients.")] = 5,
+    test: Annotated[float, typer.Option(min=0, max=0.9, help="Share of patients held out.")] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
+    by: Annotated[
+        str | None, typer.Option(help="Column of the table whose train and test are honoured.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Deal patients to a test split and folds, stratified by cancer and site.
+
+    Example: `mammoscope split cohort --folds 5 --test 0.2 --seed 0`
+    """
+    from mammoscope.cli.console import stage
+    from mammoscope.cohort.splits import split_cohort
+
+    with stage("split") as current:
+        made = split_cohort(cohort, folds=folds, test=test, seed=seed, by=by, overwrite=overwrite)
+        held_out = made.table.filter(made.table["split"] == "test")
+        trained = made.table.filter(made.table["split"] == "train")
+        current.note = (
+            f"{trained['patients'].sum()} patients in {trained.height} folds, "
+            f"{held_out['patients'].sum()} held out ({held_out['positives'].sum()} of "
+            f"{held_out['images'].sum()} images with cancer)"
+        )

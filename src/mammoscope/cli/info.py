@@ -1,0 +1,123 @@
+"""Verb that says what a folder is and checks its hashes: info."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mammoscope.errors import BundleError, CohortError, MammoscopeError, RunError
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's verb."""
+    app.command()(info)
+
+
+def info(
+    path: Annotated[
+        Path, typer.Argument(help="A cohort, run or bundle folder.", show_default=False)
+    ],
+) -> None:
+    """Say what a cohort, run or bundle is, and check its hashes.
+
+    Example: `mammoscope info bundle`
+    """
+    from rich.table import Table
+
+    from mammoscope.cli.console import console
+
+    for marker, describe in (
+        ("cohort.json", _cohort),
+        ("run.json", _run),
+        ("bundle.json", _bundle),
+    ):
+        if (path / marker).is_file():
+            title, facts = describe(path)
+            break
+    else:
+        raise MammoscopeError(
+            f"{path} holds neither cohort.json, run.json nor bundle.json: "
+            "it is no cohort, run or bundle"
+        )
+    table = Table(title=title, show_header=False, title_justify="left")
+    for name, value in facts.items():
+        table.add_row(name, str(value))
+    console.print(table)
+
+
+def _check(path: Path, hashes: dict[str, str], error: type[MammoscopeError]) -> dict[str, str]:
+    from mammoscope.artefacts import sha256_file
+
+    facts = {}
+    for name, expected in hashes.items():
+        if not (path / name).is_file():
+            raise error(f"{path / name} is missing")
+        found = sha256_file(path / name)
+        if found != expected:
+            raise error(f"{path / name} was edited: its SHA-256 is {found}, not {expected}")
+        facts[name] = f"sha256 {found[:12]} ✓"
+    return facts
+
+
+def _data(values: dict[str, Any]) -> str:
+    return "synthetic" if values.get("synthetic") else "not synthetic"
+
+
+def _cohort(path: Path) -> tuple[str, dict[str, Any]]:
+    from mammoscope.cohort.manifest import read_cohort, read_rejects
+
+    values = read_cohort(path)
+    prepared = path / "images" / "prepare.json"
+    return f"Cohort {path}", {
+        "data": _data(values),
+        "source": f"{values['source']}, {values['source_root']}",
+        "images": values["images"],
+        "patients": values["patients"],
+        "images with cancer": values["positives"],
+        "refused": len(read_rejects(path)),
+        "prepared": "yes" if prepared.is_file() else "not yet",
+        "split": "yes" if (path / "splits.parquet").is_file() else "not yet",
+        **_check(path, values["hashes"], CohortError),
+    }
+
+
+def _run(path: Path) -> tuple[str, dict[str, Any]]:
+    from mammoscope.artefacts import read_json
+
+    values = read_json(path / "run.json", RunError)
+    if values.get("kind") != "run":
+        raise RunError(f"{path}/run.json is of kind {values.get('kind')!r}, not 'run'")
+    return f"Run {path}", {
+        "data": _data(values),
+        "status": values["status"],
+        "backbone": values["config"]["model"]["backbone"],
+        "fold": values["fold"],
+        "images": values.get("counts"),
+        "best": values.get("best"),
+        "evaluated": "yes" if (path / "report" / "report.json").is_file() else "not yet",
+        **_check(path, values.get("hashes", {}), RunError),
+    }
+
+
+def _bundle(path: Path) -> tuple[str, dict[str, Any]]:
+    from mammoscope.bundle import read_bundle
+
+    try:
+        bundle = read_bundle(path)
+    except BundleError as error:
+        raise BundleError(f"bundle refused: {error}") from error
+    points = bundle.operating_points
+    return f"Bundle {bundle.name}", {
+        "trained on": "synthetic images" if bundle.synthetic else "images",
+        "intended use": bundle.intended_use,
+        "input": f"{bundle.input.preprocess.height} x {bundle.input.preprocess.width}, "
+        f"{bundle.input.preprocess.bits} bits",
+        "operating point": f"{points.primary}: image {points.threshold('image'):.4f}, "
+        f"breast {points.threshold('breast'):.4f}",
+        "bundle.json": f"sha256 {bundle.sha256[:12]} ✓",
+        **{name: f"sha256 {digest[:12]} ✓" for name, digest in bundle.hashes.items()},
+    }

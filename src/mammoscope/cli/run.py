@@ -1,0 +1,96 @@
+"""Verbs of a run: train, evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mammoscope.evaluation import Report
+
+__all__ = ["print_report", "register"]
+
+RunArgument = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's verbs."""
+    app.command()(train)
+    app.command()(evaluate)
+
+
+def train(
+    cohort: Annotated[Path, typer.Argument(help="Cohort folder.", show_default=False)],
+    run: RunArgument,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="One setting, such as train.lr=3e-4.")
+    ] = None,
+    fold: Annotated[int, typer.Option(min=0, help="Fold that validates.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run.")] = False,
+) -> None:
+    """Train a classifier, export its graph, and predict validation and test images with it.
+
+    Example: `mammoscope train cohort run --set train.epochs=20 --set model.backbone=resnet18`
+    """
+    from mammoscope.artefacts import claim_output
+    from mammoscope.cli.console import stage
+    from mammoscope.config import load_config
+
+    resolved = load_config(config, settings or [])
+    # Checked before torch is loaded, which takes seconds.
+    if not resume:
+        claim_output(run, overwrite=overwrite, marker="run.json")
+
+    from mammoscope.export import finish_run
+    from mammoscope.training import fit
+
+    with stage("train", bar=False) as current:
+        made = fit(cohort, run, resolved, fold, resume=resume)
+        current.note = made.summary
+    with stage("score") as current:
+        images = finish_run(run, cohort, progress=current.advance)
+        current.note = f"{images} validation and test images scored with the exported graph"
+
+
+def evaluate(
+    run: RunArgument,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a report.")] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="One setting, such as evaluation.bootstrap=0.")
+    ] = None,
+) -> None:
+    """Measure a run from its predictions: report.json, index.html and figures.
+
+    Example: `mammoscope evaluate run`
+    """
+    from mammoscope.cli.console import console, stage
+    from mammoscope.evaluation import evaluate_run, run_evaluation_config
+
+    config = run_evaluation_config(run, settings or [])
+    with stage("evaluate", bar=False) as current:
+        report = evaluate_run(run, config, overwrite=overwrite)
+        current.note = f"report in {report.path}"
+    print_report(report)
+    console.print(f"Report: {report.path}")
+
+
+def print_report(report: Report) -> None:
+    """Print the table of results; it says *synthetic* where the images are."""
+    from rich.table import Table
+
+    from mammoscope.cli.console import console
+    from mammoscope.evaluation import summary_rows
+
+    synthetic = bool(report.report.get("synthetic"))
+    kind = "SYNTHETIC images" if synthetic else "images"
+    table = Table(title=f"Held-out patients, {kind}", title_justify="left")
+    header, *rows = summary_rows(report)
+    for index, name in enumerate(header):
+        table.add_column(name, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)

@@ -1,0 +1,1 @@
+"""Cohorts: images and labels from any source, prepared pixels, patient-grouped splits."""

@@ -1,0 +1,166 @@
+"""Prepare every image of a cohort: resumable, in parallel, the same with any number of workers."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from mammoscope.artefacts import claim_output, read_json, sha256_json, write_json
+from mammoscope.cohort.manifest import (
+    Reject,
+    read_cohort,
+    read_manifest,
+    read_rejects,
+    write_rejects,
+)
+from mammoscope.cohort.store import PreparedStore, write_prepared
+from mammoscope.config import PreprocessConfig
+from mammoscope.errors import (
+    CohortError,
+    DicomError,
+    IneligibleImageError,
+    MammoscopeError,
+    Reason,
+)
+from mammoscope.preprocessing import Preprocessor, read_pixels
+from mammoscope.types import Laterality
+
+__all__ = ["PrepareSummary", "prepare", "prepare_image"]
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareSummary:
+    """Counts of one prepare: done now, found done from an earlier run, refused."""
+
+    prepared: int
+    found: int
+    refused: int
+
+
+def prepare(
+    cohort: Path,
+    config: PreprocessConfig,
+    *,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> PrepareSummary:
+    """Prepare the images of a cohort that are not prepared yet.
+
+    Args:
+        cohort: The cohort folder.
+        config: How; images of another configuration must not be there.
+        workers: Processes; results do not depend on their number.
+        overwrite: Prepare all images anew, whatever is there.
+        progress: Called with (done, total).
+
+    Raises:
+        CohortError: If the cohort is not ready, its source is gone, or images of another
+            configuration are there.
+        OutputError: If the disk is full or cannot be written; a rerun goes on from there.
+    """
+    cohort = Path(cohort)
+    root = Path(read_cohort(cohort)["source_root"])
+    if not root.is_dir():
+        raise CohortError(f"{root}, which {cohort} was ingested from, is no longer there")
+    rows = read_manifest(cohort).select("image_id", "path", "laterality", "pixel_aspect")
+    images = _claim_images(cohort, config, overwrite=overwrite)
+    there = set(PreparedStore(cohort))
+    todo = [
+        {**row, "root": str(root), "images": str(images), "preprocess": config}
+        for row in rows.iter_rows(named=True)
+        if row["image_id"] not in there
+    ]
+    found = rows.height - len(todo)
+    refused: list[Reject] = []
+    for done, reject in enumerate(_outcomes(todo, workers), start=1):
+        if reject is not None:
+            refused.append(reject)
+        if progress is not None:
+            progress(found + done, rows.height)
+    earlier = [reject for reject in read_rejects(cohort) if reject.stage != "prepare"]
+    write_rejects(cohort, [*earlier, *sorted(refused, key=lambda r: (r.path, r.image_id))])
+    return PrepareSummary(len(todo) - len(refused), found, len(refused))
+
+
+def prepare_image(task: dict[str, Any]) -> Reject | None:
+    """Prepare one image: a pure function of its row and the configuration.
+
+    Args:
+        task: ``image_id``, ``path``, ``laterality``, ``pixel_aspect`` of the manifest, with
+            ``root`` (of the source), ``images`` (folder to write to) and ``preprocess``.
+
+    Returns:
+        ``None`` once the file is written, or the reject that says why there is none.
+    """
+    # Images are the unit of work: OpenCV's own threads would only crowd the workers.
+    cv2.setNumThreads(1)
+    try:
+        source = read_pixels(Path(task["root"]) / task["path"])
+        preprocessor = Preprocessor(task["preprocess"])
+        prepared = preprocessor(source.pixels, Laterality(task["laterality"]), task["pixel_aspect"])
+        write_prepared(Path(task["images"]), task["image_id"], prepared)
+    except (DicomError, IneligibleImageError) as error:
+        reason = error.reason or Reason.UNREADABLE_FILE
+        return Reject("prepare", task["path"], task["image_id"], reason, str(error))
+    except FileNotFoundError:
+        message = f"{task['path']} was there at ingest and is gone"
+        return Reject("prepare", task["path"], task["image_id"], Reason.MISSING_FILE, message)
+    return None
+
+
+def _claim_images(cohort: Path, config: PreprocessConfig, *, overwrite: bool) -> Path:
+    """Open the images folder for this configuration, or refuse to mix two."""
+    images = cohort / "images"
+    marker = images / "prepare.json"
+    digest = sha256_json(config.model_dump(mode="json"))
+    if marker.is_file() and not overwrite:
+        if read_json(marker, CohortError).get("preprocess_sha256") != digest:
+            raise CohortError(
+                f"{images} holds images of another configuration ({marker.name} says which); "
+                "pass --overwrite to prepare them anew"
+            )
+        for leftover in images.glob(".*.part"):
+            leftover.unlink(missing_ok=True)
+        return images
+    claim_output(images, overwrite=overwrite, marker="prepare.json")
+    values = {
+        "format_version": 1,
+        "kind": "prepared",
+        "preprocess": config.model_dump(mode="json"),
+        "preprocess_sha256": digest,
+    }
+    write_json(marker, values)
+    return images
+
+
+def _outcomes(todo: list[dict[str, Any]], workers: int) -> Iterator[Reject | None]:
+    if workers <= 1 or len(todo) < 2:
+        yield from map(prepare_image, todo)
+        return
+    # Spawned, not forked: a fork copies the locks of threads that it does not copy.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context)
+    waiting = iter(todo)
+    running: set[Future[Reject | None]] = set()
+    try:
+        # A few tasks ahead of the workers, so that memory does not grow with the cohort.
+        running |= {pool.submit(prepare_image, task) for task in islice(waiting, 4 * workers)}
+        while running:
+            finished, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield future.result()
+                running |= {pool.submit(prepare_image, task) for task in islice(waiting, 1)}
+    except BrokenPipeError as error:  # pragma: no cover - the pool's own plumbing
+        raise MammoscopeError(f"a worker process ended unexpectedly: {error}") from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,5 @@
+"""Synthetic screening exams: anatomy, lesions, acquisition, population. Never a real patient."""
+
+from mammoscope.cohort.synthetic.writer import SyntheticSummary, write_cohort, write_exam
+
+__all__ = ["SyntheticSummary", "write_cohort", "write_exam"]

@@ -1,0 +1,245 @@
+"""Write synthetic exams to disk: a cohort in the RSNA layout, or one exam as a study folder."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mammoscope import __version__
+from mammoscope.artefacts import write_atomically, write_json
+from mammoscope.cohort.synthetic.acquisition import Profile, expose, write_dicom
+from mammoscope.cohort.synthetic.lesions import add_lesion
+from mammoscope.cohort.synthetic.phantom import Projection, project
+from mammoscope.cohort.synthetic.population import Breast, Patient, draw_patient
+from mammoscope.types import Box, Laterality, View
+
+__all__ = ["SyntheticSummary", "write_cohort", "write_exam"]
+
+_TABLE = (
+    "site_id", "patient_id", "image_id", "laterality", "view", "age", "cancer", "biopsy",
+    "invasive", "BIRADS", "implant", "density", "machine_id", "difficult_negative_case",
+)  # fmt: skip
+_FINDINGS = (
+    "patient_id", "image_id", "kind", "malignant", "x_min", "y_min", "x_max", "y_max",
+)  # fmt: skip
+
+# Whether she has cancer, her rows of the table, and the truth of her lesions.
+_Made = tuple[bool, list[dict[str, Any]], list[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticSummary:
+    """What was written."""
+
+    patients: int
+    cancer_patients: int
+    images: int
+
+
+def write_cohort(
+    out: Path,
+    *,
+    patients: int = 120,
+    seed: int = 0,
+    prevalence: float = 0.35,
+    scale: float = 0.25,
+    conspicuity: float = 1.0,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> SyntheticSummary:
+    """Write ``train.csv``, ``train_images/``, ``synthetic_findings.csv`` and ``synthetic.json``.
+
+    A patient's files depend on the seed and her number alone, not on how many there are.
+
+    Args:
+        out: The folder.
+        patients: How many.
+        seed: Same seed, same bytes.
+        prevalence: Chance that a patient has cancer.
+        scale: Size of the images as a share of the detector's.
+        conspicuity: Factor on the contrast of malignant lesions.
+        workers: Processes; the files do not depend on their number.
+        progress: Called with (done, total) patients.
+    """
+    out = Path(out)
+    settings = {"prevalence": prevalence, "scale": scale, "conspicuity": conspicuity}
+    table: list[dict[str, Any]] = []
+    findings: list[dict[str, Any]] = []
+    sick = 0
+    make = partial(_make_patient, out / "train_images", seed, settings)
+    with _mapper(workers) as mapped:
+        for done, (has_cancer, rows, truths) in enumerate(mapped(make, range(patients)), start=1):
+            sick += has_cancer
+            table += rows
+            findings += truths
+            if progress is not None:
+                progress(done, patients)
+    _write_csv(out / "train.csv", _TABLE, table)
+    _write_csv(out / "synthetic_findings.csv", _FINDINGS, findings)
+    facts = {"kind": "synthetic", "synthetic": True, "package_version": __version__, "seed": seed}
+    write_json(out / "synthetic.json", {**facts, "patients": patients, **settings})
+    return SyntheticSummary(patients, sick, len(table))
+
+
+def write_exam(
+    out: Path, *, seed: int, cancer: bool, scale: float = 0.25, conspicuity: float = 1.0
+) -> list[Path]:
+    """Write one exam of four views with clinical headers, as a PACS would hand it over.
+
+    Args:
+        out: The folder.
+        seed: Same seed, same bytes.
+        cancer: Whether one breast has cancer.
+        scale: Size of the images as a share of the detector's.
+        conspicuity: Factor on the contrast of malignant lesions.
+
+    Returns:
+        The files.
+    """
+    rng = np.random.default_rng([seed, 7])
+    patient = draw_patient(rng, cancer=cancer, conspicuity=conspicuity)
+    paths: list[Path] = []
+    for breast in patient.breasts:
+        for view in (View.CC, View.MLO):
+            path = Path(out) / f"{breast.laterality}_{view}.dcm"
+            image_id = len(paths) + 1
+            facts = _facts(patient, breast, view, f"SYN{seed}", image_id, f"exam-{seed}")
+            _write_image(path, patient, breast, view, facts, rng, scale, "clinical")
+            paths.append(path)
+    return paths
+
+
+@contextmanager
+def _mapper(workers: int) -> Iterator[Callable[..., Iterable[_Made]]]:
+    """Give ``map``, over processes where there is more than one worker."""
+    if workers <= 1:
+        yield map
+        return
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _make_patient(images: Path, seed: int, settings: dict[str, float], number: int) -> _Made:
+    """Draw and write one patient; everything follows from seed and number."""
+    rng = np.random.default_rng([seed, number])
+    cancer = bool(rng.random() < settings["prevalence"])
+    patient = draw_patient(rng, cancer=cancer, conspicuity=settings["conspicuity"])
+    patient_id = 10_000 + number
+    rows, findings = _write_patient(
+        images / str(patient_id), patient, patient_id, rng, settings["scale"], str(seed)
+    )
+    return patient.cancer, rows, findings
+
+
+def _write_patient(
+    folder: Path,
+    patient: Patient,
+    patient_id: int,
+    rng: np.random.Generator,
+    scale: float,
+    uid_seed: str,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    rows: list[dict[str, Any]] = []
+    findings: list[dict[str, Any]] = []
+    for breast in patient.breasts:
+        for view in breast.views:
+            image_id = patient_id * 100 + len(rows)
+            facts = _facts(patient, breast, view, str(patient_id), image_id, uid_seed)
+            path = folder / f"{image_id}.dcm"
+            boxes = _write_image(path, patient, breast, view, facts, rng, scale, "rsna")
+            rows.append(_row(patient, breast, view, patient_id, image_id))
+            findings += [
+                {
+                    "patient_id": patient_id,
+                    "image_id": image_id,
+                    "kind": lesion.kind,
+                    "malignant": int(lesion.malignant),
+                    **{n: round(getattr(box, n), 1) for n in ("x_min", "y_min", "x_max", "y_max")},
+                }
+                for lesion, box in zip(breast.lesions, boxes, strict=True)
+            ]
+    return rows, findings
+
+
+def _write_image(
+    path: Path,
+    patient: Patient,
+    breast: Breast,
+    view: View,
+    facts: dict[str, Any],
+    rng: np.random.Generator,
+    scale: float,
+    profile: Profile,
+) -> list[Box]:
+    """Write one image; returns the box of each lesion in its pixels."""
+    machine = patient.machine
+    height, width = (round(side * scale) for side in machine.size)
+    spacing = machine.field_mm / height
+    projection = project(breast.anatomy, view, (height, width), spacing)
+    boxes: list[Box] = []
+    for lesion in breast.lesions:
+        pixels, box = add_lesion(projection, breast.anatomy, lesion, int(view is View.MLO))
+        projection = Projection(pixels, projection.inside, projection.nipple_mm, spacing)
+        if breast.laterality is Laterality.R:
+            box = Box(width - box.x_max, box.y_min, width - box.x_min, box.y_max)
+        boxes.append(box)
+    stored = expose(projection.pixels, machine, breast.laterality, view, rng)
+    write_dicom(path, stored, machine, {**facts, "spacing_mm": spacing}, profile)
+    return boxes
+
+
+def _facts(
+    patient: Patient, breast: Breast, view: View, patient_id: str, image_id: int, uid_seed: str
+) -> dict[str, Any]:
+    return {
+        "patient_id": patient_id,
+        "image_id": image_id,
+        "laterality": breast.laterality,
+        "view": view,
+        "age": patient.age,
+        "uid_seed": uid_seed,
+    }
+
+
+def _row(
+    patient: Patient, breast: Breast, view: View, patient_id: int, image_id: int
+) -> dict[str, Any]:
+    """Return the table's row, with the values missing that site 2 misses."""
+    first_site = patient.machine.site_id == 1
+    biopsy = breast.cancer or (breast.difficult and bool(breast.lesions))
+    birads = "0" if breast.cancer or breast.difficult else "1"
+    return {
+        "site_id": patient.machine.site_id,
+        "patient_id": patient_id,
+        "image_id": image_id,
+        "laterality": str(breast.laterality),
+        "view": str(view),
+        "age": patient.age,
+        "cancer": int(breast.cancer),
+        "biopsy": int(biopsy),
+        "invasive": int(breast.invasive),
+        "BIRADS": birads if first_site else "",
+        "implant": 0,
+        "density": str(patient.density) if first_site else "",
+        "machine_id": patient.machine.machine_id,
+        "difficult_negative_case": breast.difficult,
+    }
+
+
+def _write_csv(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    with write_atomically(path) as temporary, temporary.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

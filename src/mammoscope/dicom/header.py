@@ -1,0 +1,297 @@
+"""Header of one mammogram file: what the tags say, as one frozen record.
+
+Attributes follow PS3.3 C.8.11 (digital X-ray and mammography modules). Files of
+public data sets are often stripped, so every descriptive attribute may be ``None``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.dataset import FileDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID
+
+from mammoscope.errors import DicomError, MissingTagError, NotAMammogramError, Reason
+from mammoscope.types import Laterality, View
+
+__all__ = ["DicomFile", "ImageHeader", "is_dicom", "read_dicom", "tag_name"]
+
+# PS3.16 CID 4014 "View for Mammography": SNOMED CT codes, then the older SRT codes.
+_VIEW_CODES = {
+    "399162004": View.CC,
+    "R-10242": View.CC,
+    "399368009": View.MLO,
+    "R-10226": View.MLO,
+    "399260004": View.ML,
+    "R-10224": View.ML,
+    "399352003": View.LM,
+    "R-10228": View.LM,
+    "399099002": View.LMO,
+    "R-10230": View.LMO,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What the header of an image says; ``None`` where it says nothing.
+
+    Attributes:
+        sop_instance_uid: SOP Instance UID (0008,0018).
+        sop_class_uid: SOP Class UID (0008,0016), else that of the file meta information.
+        modality: Modality (0008,0060).
+        patient_id: Patient ID (0010,0020). Never printed or logged.
+        study_uid: Study Instance UID (0020,000D).
+        instance_number: Instance Number (0020,0013).
+        laterality: Image Laterality (0020,0062), else Laterality (0020,0060).
+        view: View Position (0018,5101), else View Code Sequence (0054,0220).
+        rows: Height in pixels.
+        columns: Width in pixels.
+        samples_per_pixel: Samples per Pixel (0028,0002).
+        frames: Number of Frames (0028,0008), 1 where absent.
+        bits_allocated: Bits Allocated (0028,0100).
+        bits_stored: Bits Stored (0028,0101).
+        signed: Pixel Representation (0028,0103) is 1.
+        photometric_interpretation: Photometric Interpretation (0028,0004).
+        transfer_syntax_uid: Transfer Syntax UID (0002,0010).
+        transfer_syntax_name: Its name in the standard.
+        rescale_slope: Rescale Slope (0028,1053), 1 where absent.
+        rescale_intercept: Rescale Intercept (0028,1052), 0 where absent.
+        window_center: First Window Center (0028,1050).
+        window_width: First Window Width (0028,1051).
+        voi_lut_function: VOI LUT Function (0028,1056), LINEAR where absent.
+        pixel_padding_value: Pixel Padding Value (0028,0120).
+        pixel_spacing_mm: (row, column) spacing, from Pixel Spacing or Imager Pixel Spacing.
+        age: Patient's Age (0010,1010) in years.
+        implant: Breast Implant Present (0028,1300).
+        manufacturer: Manufacturer (0008,0070).
+    """
+
+    sop_instance_uid: str | None
+    sop_class_uid: str | None
+    modality: str | None
+    patient_id: str | None
+    study_uid: str | None
+    instance_number: str | None
+    laterality: Laterality | None
+    view: View | None
+    rows: int
+    columns: int
+    samples_per_pixel: int
+    frames: int
+    bits_allocated: int
+    bits_stored: int
+    signed: bool
+    photometric_interpretation: str
+    transfer_syntax_uid: str
+    transfer_syntax_name: str
+    rescale_slope: float
+    rescale_intercept: float
+    window_center: float | None
+    window_width: float | None
+    voi_lut_function: str
+    pixel_padding_value: int | None
+    pixel_spacing_mm: tuple[float, float] | None
+    age: float | None
+    implant: bool | None
+    manufacturer: str | None
+
+    @property
+    def pixel_aspect(self) -> float:
+        """True width of a pixel over its height, 1 where the spacing is unknown."""
+        if self.pixel_spacing_mm is None:
+            return 1.0
+        return self.pixel_spacing_mm[1] / self.pixel_spacing_mm[0]
+
+
+@dataclass(frozen=True, slots=True)
+class DicomFile:
+    """A file that was read: its path, the dataset (pixel data undecoded) and the header."""
+
+    path: Path
+    dataset: FileDataset
+    header: ImageHeader
+
+
+def tag_name(keyword: str) -> str:
+    """Return ``"(0020,0062) ImageLaterality"`` for a keyword, as messages name tags."""
+    tag = pydicom.datadict.tag_for_keyword(keyword)
+    if tag is None:
+        raise ValueError(f"{keyword} is not a DICOM keyword")
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X}) {keyword}"
+
+
+def is_dicom(path: Path) -> bool:
+    """Say whether a file carries the DICOM preamble (PS3.10, section 7.1)."""
+    with Path(path).open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
+def read_dicom(path: Path) -> DicomFile:
+    """Read a DICOM file without decoding its pixel data.
+
+    Raises:
+        DicomError: If it is empty, not DICOM, truncated or unreadable; ``reason`` says which.
+        NotAMammogramError: If it holds no image.
+        MissingTagError: If a tag that describes the pixels is absent.
+    """
+    path = Path(path)
+    if path.stat().st_size == 0:
+        raise DicomError(f"{path.name} is empty", Reason.EMPTY_FILE)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            dataset = pydicom.dcmread(path)
+        except InvalidDicomError as error:
+            message = f"{path.name} is not a DICOM file: no 'DICM' after a 128-byte preamble"
+            raise DicomError(message, Reason.NOT_AN_IMAGE) from error
+        except EOFError as error:
+            raise DicomError(
+                f"{path.name} ends before its data do", Reason.TRUNCATED_FILE
+            ) from error
+        except (OSError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+            raise DicomError(f"{path.name} cannot be read as DICOM: {error}") from error
+    # pydicom reports an unexpected end as a warning and drops the element.
+    if any("end of" in str(w.message).lower() for w in caught):
+        raise DicomError(f"{path.name} ends before its data do", Reason.TRUNCATED_FILE)
+    if "PixelData" not in dataset:
+        raise _without_pixels(path, dataset)
+    _check_pixel_length(path, dataset)
+    return DicomFile(path, dataset, _header_of(path, dataset))
+
+
+def _without_pixels(path: Path, dataset: FileDataset) -> DicomError:
+    if "Rows" in dataset and "Columns" in dataset:
+        message = f"{path.name} describes an image but holds no {tag_name('PixelData')}"
+        return DicomError(message, Reason.TRUNCATED_FILE)
+    name = UID(str(dataset.get("SOPClassUID", ""))).name or "unknown SOP class"
+    return NotAMammogramError(f"{path.name} holds no image (SOP class: {name})")
+
+
+def _check_pixel_length(path: Path, dataset: FileDataset) -> None:
+    """Refuse native pixel data shorter than the header says; a codec checks its own."""
+    if dataset.file_meta.get("TransferSyntaxUID") is None:
+        raise MissingTagError(f"{path.name} lacks {tag_name('TransferSyntaxUID')}")
+    if UID(dataset.file_meta.TransferSyntaxUID).is_encapsulated:
+        return
+    needed = (
+        int(_needed(path, dataset, "Rows"))
+        * int(_needed(path, dataset, "Columns"))
+        * int(dataset.get("SamplesPerPixel", 1) or 1)
+        * int(_needed(path, dataset, "BitsAllocated"))
+        // 8
+    )
+    found = len(dataset.PixelData)
+    if found < needed:
+        message = f"{path.name}: {tag_name('PixelData')} holds {found} bytes where {needed} are due"
+        raise DicomError(message, Reason.TRUNCATED_FILE)
+
+
+def _header_of(path: Path, dataset: FileDataset) -> ImageHeader:
+    try:
+        return _build_header(path, dataset)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DicomError(f"{path.name}: {error}", Reason.INVALID_VALUE) from error
+
+
+def _build_header(path: Path, dataset: FileDataset) -> ImageHeader:
+    syntax = UID(dataset.file_meta.TransferSyntaxUID)
+    spacing = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing")
+    padding = dataset.get("PixelPaddingValue")
+    meta_class = dataset.file_meta.get("MediaStorageSOPClassUID")
+    return ImageHeader(
+        sop_instance_uid=_text(dataset, "SOPInstanceUID"),
+        sop_class_uid=_text(dataset, "SOPClassUID") or (str(meta_class) if meta_class else None),
+        modality=_text(dataset, "Modality"),
+        patient_id=_text(dataset, "PatientID"),
+        study_uid=_text(dataset, "StudyInstanceUID"),
+        instance_number=_text(dataset, "InstanceNumber"),
+        laterality=_laterality(dataset),
+        view=_view(dataset),
+        rows=int(_needed(path, dataset, "Rows")),
+        columns=int(_needed(path, dataset, "Columns")),
+        samples_per_pixel=int(dataset.get("SamplesPerPixel", 1) or 1),
+        frames=int(dataset.get("NumberOfFrames", 1) or 1),
+        bits_allocated=int(_needed(path, dataset, "BitsAllocated")),
+        bits_stored=int(dataset.get("BitsStored") or dataset.BitsAllocated),
+        signed=int(dataset.get("PixelRepresentation", 0) or 0) == 1,
+        photometric_interpretation=str(_needed(path, dataset, "PhotometricInterpretation")),
+        transfer_syntax_uid=str(syntax),
+        transfer_syntax_name=syntax.name,
+        rescale_slope=_number(dataset, "RescaleSlope", 1.0),
+        rescale_intercept=_number(dataset, "RescaleIntercept", 0.0),
+        window_center=_number(dataset, "WindowCenter", None),
+        window_width=_number(dataset, "WindowWidth", None),
+        voi_lut_function=(_text(dataset, "VOILUTFunction") or "LINEAR").upper(),
+        pixel_padding_value=None if padding is None else int(padding),
+        pixel_spacing_mm=_spacing(spacing),
+        age=_age_years(dataset),
+        implant={"YES": True, "NO": False}.get(_text(dataset, "BreastImplantPresent") or ""),
+        manufacturer=_text(dataset, "Manufacturer"),
+    )
+
+
+def _needed(path: Path, dataset: FileDataset, keyword: str) -> Any:
+    value = dataset.get(keyword)
+    if value is None or value == "":
+        raise MissingTagError(f"{path.name} lacks {tag_name(keyword)}, which describes its pixels")
+    return value
+
+
+def _text(dataset: FileDataset, keyword: str) -> str | None:
+    value = dataset.get(keyword)
+    text = "" if value is None else str(value).strip()
+    return text or None
+
+
+def _number(dataset: FileDataset, keyword: str, default: Any) -> Any:
+    """Return a decimal string as float; of several values the first (PS3.3 C.11.2.1.2)."""
+    value = dataset.get(keyword)
+    if value is None or value == "":
+        return default
+    if isinstance(value, pydicom.multival.MultiValue):
+        if not value:
+            return default
+        value = value[0]
+    return float(value)
+
+
+def _spacing(values: Any) -> tuple[float, float] | None:
+    if not values:
+        return None
+    row, column = float(values[0]), float(values[1])
+    if not (row > 0 and column > 0):
+        raise ValueError(f"{tag_name('PixelSpacing')} is {row}, {column}; both must be above 0")
+    return row, column
+
+
+def _laterality(dataset: FileDataset) -> Laterality | None:
+    for keyword in ("ImageLaterality", "Laterality"):
+        text = (_text(dataset, keyword) or "").upper()
+        if text in Laterality.__members__:
+            return Laterality(text)
+    return None
+
+
+def _view(dataset: FileDataset) -> View | None:
+    text = (_text(dataset, "ViewPosition") or "").upper()
+    if text in View.__members__:
+        return View(text)
+    for item in dataset.get("ViewCodeSequence") or ():
+        code = _VIEW_CODES.get(str(item.get("CodeValue", "")))
+        if code is not None:
+            return code
+    return None
+
+
+def _age_years(dataset: FileDataset) -> float | None:
+    """Read an age string such as ``063Y`` (PS3.5, value representation AS)."""
+    text = _text(dataset, "PatientAge")
+    if text is None or not text[:-1].isdigit():
+        return None
+    years = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}.get(text[-1].upper())
+    return None if years is None else int(text[:-1]) * years

@@ -1,0 +1,175 @@
+"""Figures of a report as SVG text: ROC, precision-recall, reliability, distribution."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoscope.evaluation.metrics import precision_recall_curve, roc_curve
+from mammoscope.evaluation.tables import Scored
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_figures", "wilson_interval"]
+
+# Okabe and Ito's colours, which the colour-blind tell apart.
+_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#7a7a7a"
+_BINS = 10
+_BAND_REPLICATES = 200
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "mammoscope",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e3e3e3",
+    "legend.frameon": False,
+}
+
+
+def draw_figures(
+    data: Scored, thresholds: dict[str, float], title: str, seed: int = 0
+) -> dict[str, str]:
+    """Draw all figures of one level.
+
+    Args:
+        data: Scores and labels.
+        thresholds: Operating points by name.
+        title: What the data are; says *synthetic* where they are.
+        seed: Seed of the ROC band.
+
+    Returns:
+        SVG text by name: roc, precision_recall, reliability, scores.
+    """
+    pictures: dict[str, str] = {}
+    draws: dict[str, Callable[[Axes], None]] = {
+        "roc": lambda axes: _roc(axes, data, thresholds, seed),
+        "precision_recall": lambda axes: _precision_recall(axes, data, thresholds),
+        "reliability": lambda axes: _reliability(axes, data),
+        "scores": lambda axes: _scores(axes, data, thresholds),
+    }
+    for name, draw in draws.items():
+        with _figure() as figure:
+            axes = figure.subplots()
+            draw(axes)
+            axes.set_title(title, fontsize=10, color=_GREY, loc="left")
+            pictures[name] = _svg(figure)
+    return pictures
+
+
+def wilson_interval(
+    positives: NDArray[np.float64], total: NDArray[np.float64], z: float = 1.96
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends of Wilson's interval for a share.
+
+    Source: Wilson, J. Am. Stat. Assoc. 22, 1927.
+    """
+    share = positives / total
+    centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
+    spread = np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    half = z * spread / (1 + z**2 / total)
+    return centre - half, centre + half
+
+
+def _roc(axes: Axes, data: Scored, thresholds: dict[str, float], seed: int) -> None:
+    grid = np.linspace(0, 1, 201)
+    rng = np.random.default_rng(seed)
+    patients = int(data.patient.max()) + 1
+    curves = []
+    for _ in range(_BAND_REPLICATES):
+        times = np.bincount(rng.integers(0, patients, patients), minlength=patients)
+        false_rate, true_rate = roc_curve(data.score, data.label, times[data.patient].astype(float))
+        if false_rate.size:
+            curves.append(np.interp(grid, false_rate, true_rate))
+    if curves:
+        low, high = np.quantile(curves, [0.025, 0.975], axis=0)
+        axes.fill_between(
+            grid, low, high, color=_BLUE, alpha=0.15, lw=0, label="95 % of replicates"
+        )
+    false_rate, true_rate = roc_curve(data.score, data.label)
+    axes.plot(false_rate, true_rate, color=_BLUE, lw=2)
+    axes.plot([0, 1], [0, 1], color=_GREY, lw=1, ls="--")
+    for name, threshold in thresholds.items():
+        called = data.score >= threshold
+        x, y = called[~data.label].mean(), called[data.label].mean()
+        axes.plot(x, y, "o", ms=7, label=f"{name} (threshold {threshold:.3f})", color=_next(axes))
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01))
+    axes.set_aspect("equal")
+    axes.legend(loc="lower right", fontsize=9)
+
+
+def _precision_recall(axes: Axes, data: Scored, thresholds: dict[str, float]) -> None:
+    sensitivity, precision = precision_recall_curve(data.score, data.label)
+    axes.step(sensitivity, precision, where="post", color=_BLUE, lw=2)
+    axes.axhline(data.label.mean(), color=_GREY, lw=1, ls="--", label="share of positives")
+    for name, threshold in thresholds.items():
+        called = data.score >= threshold
+        if called.any():
+            x, y = called[data.label].mean(), data.label[called].mean()
+            axes.plot(x, y, "o", ms=7, label=name, color=_next(axes))
+    axes.set(xlabel="sensitivity", ylabel="precision (PPV)", xlim=(0, 1), ylim=(0, 1.01))
+    axes.set_aspect("equal")
+    axes.legend(loc="lower left", fontsize=9)
+
+
+def _reliability(axes: Axes, data: Scored) -> None:
+    """Observed share of positives in bins of equal size, with Wilson intervals."""
+    order = np.argsort(data.score)
+    bins = [part for part in np.array_split(order, min(_BINS, order.size)) if part.size]
+    total = np.array([part.size for part in bins], dtype=np.float64)
+    positives = np.array([data.label[part].sum() for part in bins], dtype=np.float64)
+    mean_score = np.array([data.score[part].mean() for part in bins])
+    low, high = wilson_interval(positives, total)
+    share = positives / total
+    errors = np.clip(np.stack([share - low, high - share]), 0, None)
+    axes.plot([0, 1], [0, 1], color=_GREY, lw=1, ls="--", label="perfect calibration")
+    axes.errorbar(
+        mean_score, share, yerr=errors, fmt="o", color=_BLUE, capsize=3, label="95 % interval"
+    )
+    axes.set(
+        xlabel="mean score in bin", ylabel="share with cancer", xlim=(0, 1), ylim=(-0.01, 1.01)
+    )
+    axes.set_aspect("equal")
+    axes.legend(loc="upper left", fontsize=9)
+
+
+def _scores(axes: Axes, data: Scored, thresholds: dict[str, float]) -> None:
+    edges = np.linspace(0, 1, 31).tolist()
+    axes.hist(data.score[~data.label], edges, color=_BLUE, alpha=0.6, label="no cancer")
+    axes.hist(data.score[data.label], edges, color=_ORANGE, alpha=0.7, label="cancer")
+    for index, (name, threshold) in enumerate(thresholds.items()):
+        axes.axvline(threshold, color=_GREY, ls=("-", "--", ":")[index % 3], lw=1.2, label=name)
+    axes.set(xlabel="score", ylabel="number", xlim=(0, 1))
+    axes.legend(fontsize=9)
+
+
+def _next(axes: Axes) -> str:
+    colours = (_ORANGE, "#009E73", "#CC79A7", "#56B4E9")
+    drawn = sum(line.get_marker() == "o" for line in axes.get_lines())
+    return colours[drawn % len(colours)]
+
+
+@contextmanager
+def _figure() -> Iterator[Figure]:
+    # Drawn without pyplot: no global state, no display.
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure as NewFigure
+
+    with rc_context(_STYLE):
+        yield NewFigure(figsize=(4.8, 4.4), layout="constrained")
+
+
+def _svg(figure: Figure) -> str:
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,219 @@
+"""Evaluate a run: choose on validation, freeze, measure on test, write the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mammoscope.artefacts import claim_output, read_json, sha256_file, write_atomically, write_json
+from mammoscope.config import Config, EvaluationConfig, load_config, validated
+from mammoscope.errors import RunError
+from mammoscope.evaluation.bootstrap import Measure, intervals
+from mammoscope.evaluation.figures import draw_figures
+from mammoscope.evaluation.metrics import auroc, average_precision, confusion, pf1
+from mammoscope.evaluation.operating_points import choose, measures_at
+from mammoscope.evaluation.page import render_page
+from mammoscope.evaluation.tables import Level, Scored, read_predictions, scored
+
+__all__ = ["Report", "evaluate_run", "read_report", "run_evaluation_config", "summary_rows"]
+
+_LEVELS: tuple[Level, ...] = ("image", "breast")
+_SHOWN = {
+    "auroc": "AUROC",
+    "average_precision": "Average precision",
+    "pf1": "pF1",
+    "f1": "F1",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "precision": "Precision (PPV)",
+    "accuracy": "Accuracy",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report on disk.
+
+    Attributes:
+        path: Its page.
+        report: What ``report.json`` holds.
+    """
+
+    path: Path
+    report: dict[str, Any]
+
+
+def run_evaluation_config(run: Path, overrides: Iterable[str] = ()) -> EvaluationConfig:
+    """Return the evaluation section of a run's configuration, with overrides.
+
+    Raises:
+        ConfigError: If an override is not of that section, or not accepted.
+    """
+    facts = _read_run(run)
+    stored = validated(Config, facts["config"], f"{run}/run.json").evaluation
+    given = load_config(None, overrides)
+    fresh = given.evaluation.model_dump()
+    default = EvaluationConfig().model_dump()
+    changed = {key: value for key, value in fresh.items() if value != default[key]}
+    return validated(EvaluationConfig, {**stored.model_dump(), **changed}, "evaluation")
+
+
+def evaluate_run(
+    run: Path, config: EvaluationConfig | None = None, *, overwrite: bool = False
+) -> Report:
+    """Measure a finished run from its predictions.
+
+    Thresholds are chosen on the validation rows and written to ``operating_points.json``
+    before a test row is read.
+
+    Args:
+        run: The run folder.
+        config: What to measure; the run's own by default.
+        overwrite: Replace a report that is there.
+
+    Raises:
+        RunError: If the run is not finished, or its predictions are damaged or edited.
+        OutputError: If there is a report already.
+    """
+    run = Path(run)
+    facts = _read_run(run)
+    config = config or run_evaluation_config(run)
+    predictions = run / "predictions.parquet"
+    expected = facts.get("hashes", {}).get(predictions.name)
+    if facts.get("status") != "finished" or not predictions.is_file():
+        raise RunError(f"{run} is {facts.get('status')}, not finished: train it first")
+    if sha256_file(predictions) != expected:
+        raise RunError(f"{predictions} was edited: its SHA-256 is not {expected} of run.json")
+    folder = run / "report"
+    claim_output(folder, overwrite=overwrite, marker="report.json")
+    validation = read_predictions(predictions, "val")
+    on_validation = {level: scored(validation, level) for level in _LEVELS}
+    points = {level: choose(data, config) for level, data in on_validation.items()}
+    primary = config.operating_points[0]
+    write_json(
+        run / "operating_points.json",
+        {"format_version": 1, "chosen_on": "val", "primary": primary, "points": points},
+    )
+    test = read_predictions(predictions, "test")
+    measured_on = (
+        {level: scored(test, level) for level in _LEVELS} if test.height else on_validation
+    )
+    notes = [] if test.height else ["There is no test split: all figures are of validation images."]
+    for level, data in measured_on.items():
+        if data.positives in (0, data.label.size):
+            raise RunError(f"the {level}s to measure hold one class only; both are needed")
+    report = {
+        "format_version": 1,
+        "kind": "report",
+        "synthetic": bool(facts["synthetic"]),
+        "measured_on": "test" if test.height else "val",
+        "primary": primary,
+        "evaluation": config.model_dump(mode="json"),
+        "levels": {
+            level: _level(data, points[level], config) for level, data in measured_on.items()
+        },
+        "validation": {
+            level: _level(data, points[level], config) for level, data in on_validation.items()
+        },
+        "run": {key: value for key, value in facts.items() if key != "platform"},
+        "notes": [*notes, *facts.get("notes", [])],
+    }
+    figures = _write_figures(folder, measured_on, points, report)
+    with write_atomically(folder / "index.html") as temporary:
+        temporary.write_text(render_page(report, figures, _SHOWN), encoding="utf-8")
+    write_json(folder / "report.json", report)
+    return Report(folder / "index.html", report)
+
+
+def read_report(run: Path) -> Report:
+    """Read the report of an evaluated run."""
+    folder = Path(run) / "report"
+    return Report(folder / "index.html", read_json(folder / "report.json", RunError))
+
+
+def summary_rows(report: Report) -> list[list[str]]:
+    """Return header and rows of a table for the terminal: measure, image, breast."""
+    levels = report.report["levels"]
+    confidence = report.report["evaluation"]["confidence"]
+    rows = [[f"measure ({confidence:.0%} interval)", "image", "breast"]]
+    rows.append(
+        ["n (with cancer)", *(f"{levels[k]['n']} ({levels[k]['positives']})" for k in _LEVELS)]
+    )
+    for name, shown in _SHOWN.items():
+        cells = [_cell(levels[level]["metrics"][name]) for level in _LEVELS]
+        rows.append([shown, *cells])
+    return rows
+
+
+def _read_run(run: Path) -> dict[str, Any]:
+    facts = read_json(Path(run) / "run.json", RunError)
+    if facts.get("kind") != "run" or facts.get("format_version") != 1:
+        raise RunError(
+            f"{run}/run.json is of kind {facts.get('kind')!r}, format "
+            f"{facts.get('format_version')!r}; this version reads run format 1"
+        )
+    return facts
+
+
+def _level(data: Scored, points: list[dict[str, Any]], config: EvaluationConfig) -> dict[str, Any]:
+    """Measure one level with frozen thresholds; ``points[0]`` is the primary one."""
+    threshold = float(points[0]["threshold"])
+    free: dict[str, Measure] = {"auroc": auroc, "average_precision": average_precision, "pf1": pf1}
+
+    def measure(measures: dict[str, Measure]) -> dict[str, dict[str, float | None]]:
+        found = intervals(
+            data,
+            measures,
+            replicates=config.bootstrap,
+            confidence=config.confidence,
+            seed=config.seed,
+        )
+        return {name: interval.as_dict() for name, interval in found.items()}
+
+    counts = confusion(data.score, data.label, threshold)
+    return {
+        "n": int(data.label.size),
+        "positives": data.positives,
+        "patients": data.patients,
+        "unlabelled": data.unlabelled,
+        "threshold": threshold,
+        "metrics": measure({**free, **measures_at(threshold)}),
+        "confusion": {name: int(getattr(counts, name)) for name in ("tp", "fp", "tn", "fn")},
+        "operating_points": [
+            {
+                "name": point["name"],
+                "threshold": point["threshold"],
+                "chosen_on_validation": {k: point[k] for k in ("sensitivity", "specificity")},
+                "measured": measure(measures_at(float(point["threshold"]))),
+            }
+            for point in points
+        ],
+    }
+
+
+def _write_figures(
+    folder: Path,
+    measured_on: dict[Level, Scored],
+    points: dict[Level, list[dict[str, Any]]],
+    report: dict[str, Any],
+) -> dict[str, dict[str, str]]:
+    kind = "SYNTHETIC images" if report["synthetic"] else "images"
+    figures: dict[str, dict[str, str]] = {}
+    for level, data in measured_on.items():
+        thresholds = {point["name"]: float(point["threshold"]) for point in points[level]}
+        title = f"{report['measured_on']} split, {level} level, {kind}"
+        figures[level] = draw_figures(data, thresholds, title)
+        for name, svg in figures[level].items():
+            with write_atomically(folder / "figures" / f"{level}_{name}.svg") as temporary:
+                temporary.write_text(svg, encoding="utf-8")
+    return figures
+
+
+def _cell(metric: dict[str, float | None]) -> str:
+    if metric["value"] is None:
+        return "undefined"
+    if metric["low"] is None or metric["high"] is None:
+        return f"{metric['value']:.3f}"
+    return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"

@@ -1,0 +1,98 @@
+"""The predictions of a run as checked arrays, by image and by breast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from mammoscope.errors import RunError
+
+__all__ = ["Level", "Scored", "read_predictions", "scored"]
+
+Level = Literal["image", "breast"]
+
+_COLUMNS = (
+    "image_id", "patient_id", "exam_id", "laterality", "view", "split", "logit", "score", "cancer",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Scores with known labels.
+
+    Attributes:
+        score: (N,) float64 in [0, 1].
+        label: (N,) bool.
+        patient: (N,) int64, the same number for the same patient.
+        unlabelled: How many were left out because their label is unknown.
+    """
+
+    score: NDArray[np.float64]
+    label: NDArray[np.bool_]
+    patient: NDArray[np.int64]
+    unlabelled: int = 0
+
+    @property
+    def patients(self) -> int:
+        """Number of patients."""
+        return len(np.unique(self.patient))
+
+    @property
+    def positives(self) -> int:
+        """Number of positives."""
+        return int(self.label.sum())
+
+
+def read_predictions(path: Path, split: Literal["val", "test"]) -> pl.DataFrame:
+    """Read the rows of one split; the other split is not looked at.
+
+    Raises:
+        RunError: If columns are missing, an image is there twice, or a score is not finite.
+    """
+    try:
+        frame = pl.scan_parquet(path)
+        missing = [name for name in _COLUMNS if name not in frame.collect_schema().names()]
+        if missing:
+            raise RunError(f"{path} lacks the columns {', '.join(missing)}")
+        rows = frame.filter(pl.col("split") == split).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise RunError(f"{path} cannot be read as Parquet: {error}") from error
+    broken = rows.filter(
+        ~(pl.col("score").is_finite() & pl.col("logit").is_finite()).fill_null(value=False)
+        | ~pl.col("score").is_between(0, 1).fill_null(value=False)
+    )
+    if broken.height:
+        raise RunError(
+            f"{path}: {broken.height} {split} images have no finite score in [0, 1], "
+            f"{broken['image_id'][0]} first; no score is never 'no cancer'"
+        )
+    if rows["image_id"].n_unique() != rows.height:
+        raise RunError(f"{path} holds an image more than once")
+    return rows
+
+
+def scored(rows: pl.DataFrame, level: Level) -> Scored:
+    """Return scores and labels of a level.
+
+    A breast's score is the mean of its images' scores; it has cancer if any image has.
+
+    Args:
+        rows: From :func:`read_predictions`.
+        level: Image or breast.
+    """
+    if level == "breast":
+        rows = rows.group_by("patient_id", "exam_id", "laterality", maintain_order=True).agg(
+            pl.col("score").mean(), pl.col("cancer").max()
+        )
+    known = rows.filter(pl.col("cancer").is_not_null())
+    return Scored(
+        score=known["score"].to_numpy().astype(np.float64),
+        label=known["cancer"].to_numpy() == 1,
+        patient=known["patient_id"].rank("dense").to_numpy().astype(np.int64) - 1,
+        unlabelled=rows.height - known.height,
+    )

@@ -1,0 +1,93 @@
+"""Heatmaps for people: boxes and overlays in the pixels of the original image."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from mammoscope.preprocessing import Geometry
+from mammoscope.types import Box, ByteImage, Finding, FloatImage, ImageResult
+
+__all__ = ["find_regions", "heatmap_in_original_pixels", "overlay"]
+
+_OPACITY = 0.45
+_LINE_COLOUR = (255, 196, 0)
+_FEWEST_CELLS = 1
+_MOST_REGIONS = 5
+
+
+def find_regions(heatmap: FloatImage, geometry: Geometry, threshold: float) -> tuple[Finding, ...]:
+    """Return boxes around the regions of a heatmap that reach a threshold.
+
+    Args:
+        heatmap: (h, w) in [0, 1], covering the network's input.
+        geometry: The map from the network's grid to original pixels.
+        threshold: Least value of a cell.
+
+    Returns:
+        At most five findings, highest first; each scores its hottest cell. Boxes are
+        clipped to the image; a region wholly in the padding is dropped.
+    """
+    hot = (heatmap >= threshold).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(hot, connectivity=8)
+    down, across = geometry.height / heatmap.shape[0], geometry.width / heatmap.shape[1]
+    findings: list[Finding] = []
+    for label in range(1, count):
+        left, top, width, height, cells = (int(v) for v in stats[label])
+        if cells < _FEWEST_CELLS:
+            continue
+        on_grid = Box(left * across, top * down, (left + width) * across, (top + height) * down)
+        box = _clipped(geometry.to_original(on_grid), geometry)
+        if box is not None:
+            findings.append(Finding(box, float(heatmap[labels == label].max())))
+    return tuple(sorted(findings, key=lambda f: -f.score)[:_MOST_REGIONS])
+
+
+def heatmap_in_original_pixels(result: ImageResult) -> FloatImage:
+    """Return the heatmap at (height_px, width_px), float32 in [0, 1], 0 outside the crop.
+
+    Raises:
+        ValueError: If the result carries no heatmap.
+    """
+    if result.heatmap is None or result.geometry is None:
+        raise ValueError(f"the result of {result.image_id} carries no heatmap")
+    return Geometry.from_dict(result.geometry).map_to_original(result.heatmap)
+
+
+def overlay(pixels: FloatImage, result: ImageResult) -> ByteImage:
+    """Draw heatmap and finding boxes over an image.
+
+    Args:
+        pixels: (H, W) float32 presentation values in [0, 1], of the original image.
+        result: What the model says of it.
+
+    Returns:
+        (H, W, 3) uint8 RGB. Cells below one half of the hottest possible stay clear, so that
+        an image without suspicion looks like itself.
+    """
+    heat = heatmap_in_original_pixels(result)
+    grey = np.clip(pixels * 255.0 + 0.5, 0, 255).astype(np.uint8)
+    picture: ByteImage = np.repeat(grey[..., None], 3, axis=2)
+    strength = np.clip((heat - 0.3) / 0.7, 0.0, 1.0) * _OPACITY
+    rows, columns = np.nonzero(strength > 0)
+    if rows.size:
+        area = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        colours = cv2.applyColorMap(
+            np.clip(heat[area] * 255.0, 0, 255).astype(np.uint8), cv2.COLORMAP_INFERNO
+        )[..., ::-1]
+        share = strength[area][..., None]
+        picture[area] = (picture[area] * (1 - share) + colours * share + 0.5).astype(np.uint8)
+    thickness = max(1, round(max(pixels.shape) / 400))
+    for finding in result.findings:
+        box = finding.box
+        corners = [round(v) for v in (box.x_min, box.y_min, box.x_max - 1, box.y_max - 1)]
+        cv2.rectangle(picture, corners[:2], corners[2:], _LINE_COLOUR, thickness)
+    return picture
+
+
+def _clipped(box: Box, geometry: Geometry) -> Box | None:
+    x_min, x_max = max(0.0, box.x_min), min(float(geometry.original_width), box.x_max)
+    y_min, y_max = max(0.0, box.y_min), min(float(geometry.original_height), box.y_max)
+    if x_max - x_min < 1 or y_max - y_min < 1:
+        return None
+    return Box(x_min, y_min, x_max, y_max)

@@ -1,0 +1,239 @@
+"""From trained weights to what is deployed: graph, predictions made with it, bundle.
+
+The graph is exported at the end of training and every number of the report comes from
+it, so that what is evaluated is what is deployed (``model.onnx`` has one hash in both).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from mammoscope import __version__
+from mammoscope.artefacts import (
+    claim_output,
+    read_json,
+    sha256_file,
+    write_atomically,
+    write_json,
+)
+from mammoscope.bundle import MODEL_FILE, Bundle, write_bundle
+from mammoscope.cohort.store import PreparedStore
+from mammoscope.errors import RunError
+from mammoscope.inference import Scorer
+from mammoscope.models import Classifier
+from mammoscope.training import load_classifier
+from mammoscope.types import GreyImage
+
+__all__ = ["PARITY_TOLERANCE", "export_bundle", "finish_run"]
+
+#: Largest difference of logits between the training graph and ONNX Runtime.
+PARITY_TOLERANCE = 1e-3
+_PARITY_IMAGES = 8
+_OPSET = 20
+
+INTENDED_USE = (
+    "Research on the scoring of two-view screening mammograms. Not a medical device; "
+    "not for diagnosis, screening decisions or triage of patients."
+)
+
+Progress = Callable[[int, int], None]
+
+
+class _Graph(nn.Module):
+    """The classifier with its outputs in the bundle's order and names."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        output = self.classifier(image)
+        return output.logit, torch.sigmoid(output.logit), output.heatmap
+
+
+def finish_run(run: Path, cohort: Path, progress: Progress | None = None) -> int:
+    """Export the best weights and predict validation and test images with the graph.
+
+    Args:
+        run: The run folder, trained.
+        cohort: Its cohort folder.
+        progress: Called with (done, total) images.
+
+    Returns:
+        How many images were scored.
+
+    Raises:
+        RunError: If the graph's logits differ from the training graph's.
+        BundleError: If the graph gives a score that is not finite.
+    """
+    run = Path(run)
+    facts = read_json(run / "run.json", RunError)
+    store = PreparedStore(cohort)
+    fold = int(facts["fold"])
+    rows = store.rows().filter(
+        ((pl.col("split") == "test") | (pl.col("fold") == fold))
+        & pl.col("laterality").is_not_null()
+    )
+    begun = time.perf_counter()
+    classifier, _, _ = load_classifier(run)
+    model = run / MODEL_FILE
+    _export_graph(classifier, store, model)
+    scorer = Scorer(model)
+    _check_parity(
+        classifier, scorer, [store.read(name) for name in rows["image_id"][:_PARITY_IMAGES]]
+    )
+    exported = time.perf_counter() - begun
+    predictions = _predict(rows, store, scorer, str(facts["config"]["train"]["label"]), progress)
+    path = run / "predictions.parquet"
+    with write_atomically(path) as temporary:
+        predictions.write_parquet(temporary)
+    facts["status"] = "finished"
+    facts["hashes"] = {MODEL_FILE: sha256_file(model), path.name: sha256_file(path)}
+    facts["timings_s"] = {
+        **facts.get("timings_s", {}),
+        "export": round(exported, 2),
+        "score": round(time.perf_counter() - begun - exported, 2),
+    }
+    write_json(run / "run.json", facts)
+    return rows.height
+
+
+def export_bundle(
+    run: Path, folder: Path, *, name: str | None = None, overwrite: bool = False
+) -> Bundle:
+    """Write the bundle of an evaluated run.
+
+    Args:
+        run: The run folder, trained and evaluated.
+        folder: The bundle folder.
+        name: Name of the bundle; the run folder's by default.
+        overwrite: Replace a bundle that is there.
+
+    Raises:
+        RunError: If the run is not finished, not evaluated, or a file of it was edited.
+        OutputError: If the folder exists or cannot be written.
+    """
+    run = Path(run)
+    facts = read_json(run / "run.json", RunError)
+    if facts.get("status") != "finished":
+        raise RunError(
+            f"{run} is {facts.get('status')}, not finished: run mammoscope train --resume"
+        )
+    for file, expected in facts["hashes"].items():
+        if sha256_file(run / file) != expected:
+            raise RunError(f"{run / file} was edited: its SHA-256 is not {expected}")
+    if not (run / "operating_points.json").is_file():
+        raise RunError(f"{run} has no operating points: run mammoscope evaluate {run} first")
+    chosen = read_json(run / "operating_points.json", RunError)
+    report = read_json(run / "report" / "report.json", RunError)
+    claim_output(folder, overwrite=overwrite, marker="bundle.json")
+    validation = pl.read_parquet(run / "predictions.parquet").filter(pl.col("split") == "val")
+    return write_bundle(
+        folder,
+        run / MODEL_FILE,
+        name=name or run.resolve().name,
+        package_version=__version__,
+        synthetic=bool(facts["synthetic"]),
+        intended_use=INTENDED_USE,
+        input={"preprocess": facts["preprocess"]},
+        eligibility={"kinds": "2D mammograms for presentation, one frame, grey"},
+        operating_points={"primary": chosen["primary"], **chosen["points"]},
+        reference=_reference(validation),
+        training={
+            "backbone": facts["config"]["model"]["backbone"],
+            "fold": facts["fold"],
+            "counts": facts["counts"],
+            "cohort": facts["cohort"],
+            "run_hashes": facts["hashes"],
+            "measured": report["levels"],
+        },
+    )
+
+
+def _export_graph(classifier: Classifier, store: PreparedStore, path: Path) -> None:
+    example = torch.zeros(2, 1, store.config.height, store.config.width)
+    graph = _Graph(classifier).eval()
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with write_atomically(path) as temporary, warnings.catch_warnings():
+        # The exporter warns of its own internals on every call.
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            input_names=["image"],
+            output_names=["logit", "score", "heatmap"],
+            dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
+            opset_version=_OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+        if program is None:
+            raise RunError("the ONNX exporter gave no program")
+        program.save(str(temporary), external_data=False)
+
+
+def _check_parity(classifier: Classifier, scorer: Scorer, images: list[GreyImage]) -> None:
+    """Compare both graphs on real prepared images."""
+    batch = torch.from_numpy(np.stack(images)[:, None].astype(np.float32))
+    with torch.inference_mode():
+        expected = classifier.eval()(batch).logit.numpy()
+    difference = float(np.abs(scorer(images).logit - expected).max())
+    if not difference <= PARITY_TOLERANCE:
+        raise RunError(
+            f"the exported graph differs from the training graph by {difference:.2g} in the "
+            f"logit; at most {PARITY_TOLERANCE} is accepted"
+        )
+
+
+def _predict(
+    rows: pl.DataFrame,
+    store: PreparedStore,
+    scorer: Scorer,
+    label: str,
+    progress: Progress | None,
+) -> pl.DataFrame:
+    logits, scores = [], []
+    for done, image_id in enumerate(rows["image_id"], start=1):
+        scored = scorer([store.read(image_id)])
+        logits.append(float(scored.logit[0]))
+        scores.append(float(scored.score[0]))
+        if progress is not None:
+            progress(done, rows.height)
+    return rows.select(
+        "image_id",
+        "patient_id",
+        "exam_id",
+        "laterality",
+        "view",
+        "site_id",
+        "fold",
+        pl.when(pl.col("split") == "test")
+        .then(pl.lit("test"))
+        .otherwise(pl.lit("val"))
+        .alias("split"),
+        pl.Series("logit", logits, pl.Float64),
+        pl.Series("score", scores, pl.Float64),
+        pl.col(label).alias("cancer"),
+    )
+
+
+def _reference(validation: pl.DataFrame) -> dict[str, Any]:
+    """Distribution of validation scores, against which a service can watch for drift."""
+    shares = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99]
+    scores = validation["score"].to_numpy()
+    views = validation["view"].value_counts().sort("view")
+    return {
+        "images": validation.height,
+        "score_quantiles": {str(share): float(np.quantile(scores, share)) for share in shares},
+        "views": {str(view): int(count) for view, count in views.iter_rows()},
+    }

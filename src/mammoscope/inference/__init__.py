@@ -1,0 +1,7 @@
+"""From an exam's files to its result: no torch, no labels, one bundle."""
+
+from mammoscope.inference.exam import read_exam
+from mammoscope.inference.predictor import Predictor, load_bundle
+from mammoscope.inference.scorer import Scorer, Scores
+
+__all__ = ["Predictor", "Scorer", "Scores", "load_bundle", "read_exam"]

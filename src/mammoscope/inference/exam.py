@@ -1,0 +1,126 @@
+"""An exam from its DICOM files: every file looked at, every refusal named."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from mammoscope.dicom import ImageHeader, read_dicom
+from mammoscope.dicom.eligibility import check_eligibility, resolve_laterality_and_view
+from mammoscope.dicom.header import tag_name
+from mammoscope.errors import ConfigError, DicomError, IncompleteExamError, Reason
+from mammoscope.types import Exam, MammogramImage, Refusal
+
+__all__ = ["list_files", "read_exam"]
+
+# Files that lie beside images in an exported study and are no images.
+_COMPANIONS = frozenset({"DICOMDIR", "LOCKFILE", "VERSION"})
+_COMPANION_SUFFIXES = frozenset({".csv", ".json", ".txt", ".xml", ".htm", ".html", ".md"})
+
+_Words = dict[str, tuple[str | None, str | None]]
+
+
+def read_exam(
+    path: Path | str | Sequence[Path],
+    *,
+    table: Path | str | None = None,
+    exam_id: str | None = None,
+) -> Exam:
+    """Read the images of one exam; pixels are not decoded yet.
+
+    Args:
+        path: A folder, one DICOM file, or several files.
+        table: A CSV with image_id, laterality and view, for files whose headers lack them
+            (those of the RSNA challenge do); image_id is the file's name without suffix.
+        exam_id: Name of the exam; by default the folder's or first file's.
+
+    Raises:
+        DicomError: If the files belong to more than one patient.
+        IncompleteExamError: If there is no file at all.
+        ConfigError: If the table cannot be read.
+    """
+    files = list_files(path)
+    words = _read_table(Path(table)) if table is not None else {}
+    images: list[MammogramImage] = []
+    refused: list[Refusal] = []
+    warnings: list[str] = []
+    patients: set[str] = set()
+    studies: set[str] = set()
+    seen: dict[str, str] = {}
+    for file in files:
+        try:
+            header = read_dicom(file).header
+            check_eligibility(header)
+            side, view, notes = resolve_laterality_and_view(
+                header, *words.get(file.stem, (None, None))
+            )
+            _refuse_duplicate(header, file, seen)
+        except DicomError as error:
+            reason = error.reason or Reason.UNREADABLE_FILE
+            refused.append(Refusal(file.name, reason, str(error)))
+            continue
+        patients.add(header.patient_id or "")
+        studies.add(header.study_uid or "")
+        warnings += [f"{file.name}: {note}" for note in notes]
+        images.append(MammogramImage(file.name, file, side, view, header.pixel_aspect))
+    if len(patients) > 1:
+        raise DicomError(
+            f"the files belong to {len(patients)} patients by {tag_name('PatientID')}; "
+            "an exam is of one patient: give each exam its own folder",
+            Reason.INVALID_VALUE,
+        )
+    if len(studies) > 1:
+        warnings.append(f"the files belong to {len(studies)} studies; they are scored as one exam")
+    name = exam_id or (Path(path).name if isinstance(path, str | Path) else files[0].parent.name)
+    return Exam(name, tuple(images), tuple(refused), tuple(warnings))
+
+
+def list_files(path: Path | str | Sequence[Path]) -> list[Path]:
+    """Return the files of an exam in a stable order, hidden and companion files left out.
+
+    Raises:
+        IncompleteExamError: If a path does not exist, or there is no file.
+    """
+    roots = [Path(path)] if isinstance(path, str | Path) else [Path(item) for item in path]
+    files: list[Path] = []
+    for root in roots:
+        if not root.exists():
+            raise IncompleteExamError(f"{root} does not exist")
+        found = sorted(root.rglob("*")) if root.is_dir() else [root]
+        files += [
+            item for item in found if item.is_file() and (item == root or _is_candidate(item))
+        ]
+    if not files:
+        raise IncompleteExamError(f"there are no files in {', '.join(str(root) for root in roots)}")
+    return files
+
+
+def _is_candidate(path: Path) -> bool:
+    return not (
+        path.name.startswith(".")
+        or path.name in _COMPANIONS
+        or path.suffix.lower() in _COMPANION_SUFFIXES
+    )
+
+
+def _refuse_duplicate(header: ImageHeader, file: Path, seen: dict[str, str]) -> None:
+    uid = header.sop_instance_uid
+    if uid is None:
+        return
+    if uid in seen:
+        message = f"{file.name} has the same SOP Instance UID as {seen[uid]}"
+        raise DicomError(message, Reason.DUPLICATE)
+    seen[uid] = file.name
+
+
+def _read_table(path: Path) -> _Words:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            missing = {"image_id", "laterality", "view"} - set(reader.fieldnames or ())
+            if missing:
+                raise ConfigError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+            return {row["image_id"]: (row["laterality"], row["view"]) for row in reader}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path} cannot be read as CSV: {error}") from error

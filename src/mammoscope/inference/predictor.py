@@ -1,0 +1,177 @@
+"""Predictor: an exam in, an :class:`ExamResult` out, by the bundle alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mammoscope.bundle import MODEL_FILE, Bundle, read_bundle
+from mammoscope.errors import (
+    DicomError,
+    IncompleteExamError,
+    IneligibleImageError,
+    Reason,
+)
+from mammoscope.explain import find_regions
+from mammoscope.inference.scorer import Scorer
+from mammoscope.log import get_logger
+from mammoscope.preprocessing import Preprocessor, read_pixels
+from mammoscope.results import ModelInfo
+from mammoscope.types import (
+    SCREENING_VIEWS,
+    BreastResult,
+    Exam,
+    ExamResult,
+    FloatImage,
+    ImageResult,
+    Laterality,
+    MammogramImage,
+    Refusal,
+)
+
+__all__ = ["Predictor", "load_bundle"]
+
+_log = get_logger(__name__)
+
+OnImage = Callable[[ImageResult, FloatImage], None]
+
+
+class Predictor:
+    """Scores exams with one bundle.
+
+    Args:
+        bundle: What the bundle says.
+        scorer: Its graph, loaded.
+    """
+
+    def __init__(self, bundle: Bundle, scorer: Scorer) -> None:
+        self.bundle = bundle
+        self._scorer = scorer
+        self._preprocessor = Preprocessor(bundle.input.preprocess)
+        self._image_threshold = bundle.operating_points.threshold("image")
+        self._breast_threshold = bundle.operating_points.threshold("breast")
+
+    @property
+    def model_info(self) -> ModelInfo:
+        """What ``results.json`` says of the model."""
+        return ModelInfo(
+            name=self.bundle.name,
+            bundle_sha256=self.bundle.sha256,
+            synthetic=self.bundle.synthetic,
+            operating_point=self.bundle.operating_points.primary,
+            image_threshold=self._image_threshold,
+            breast_threshold=self._breast_threshold,
+        )
+
+    def check(self) -> None:
+        """Send a blank input through the graph.
+
+        Raises:
+            BundleError: If the graph fails or gives a score that is not finite.
+        """
+        preprocess = self.bundle.input.preprocess
+        self._scorer([np.zeros((preprocess.height, preprocess.width), np.uint8)])
+
+    def __call__(self, exam: Exam, on_image: OnImage | None = None) -> ExamResult:
+        """Score an exam.
+
+        Args:
+            exam: From :func:`read_exam`.
+            on_image: Called with each image's result and its original presentation pixels,
+                (H, W) float32 in [0, 1], which are not kept.
+
+        Raises:
+            IncompleteExamError: If no image of it can be scored; the message says why.
+        """
+        refused = list(exam.refused)
+        images: list[ImageResult] = []
+        for image in exam.images:
+            try:
+                images.append(self._score(image, on_image))
+            except (DicomError, IneligibleImageError) as error:
+                _log.warning("%s refused: %s", image.image_id, error.reason)
+                reason = error.reason or Reason.UNREADABLE_FILE
+                refused.append(Refusal(image.image_id, reason, str(error)))
+        if not images:
+            raise IncompleteExamError(_nothing_scored(exam.exam_id, refused))
+        breasts = self._breasts(images)
+        score = max(breast.score for breast in breasts)
+        missing = _missing_views(images)
+        warnings = list(exam.warnings)
+        if missing:
+            warnings.append(
+                f"{len(missing)} of the 4 screening views are missing: {', '.join(missing)}"
+            )
+        return ExamResult(
+            exam_id=exam.exam_id,
+            score=score,
+            suspicious=score >= self._breast_threshold,
+            images=tuple(images),
+            breasts=breasts,
+            missing_views=missing,
+            refused=tuple(refused),
+            warnings=tuple(warnings),
+        )
+
+    def _score(self, image: MammogramImage, on_image: OnImage | None) -> ImageResult:
+        source = read_pixels(image.path)
+        prepared = self._preprocessor(source.pixels, image.laterality, image.pixel_aspect)
+        scores = self._scorer([prepared.pixels])
+        score, heatmap = float(scores.score[0]), scores.heatmap[0]
+        suspicious = score >= self._image_threshold
+        findings = find_regions(heatmap, prepared.geometry, self._image_threshold)
+        height, width = source.pixels.shape
+        result = ImageResult(
+            image_id=image.image_id,
+            laterality=image.laterality,
+            view=image.view,
+            height_px=height,
+            width_px=width,
+            logit=float(scores.logit[0]),
+            score=score,
+            suspicious=suspicious,
+            findings=findings if suspicious else (),
+            warnings=(*source.warnings, *prepared.warnings),
+            heatmap=heatmap,
+            geometry=prepared.geometry.as_dict(),
+        )
+        if on_image is not None:
+            on_image(result, source.pixels)
+        return result
+
+    def _breasts(self, images: list[ImageResult]) -> tuple[BreastResult, ...]:
+        breasts = []
+        for side in (Laterality.R, Laterality.L):
+            own = [image for image in images if image.laterality is side]
+            if own:
+                score = math.fsum(image.score for image in own) / len(own)
+                names = tuple(image.image_id for image in own)
+                breasts.append(BreastResult(side, score, score >= self._breast_threshold, names))
+        return tuple(breasts)
+
+
+def load_bundle(path: Path | str, *, threads: int = 0) -> Predictor:
+    """Load a bundle, every hash checked.
+
+    Args:
+        path: The bundle's folder.
+        threads: Threads of ONNX Runtime; 0 lets it choose.
+
+    Raises:
+        BundleError: If a file is missing, edited or of another format.
+    """
+    bundle = read_bundle(Path(path))
+    return Predictor(bundle, Scorer(Path(path) / MODEL_FILE, threads))
+
+
+def _missing_views(images: list[ImageResult]) -> tuple[str, ...]:
+    there = {(image.laterality, image.view) for image in images}
+    return tuple(f"{side} {view}" for side, view in SCREENING_VIEWS if (side, view) not in there)
+
+
+def _nothing_scored(exam_id: str, refused: list[Refusal]) -> str:
+    reasons = "; ".join(f"{r.image_id}: {r.reason}, {r.message}" for r in refused[:8])
+    return f"exam {exam_id} has no image that can be scored: {reasons or 'it holds none'}"

@@ -1,0 +1,83 @@
+"""The exported graph in ONNX Runtime: prepared images in, logits, scores and heatmaps out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from mammoscope.errors import BundleError
+from mammoscope.types import FloatImage, GreyImage
+
+__all__ = ["Scorer", "Scores"]
+
+_OUTPUTS = ["logit", "score", "heatmap"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Model output of a batch.
+
+    Attributes:
+        logit: (B,) float32 before the sigmoid.
+        score: (B,) float32 in [0, 1].
+        heatmap: (B, h, w) float32 in [0, 1].
+    """
+
+    logit: NDArray[np.float32]
+    score: NDArray[np.float32]
+    heatmap: FloatImage
+
+
+class Scorer:
+    """Runs one exported graph.
+
+    Args:
+        model: The ONNX file.
+        threads: Threads per image; 0 lets ONNX Runtime choose.
+
+    Raises:
+        BundleError: If the file is not a graph with our inputs and outputs.
+    """
+
+    def __init__(self, model: Path, threads: int = 0) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(model), options, providers=["CPUExecutionProvider"]
+            )
+        # ONNX Runtime raises classes generated in C++, which share only RuntimeError's parents.
+        except (RuntimeError, ValueError, OSError) as error:
+            raise BundleError(f"{model} cannot be loaded by ONNX Runtime: {error}") from error
+        inputs = [item.name for item in self._session.get_inputs()]
+        outputs = [item.name for item in self._session.get_outputs()]
+        if inputs != ["image"] or not set(_OUTPUTS) <= set(outputs):
+            raise BundleError(
+                f"{model} takes {inputs} and gives {outputs}; a mammoscope graph takes "
+                f"['image'] and gives {_OUTPUTS}"
+            )
+
+    def __call__(self, images: list[GreyImage]) -> Scores:
+        """Score prepared images of one size.
+
+        Args:
+            images: B arrays (H, W), uint8 or uint16.
+
+        Raises:
+            BundleError: If the graph fails or gives a score that is not finite.
+        """
+        batch = np.stack(images)[:, None].astype(np.float32)  # (B, 1, H, W)
+        try:
+            logit, score, heatmap = self._session.run(_OUTPUTS, {"image": batch})
+        except (RuntimeError, ValueError, OSError) as error:
+            raise BundleError(
+                f"the model failed on an image of {batch.shape[2:]}: {error}"
+            ) from error
+        if not (np.isfinite(logit).all() and np.isfinite(score).all()):
+            raise BundleError("the model gave a score that is not a finite number")
+        return Scores(logit, score, heatmap)

@@ -1,0 +1,92 @@
+"""From a configuration to a network: our own baselines, and every backbone of timm by name."""
+
+from __future__ import annotations
+
+import difflib
+
+import timm
+
+from mammoscope.config import ModelConfig
+from mammoscope.errors import ConfigError
+from mammoscope.models.backbones import BASELINES, TimmBackbone
+from mammoscope.models.classifier import Classifier, FeatureExtractor
+from mammoscope.models.weights import bounded_hub, hub_fault, load_backbone_weights
+
+__all__ = ["build_classifier", "check_backbone"]
+
+
+def build_classifier(
+    config: ModelConfig, *, max_value: int, size: tuple[int, int], prior: float = 0.5
+) -> tuple[Classifier, list[str]]:
+    """Build the network that a configuration names.
+
+    Args:
+        config: Which backbone, weights and pool.
+        max_value: Largest grey value of the input.
+        size: (H, W) of the input.
+        prior: Share of positives among the training images.
+
+    Returns:
+        The network, and sentences that a user should read (weights that could not be had).
+
+    Raises:
+        ConfigError: If the backbone is unknown (the nearest names are given) or cannot take
+            images of that size.
+        RunError: If a weights file does not fit; the keys are given.
+    """
+    check_backbone(config.backbone)
+    notes: list[str] = []
+    if config.backbone in BASELINES:
+        backbone = BASELINES[config.backbone]()
+    elif config.pretrained and config.weights is None:
+        backbone = _pretrained(config.backbone, size, notes)
+    else:
+        backbone = TimmBackbone(config.backbone, size, pretrained=False)
+    if config.weights is not None:
+        load_backbone_weights(backbone, config.weights)
+    classifier = Classifier(
+        backbone, max_value=max_value, pool=config.pool, dropout=config.dropout, prior=prior
+    )
+    return classifier, notes
+
+
+def check_backbone(name: str) -> None:
+    """Check that a backbone is one of ours or of timm, without building it.
+
+    Raises:
+        ConfigError: If it is not; the nearest names are given.
+    """
+    if name in BASELINES:
+        return
+    architecture, _, tag = name.partition(".")
+    if timm.is_model(architecture):
+        tagged = timm.list_pretrained(f"{architecture}.*")
+        if not tag or name in tagged:
+            return
+        # An architecture has a handful of tags, all worth showing.
+        near = tagged
+    else:
+        known = [*BASELINES, *timm.list_models()]
+        near = difflib.get_close_matches(architecture, known, n=3, cutoff=0.4)
+    raise ConfigError(
+        f"model.backbone: unknown backbone {name!r}; nearest: {', '.join(near) or 'none'}. "
+        f"Accepted: {', '.join(BASELINES)} and every name of timm.list_models()"
+    )
+
+
+def _pretrained(name: str, size: tuple[int, int], notes: list[str]) -> FeatureExtractor:
+    """Build a backbone with timm's weights, or with random ones and a note that says why."""
+    fault = hub_fault()
+    try:
+        # Without the hub, weights may still lie in its local cache.
+        with bounded_hub(offline=fault is not None):
+            return TimmBackbone(name, size, pretrained=True)
+    # The hub's client raises its own classes over several transports; all are OSError,
+    # RuntimeError or ValueError, and each means: no weights.
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = fault or str(error).strip().partition("\n")[0][:200] or type(error).__name__
+        notes.append(
+            f"ImageNet weights for {name} could not be had ({reason}); "
+            "training starts from random weights"
+        )
+        return TimmBackbone(name, size, pretrained=False)

@@ -1,0 +1,128 @@
+"""Weights to start from: ImageNet's by way of timm's hub, or a local safetensors file."""
+
+from __future__ import annotations
+
+import http.client
+import queue
+import socket
+import ssl
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import constants
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mammoscope.errors import RunError
+from mammoscope.models.backbones import TimmBackbone
+
+__all__ = ["bounded_hub", "hub_fault", "load_backbone_weights"]
+
+# Seconds that the hub has to give a first sign of life, and then each packet to arrive.
+_PATIENCE_S = 5.0
+# Layers that turn features into classes: another task's, and none of ours has them.
+_HEADS = ("fc.", "classifier.", "head.", "head_dist.", "local_logits.")
+
+
+def hub_fault(patience_s: float = _PATIENCE_S) -> str | None:
+    """Say why the hub does not answer; ``None`` where it does.
+
+    The hub's client would retry for most of a minute before it says so, and looking up a
+    name has no time limit of its own, hence the thread.
+
+    Args:
+        patience_s: Seconds to wait at most.
+    """
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            # Like the hub's client, this goes through the proxy that the environment names.
+            opener = urllib.request.build_opener()
+            opener.open(constants.ENDPOINT, timeout=patience_s).close()
+        except urllib.error.HTTPError:
+            answers.put(None)  # It answers; what it answers is for its client to judge.
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            # Certificates are the client's own affair too: it may know of others.
+            answers.put(None if isinstance(reason, ssl.SSLError) else str(reason))
+        else:
+            answers.put(None)
+
+    threading.Thread(target=ask, name="hub", daemon=True).start()
+    try:
+        fault = answers.get(timeout=patience_s)
+    except queue.Empty:
+        fault = f"no answer within {patience_s:g} s"
+    return None if fault is None else f"{constants.ENDPOINT}: {fault}"
+
+
+@contextmanager
+def bounded_hub(*, offline: bool) -> Iterator[None]:
+    """Keep the hub's client from hanging.
+
+    Args:
+        offline: Look only into the local cache.
+    """
+    before, patience = constants.HF_HUB_OFFLINE, socket.getdefaulttimeout()
+    constants.HF_HUB_OFFLINE = offline
+    socket.setdefaulttimeout(_PATIENCE_S)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+        socket.setdefaulttimeout(patience)
+
+
+def load_backbone_weights(backbone: nn.Module, path: Path) -> None:
+    """Load a local safetensors file into a backbone; a head in the file is left out.
+
+    The file holds a backbone's own keys, as timm's do, or is the ``weights.safetensors``
+    of a run with the same backbone. A first layer of three input channels is folded to
+    one by summing, which gives a grey image the response that the same image in three
+    equal channels had.
+
+    Raises:
+        RunError: If the file cannot be read, or its keys or shapes do not fit.
+    """
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"weights {path} cannot be read as safetensors: {error}") from error
+    target = backbone.body if isinstance(backbone, TimmBackbone) else backbone
+    own = target.state_dict()
+    weights = _without_prefix(weights)
+    folded = {key: _folded(value, own[key]) for key, value in weights.items() if key in own}
+    faults = {
+        "missing": [k for k in own if k not in folded and not k.endswith("num_batches_tracked")],
+        "unknown": [k for k in weights if k not in own and not k.startswith(_HEADS)],
+        "of another shape": [k for k, v in folded.items() if v.shape != own[k].shape],
+    }
+    if any(faults.values()):
+        listed = "; ".join(
+            f"{len(keys)} {fault} ({', '.join(keys[:4])}{', …' if len(keys) > 4 else ''})"
+            for fault, keys in faults.items()
+            if keys
+        )
+        raise RunError(f"weights {path} do not fit the backbone: {listed}")
+    target.load_state_dict(folded, strict=False)
+
+
+def _without_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in ("backbone.body.", "backbone."):
+        if any(key.startswith(prefix) for key in weights):
+            return {key.removeprefix(prefix): value for key, value in weights.items()}
+    return weights
+
+
+def _folded(value: Tensor, own: Tensor) -> Tensor:
+    if value.ndim == 4 and own.ndim == 4 and value.shape[1] == 3 and own.shape[1] == 1:
+        return value.sum(dim=1, keepdim=True)
+    return value

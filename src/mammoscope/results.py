@@ -1,0 +1,198 @@
+"""``results.json``: what ``predict`` writes and ``POST /v1/exams`` answers.
+
+The pydantic models below are the published JSON Schema
+(``docs/reference/results.schema.json``, a test keeps it current).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mammoscope.types import ExamResult
+
+__all__ = ["RESEARCH_NOTICE", "ModelInfo", "ResultsDocument", "results_document", "results_schema"]
+
+RESEARCH_NOTICE = (
+    "Research software. Not a medical device; not for diagnosis. No clinical accuracy is claimed."
+)
+
+_Score = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelInfo(_Part):
+    """Which bundle scored."""
+
+    name: str
+    bundle_sha256: str = Field(description="Digest of bundle.json, which pins model.onnx.")
+    synthetic: bool = Field(description="True where the model was trained on synthetic images.")
+    operating_point: str = Field(description="Name of the primary operating point.")
+    image_threshold: _Score
+    breast_threshold: _Score
+
+
+class BoxPart(_Part):
+    """Half-open box in pixels of the original image."""
+
+    x_min: float
+    y_min: float
+    x_max: float
+    y_max: float
+
+
+class FindingPart(_Part):
+    """A suspicious region of one image."""
+
+    box: BoxPart
+    score: _Score
+    kind: str
+
+
+class ImagePart(_Part):
+    """One scored image."""
+
+    image_id: str
+    laterality: Literal["L", "R"]
+    view: Literal["CC", "MLO", "ML", "LM", "LMO", "AT"]
+    height_px: int
+    width_px: int
+    logit: float
+    score: _Score
+    suspicious: bool
+    findings: list[FindingPart]
+    warnings: list[str]
+
+
+class BreastPart(_Part):
+    """One breast: the mean of its images' scores."""
+
+    laterality: Literal["L", "R"]
+    score: _Score
+    suspicious: bool
+    image_ids: list[str]
+
+
+class RefusalPart(_Part):
+    """An image that was not scored."""
+
+    image_id: str
+    reason: str
+    message: str
+
+
+class ExamPart(_Part):
+    """One exam: the highest score of its breasts, and what is missing."""
+
+    exam_id: str
+    score: _Score
+    suspicious: bool
+    breasts: list[BreastPart]
+    images: list[ImagePart]
+    missing_views: list[str]
+    refused: list[RefusalPart]
+    warnings: list[str]
+
+
+class FailedExamPart(_Part):
+    """An exam of which nothing could be scored. It has no score, not a score of 0."""
+
+    exam_id: str
+    message: str
+    refused: list[RefusalPart]
+
+
+class ResultsDocument(_Part):
+    """The whole document."""
+
+    format_version: Literal[1] = 1
+    kind: Literal["results"] = "results"
+    package_version: str
+    notice: str = RESEARCH_NOTICE
+    model: ModelInfo
+    exams: list[ExamPart]
+    failed: list[FailedExamPart] = []
+
+
+def results_document(
+    results: Sequence[ExamResult],
+    model: ModelInfo,
+    package_version: str,
+    failed: Sequence[FailedExamPart] = (),
+) -> dict[str, Any]:
+    """Return the document as plain JSON values.
+
+    Args:
+        results: Scored exams.
+        model: Which bundle scored them.
+        package_version: Version of mammoscope.
+        failed: Exams of which nothing could be scored.
+    """
+    document = ResultsDocument(
+        package_version=package_version,
+        model=model,
+        exams=[_exam_part(result) for result in results],
+        failed=list(failed),
+    )
+    return document.model_dump(mode="json")
+
+
+def results_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the document."""
+    schema = ResultsDocument.model_json_schema(mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _exam_part(result: ExamResult) -> ExamPart:
+    return ExamPart(
+        exam_id=result.exam_id,
+        score=result.score,
+        suspicious=result.suspicious,
+        breasts=[
+            BreastPart(
+                laterality=breast.laterality.value,
+                score=breast.score,
+                suspicious=breast.suspicious,
+                image_ids=list(breast.image_ids),
+            )
+            for breast in result.breasts
+        ],
+        images=[
+            ImagePart(
+                image_id=image.image_id,
+                laterality=image.laterality.value,
+                view=image.view.value,
+                height_px=image.height_px,
+                width_px=image.width_px,
+                logit=image.logit,
+                score=image.score,
+                suspicious=image.suspicious,
+                findings=[
+                    FindingPart(
+                        box=BoxPart(
+                            x_min=finding.box.x_min,
+                            y_min=finding.box.y_min,
+                            x_max=finding.box.x_max,
+                            y_max=finding.box.y_max,
+                        ),
+                        score=finding.score,
+                        kind=finding.kind,
+                    )
+                    for finding in image.findings
+                ],
+                warnings=list(image.warnings),
+            )
+            for image in result.images
+        ],
+        missing_views=list(result.missing_views),
+        refused=[
+            RefusalPart(image_id=r.image_id, reason=r.reason, message=r.message)
+            for r in result.refused
+        ],
+        warnings=list(result.warnings),
+    )

@@ -1,0 +1,120 @@
+"""What the service says of itself, as published in its OpenAPI document."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from mammoscope import __version__
+from mammoscope.bundle import Bundle, Estimate, OperatingPoint
+from mammoscope.results import RESEARCH_NOTICE, BoxPart
+from mammoscope.service.settings import ServiceSettings
+
+__all__ = ["DisplayDocument", "HealthDocument", "ModelDocument", "describe_model"]
+
+
+class PointFacts(BaseModel):
+    """The primary operating point of a level, as measured on the validation images."""
+
+    threshold: float
+    confidence: float
+    sensitivity: Estimate
+    specificity: Estimate
+
+
+class OperatingPointFacts(BaseModel):
+    """The operating point that decides *suspicious*."""
+
+    name: str
+    target: str
+    image: PointFacts
+    breast: PointFacts
+
+
+class Limits(BaseModel):
+    """How much one upload may hold."""
+
+    max_upload_bytes: int
+    max_files: int
+    max_unzipped_bytes: int
+
+
+class ModelDocument(BaseModel):
+    """Which bundle serves, and within which limits."""
+
+    name: str
+    bundle_sha256: str
+    synthetic: bool
+    intended_use: str
+    notice: str
+    package_version: str
+    bundle_package_version: str
+    input_height_px: int
+    input_width_px: int
+    aggregation: dict[str, str]
+    operating_point: OperatingPointFacts
+    limits: Limits
+
+
+class HealthDocument(BaseModel):
+    """Whether a synthetic image goes the whole way from file to score."""
+
+    ok: bool
+    message: str
+    checked_s_ago: float
+    model: str
+    bundle_sha256: str
+
+
+class DisplayImage(BaseModel):
+    """How one image of the results is shown."""
+
+    image_url: str
+    heatmap_url: str
+    width_px: int
+    height_px: int
+    flipped: bool
+    pixel_aspect: float
+    breast: BoxPart
+
+
+class DisplayDocument(BaseModel):
+    """How an exam is hung; images in the order of the results."""
+
+    exam_id: str
+    images: list[DisplayImage]
+
+
+def describe_model(bundle: Bundle, settings: ServiceSettings) -> ModelDocument:
+    """Return what a user should know of the model."""
+    points = bundle.operating_points
+    image = next(point for point in points.image if point.name == points.primary)
+    breast = next(point for point in points.breast if point.name == points.primary)
+    return ModelDocument(
+        name=bundle.name,
+        bundle_sha256=bundle.sha256,
+        synthetic=bundle.synthetic,
+        intended_use=bundle.intended_use,
+        notice=RESEARCH_NOTICE,
+        package_version=__version__,
+        bundle_package_version=bundle.package_version,
+        input_height_px=bundle.input.preprocess.height,
+        input_width_px=bundle.input.preprocess.width,
+        aggregation=bundle.aggregation,
+        operating_point=OperatingPointFacts(
+            name=points.primary, target=image.target, image=_facts(image), breast=_facts(breast)
+        ),
+        limits=Limits(
+            max_upload_bytes=settings.max_upload_bytes,
+            max_files=settings.max_files,
+            max_unzipped_bytes=settings.max_unzipped_bytes,
+        ),
+    )
+
+
+def _facts(point: OperatingPoint) -> PointFacts:
+    return PointFacts(
+        threshold=point.threshold,
+        confidence=point.confidence,
+        sensitivity=point.sensitivity,
+        specificity=point.specificity,
+    )

@@ -1,0 +1,85 @@
+// Scores against the operating point, what is missing, and which model said it.
+
+import { byId, el, gauge, score, verdict } from "./dom.js";
+
+const SIDES = { R: "Right breast", L: "Left breast" };
+const percent = (value) => (value === null ? "undefined" : `${Math.round(100 * value)} %`);
+const interval = ({ value, low, high }) =>
+  low === null || high === null ? percent(value) : `${percent(value)} (${percent(low)}–${percent(high)})`;
+
+function row(label, value, threshold, reached) {
+  return el(
+    "div",
+    { class: `row ${reached ? "reached" : "below"}` },
+    el("span", { class: "label" }, label),
+    el("span", { class: "number" }, score(value)),
+    gauge(value, threshold, reached),
+    el("span", { class: "verdict" }, verdict(reached)),
+  );
+}
+
+function list(title, kind, items) {
+  return items.length === 0
+    ? null
+    : el("section", { class: kind }, el("h2", {}, title), el("ul", {}, ...items.map((item) => el("li", {}, item))));
+}
+
+export const refusalItem = (refusal) =>
+  el("span", {}, el("b", {}, refusal.image_id), " ", el("code", {}, refusal.reason), el("br"), refusal.message);
+
+export function fillPanel(exam, images, model) {
+  const point = model.operating_point;
+  const threshold = point.breast.threshold;
+  const warnings = [
+    ...exam.warnings,
+    ...images.flatMap((image) =>
+      image.warnings.map((warning) => `${image.laterality} ${image.view}: ${warning}`)),
+  ];
+  byId("panel").replaceChildren(
+    ...[
+      el(
+        "section",
+        { class: "scores" },
+        el("h2", {}, "Exam"),
+        el("div", { class: "whole" }, row("Highest breast", exam.score, threshold, exam.suspicious)),
+        el("h2", {}, "Breasts"),
+        ...["R", "L"].map((side) => {
+          const breast = exam.breasts.find((item) => item.laterality === side);
+          return breast
+            ? row(SIDES[side], breast.score, threshold, breast.suspicious)
+            : el("div", { class: "row none" }, el("span", { class: "label" }, SIDES[side]),
+                el("span", { class: "verdict" }, "no image, no score"));
+        }),
+        el("p", { class: "key" }, el("i", { class: "line" }),
+          `operating point: ${score(threshold)} for breasts, ${score(point.image.threshold)} for images`),
+        el("p", { class: "fine" }, `Breast: ${model.aggregation.breast}. Exam: ${model.aggregation.exam}.`),
+      ),
+      list("Read with care", "warnings", warnings),
+      list("Not scored", "refused", exam.refused.map(refusalItem)),
+      facts(model),
+    ].filter(Boolean),
+  );
+}
+
+function facts(model) {
+  const point = model.operating_point;
+  const sha = el("code", { title: model.bundle_sha256 }, model.bundle_sha256.slice(0, 12));
+  const entries = [
+    ["Name", model.name],
+    ["Bundle SHA-256", sha],
+    ["Operating point", `${point.name}, chosen on validation images`],
+    ["Sensitivity, breast", interval(point.breast.sensitivity)],
+    ["Specificity, breast", interval(point.breast.specificity)],
+    ["Sensitivity, image", interval(point.image.sensitivity)],
+    ["Specificity, image", interval(point.image.specificity)],
+  ];
+  return el(
+    "section",
+    { class: "facts" },
+    el("h2", {}, "Model"),
+    el("dl", {}, ...entries.flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, value)])),
+    el("p", { class: "fine" },
+      `Measured on validation ${model.synthetic ? "images that are synthetic" : "images"}, ` +
+      `with ${percent(point.breast.confidence)} intervals. ${model.intended_use}`),
+  );
+}

@@ -1,0 +1,11 @@
+"""Training with Lightning: data, augmentation, loss, task, fit."""
+
+from mammoscope.models import torchvision_compat
+
+# Before the first import of Lightning, whose metrics import torchvision.
+torchvision_compat.install()
+
+from mammoscope.training.fit import fit, load_classifier  # noqa: E402
+from mammoscope.training.run_folder import FitResult  # noqa: E402
+
+__all__ = ["FitResult", "fit", "load_classifier"]

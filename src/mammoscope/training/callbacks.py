@@ -1,0 +1,202 @@
+"""What happens around an epoch: history, best weights, checkpoints, a bar for people."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from safetensors.torch import save_file
+
+from mammoscope.artefacts import write_atomically
+from mammoscope.training.task import ClassificationTask
+
+__all__ = ["AtomicCheckpoints", "BestWeights", "EpochBar", "History", "Patience"]
+
+_COLUMNS = ("epoch", "train_loss", "val_loss", "val_auroc", "lr", "seconds")
+
+
+class History(Callback):
+    """Writes a row per epoch to ``history.csv``; rows of an earlier part are kept.
+
+    Args:
+        path: The file.
+        told: Called with each row.
+    """
+
+    def __init__(self, path: Path, told: Callable[[dict[str, float]], None] | None = None) -> None:
+        self._path = path
+        self._told = told
+        self._begun = 0.0
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the epoch's clock."""
+        del trainer, pl_module
+        self._begun = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the epoch's row and write the file anew."""
+        del pl_module
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row: dict[str, float] = {name: metrics[name] for name in _COLUMNS[1:4]}
+        row |= {
+            "epoch": trainer.current_epoch,
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "seconds": round(time.perf_counter() - self._begun, 2),
+        }
+        self.rows.append(row)
+        with write_atomically(self._path) as temporary, temporary.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, _COLUMNS)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        if self._told is not None:
+            self._told(dict(row))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows so far, for the checkpoint."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the rows of the part before."""
+        self.rows = list(state_dict["rows"])
+
+
+class BestWeights(Callback):
+    """Keeps the weights of the epoch with the highest validation AUROC as safetensors.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.auroc = -1.0
+        self.epoch = -1
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the weights where this epoch is the best so far."""
+        auroc = float(trainer.callback_metrics["val_auroc"])
+        if trainer.sanity_checking or auroc <= self.auroc:
+            return
+        if not isinstance(pl_module, ClassificationTask):
+            raise TypeError(f"BestWeights serves ClassificationTask, not {type(pl_module)}")
+        self.auroc, self.epoch = auroc, trainer.current_epoch
+        weights = {k: v.contiguous() for k, v in pl_module.scored.state_dict().items()}
+        with write_atomically(self._path) as temporary:
+            save_file(weights, temporary)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best so far, for the checkpoint."""
+        return {"auroc": self.auroc, "epoch": self.epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the best of the part before."""
+        self.auroc, self.epoch = float(state_dict["auroc"]), int(state_dict["epoch"])
+
+
+class Patience(EarlyStopping):
+    """Stops when the validation AUROC has not risen for some epochs.
+
+    A run that was killed between its last epoch and its record has nothing left to do when
+    it is resumed; Lightning's own class would train one more epoch before it noticed.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop at once where patience had run out before."""
+        super().on_train_start(trainer, pl_module)
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints that appear whole or not at all.
+
+    Lightning's own are written to the system's folder for temporary files and moved, which
+    is a copy where that is another file system.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write beside, then rename."""
+        del storage_options
+        with write_atomically(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+class EpochBar(Callback):
+    """A bar over all batches of all epochs, with the last epoch's measures beside it.
+
+    Where nobody sees a bar, as in a log file, a line per epoch takes its place.
+    """
+
+    def __init__(self) -> None:
+        console = self._console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("[bold]train[/] {task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("batches"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("epoch 1", total=None)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the bar."""
+        del pl_module
+        total = int(trainer.num_training_batches) * int(trainer.max_epochs or 1)
+        text = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        done = trainer.global_step
+        self._progress.update(self._task, description=text, total=total, completed=done)
+        self._progress.start()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Move the bar."""
+        del pl_module, outputs, batch, batch_idx
+        self._progress.update(self._task, completed=trainer.global_step)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say how the epoch went."""
+        del pl_module
+        metrics = trainer.callback_metrics
+        text = (
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs} "
+            f"loss {float(metrics['train_loss']):.3f} AUROC {float(metrics['val_auroc']):.3f}"
+        )
+        self._progress.update(self._task, description=text)
+        if not self._console.is_terminal:
+            self._console.print(f"train {text}", soft_wrap=True)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Remove the bar, however training ended."""
+        del trainer, pl_module, stage
+        self._progress.stop()

@@ -1,0 +1,100 @@
+"""Prepared images as tensors, with randomness that depends on seed, epoch and place alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from mammoscope.config import AugmentConfig
+from mammoscope.training.augment import apply, draw
+from mammoscope.types import GreyImage
+
+__all__ = ["EpochSampler", "ImageDataset", "ImageStore"]
+
+
+class ImageStore(Protocol):
+    """Where prepared images come from."""
+
+    def read(self, image_id: str) -> GreyImage:
+        """Return (H, W) grey values."""
+        ...
+
+
+class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Images and labels.
+
+    Args:
+        store: Where the images are.
+        image_ids: Which.
+        labels: 0, 1 or NaN for unknown, one for each image.
+        max_value: Largest grey value.
+        augment: How to change training images; ``None`` leaves them.
+        seed: Seed of the changes.
+    """
+
+    def __init__(
+        self,
+        store: ImageStore,
+        image_ids: Sequence[str],
+        labels: Sequence[float],
+        *,
+        max_value: int,
+        augment: AugmentConfig | None = None,
+        seed: int = 0,
+    ) -> None:
+        if len(image_ids) != len(labels):
+            raise ValueError(f"{len(image_ids)} images with {len(labels)} labels")
+        self._store = store
+        self._image_ids = list(image_ids)
+        self._labels = torch.tensor(labels, dtype=torch.float32)
+        self._max_value = float(max_value)
+        self._augment = augment
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._image_ids)
+
+    def __getitem__(self, place: int | tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return a (1, H, W) float32 image and its label.
+
+        Args:
+            place: An index, or (index, epoch) as the training sampler gives them.
+        """
+        index, epoch = place if isinstance(place, tuple) else (place, 0)
+        pixels = self._store.read(self._image_ids[index]).astype(np.float32)
+        image = torch.from_numpy(pixels)[None]
+        if self._augment is not None:
+            # Seeded by place and not drawn in sequence, so that neither the number of
+            # workers nor a resumed run changes anything.
+            sequence = np.random.SeedSequence([self._seed, epoch, index])
+            generator = torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
+            image = apply(image, draw(self._augment, generator), self._max_value)
+        return image, self._labels[index]
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Every image once an epoch, in an order that seed and epoch alone decide.
+
+    Lightning calls :meth:`set_epoch` before each epoch.
+    """
+
+    def __init__(self, length: int, seed: int) -> None:
+        self._length = length
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.random.default_rng([self._seed, self._epoch]).permutation(self._length)
+        return ((int(index), self._epoch) for index in order)

@@ -1,0 +1,207 @@
+"""Train one classifier on one fold: check everything, then fit, then write down what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import polars as pl
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader
+
+from mammoscope.artefacts import write_json
+from mammoscope.cohort.manifest import LABEL_COLUMNS
+from mammoscope.cohort.store import PreparedStore
+from mammoscope.config import Config, PreprocessConfig, validated
+from mammoscope.errors import CohortError, ConfigError, RunError
+from mammoscope.log import get_logger
+from mammoscope.models import Classifier, build_classifier, check_backbone
+from mammoscope.training.callbacks import BestWeights, EpochBar, History
+from mammoscope.training.dataset import EpochSampler, ImageDataset
+from mammoscope.training.loop import Loader, last_checkpoint, run_trainer
+from mammoscope.training.losses import balanced_weight
+from mammoscope.training.run_folder import (
+    RECORD,
+    FitResult,
+    claim_run,
+    describe_run,
+    read_run,
+    result_of,
+)
+from mammoscope.training.task import ClassificationTask
+
+__all__ = ["fit", "load_classifier"]
+
+_log = get_logger(__name__)
+
+_WEIGHTS = "weights.safetensors"
+
+
+def fit(
+    cohort: Path,
+    run: Path,
+    config: Config,
+    fold: int = 0,
+    *,
+    resume: bool = False,
+    progress: Callable[[dict[str, float]], None] | None = None,
+) -> FitResult:
+    """Train on all folds but one and validate on that one.
+
+    Args:
+        cohort: A cohort folder, prepared and split.
+        run: The run folder; empty, or a stopped run with ``resume``.
+        config: Everything else.
+        fold: The fold that validates.
+        resume: Go on from the last whole epoch. A resumed run equals an uninterrupted one.
+        progress: Called after each epoch with its row of ``history.csv``.
+
+    Raises:
+        CohortError: If an image is not prepared, or a part lacks a class.
+        ConfigError: If the label, fold or backbone is unknown.
+        OutputError: If the run folder is not empty, or cannot be written.
+        RunError: If the resumed run differs, the loss is not finite, or weights do not fit.
+        KeyboardInterrupt: If it was stopped from the keyboard; ``resume`` goes on from there.
+    """
+    cohort, run = Path(cohort), Path(run)
+    check_backbone(config.model.backbone)
+    store = PreparedStore(cohort)
+    parts = _parts(store.rows(), fold, config.train.label)
+    counts = {name: rows.height for name, rows in parts.items()}
+    facts = describe_run(cohort, config, store.config, fold, counts)
+    earlier = claim_run(run, facts, resume=resume)
+    if earlier is not None and earlier["status"] in ("trained", "finished"):
+        return result_of(earlier)
+    going_on = resume and last_checkpoint(run).is_file()
+    lightning.seed_everything(config.train.seed, workers=True, verbose=False)
+    classifier, notes = _classifier(config, store.config, parts["train"], fresh=not going_on)
+    if earlier is not None and going_on:
+        notes = earlier.get("notes", [])
+    for note in notes:
+        _log.warning(note)
+    write_json(run / RECORD, {**facts, "notes": notes})
+    history, best = History(run / "history.csv", progress), BestWeights(run / _WEIGHTS)
+    # Convolutions on a CPU are quicker in this order of memory.
+    classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run_trainer(
+        run,
+        ClassificationTask(classifier, config.train, _positive_weight(parts["train"], config)),
+        (
+            _loader(store, parts["train"], config, train=True),
+            _loader(store, parts["val"], config, train=False),
+        ),
+        config.train,
+        [history, best, EpochBar()],
+        resume=going_on,
+    )
+    facts |= {
+        "status": "trained",
+        "notes": notes,
+        "epochs": len(history.rows),
+        "best": {"epoch": best.epoch, "auroc": best.auroc},
+        "timings_s": {"train": round(sum(row["seconds"] for row in history.rows), 1)},
+    }
+    write_json(run / RECORD, facts)
+    return result_of(facts)
+
+
+def load_classifier(run: Path) -> tuple[Classifier, Config, PreprocessConfig]:
+    """Rebuild a run's network with its best weights, in evaluation mode.
+
+    Raises:
+        RunError: If the run is not trained, or its weights do not fit.
+    """
+    facts = read_run(run)
+    config = validated(Config, facts.get("config"), f"{run}/{RECORD}")
+    preprocess = validated(PreprocessConfig, facts.get("preprocess"), f"{run}/{RECORD}")
+    classifier, _ = _classifier(config, preprocess, None, fresh=False)
+    path = Path(run) / _WEIGHTS
+    if not path.is_file():
+        raise RunError(f"{path} is missing: the run has not finished an epoch")
+    try:
+        classifier.load_state_dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{path} cannot be read as safetensors: {error}") from error
+    except RuntimeError as error:
+        raise RunError(f"{path} does not fit the configured network: {error}") from error
+    return classifier.eval(), config, preprocess
+
+
+def _parts(rows: pl.DataFrame, fold: int, label: str) -> dict[str, pl.DataFrame]:
+    """Return train, val and test rows, checked for what training needs."""
+    if label not in LABEL_COLUMNS:
+        raise ConfigError(f"train.label is {label!r}; accepted: {', '.join(LABEL_COLUMNS)}")
+    trained = rows.filter(pl.col("split") == "train")
+    folds = sorted(set(trained["fold"]))
+    if fold not in folds:
+        raise ConfigError(f"--fold {fold} is not one of the cohort's folds {folds}")
+    parts = {
+        "train": trained.filter(pl.col("fold") != fold),
+        "val": trained.filter(pl.col("fold") == fold),
+        "test": rows.filter(pl.col("split") == "test"),
+    }
+    for name, part in (("training", parts["train"]), ("validation", parts["val"])):
+        classes = set(part[label].drop_nulls())
+        if classes != {0, 1}:
+            raise CohortError(
+                f"the {name} images of fold {fold} hold {label} values {sorted(classes)}; "
+                "both 0 and 1 are needed, and nothing else"
+            )
+    return parts
+
+
+def _labels(rows: pl.DataFrame, label: str) -> list[float]:
+    return rows[label].cast(pl.Float64).fill_null(float("nan")).to_list()
+
+
+def _positive_weight(rows: pl.DataFrame, config: Config) -> float:
+    weight = config.train.positive_weight
+    return balanced_weight(_labels(rows, config.train.label)) if weight == "balanced" else weight
+
+
+def _classifier(
+    config: Config, preprocess: PreprocessConfig, rows: pl.DataFrame | None, *, fresh: bool
+) -> tuple[Classifier, list[str]]:
+    """Build the network, with the weights to start from only where it starts."""
+    model = config.model
+    if not fresh:
+        model = model.model_copy(update={"pretrained": False, "weights": None})
+    prior = 0.5
+    if rows is not None and config.train.positive_weight != "balanced":
+        known = rows[config.train.label].drop_nulls().to_list()
+        prior = sum(known) / len(known)
+    return build_classifier(
+        model,
+        max_value=preprocess.max_value,
+        size=(preprocess.height, preprocess.width),
+        prior=prior,
+    )
+
+
+def _loader(store: PreparedStore, rows: pl.DataFrame, config: Config, *, train: bool) -> Loader:
+    settings = config.train
+    images = ImageDataset(
+        store,
+        rows["image_id"].to_list(),
+        _labels(rows, settings.label),
+        max_value=store.config.max_value,
+        augment=config.augment if train else None,
+        seed=settings.seed,
+    )
+    options: dict[str, Any] = {
+        "batch_size": settings.batch_size,
+        "num_workers": settings.workers,
+        "persistent_workers": settings.workers > 0,
+        # Spawned, not forked: a fork copies the locks of threads that it does not copy.
+        "multiprocessing_context": "spawn" if settings.workers else None,
+    }
+    if not train:
+        return DataLoader(images, **options)
+    # A last batch of one image would break batch normalisation; it is drawn again later.
+    drop_last = len(images) > settings.batch_size
+    sampler = EpochSampler(len(images), settings.seed)
+    return DataLoader(images, sampler=sampler, drop_last=drop_last, **options)

@@ -1,0 +1,135 @@
+"""Lightning's trainer as we use it: silent, without folders of its own, and interruptible."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import platform
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lightning
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mammoscope.config import TrainConfig
+from mammoscope.training.callbacks import AtomicCheckpoints, Patience
+from mammoscope.training.task import ClassificationTask
+
+__all__ = ["Loader", "last_checkpoint", "run_trainer"]
+
+Loader = DataLoader[tuple[Tensor, Tensor]]
+
+
+def last_checkpoint(run: Path) -> Path:
+    """Return where the checkpoint of the last whole epoch lies."""
+    return run / "checkpoints" / "last.ckpt"
+
+
+def run_trainer(
+    run: Path,
+    task: ClassificationTask,
+    loaders: tuple[Loader, Loader],
+    config: TrainConfig,
+    callbacks: list[lightning.Callback],
+    *,
+    resume: bool,
+) -> None:
+    """Train to the last epoch or to the end of patience.
+
+    Args:
+        run: The run folder; checkpoints go to its ``checkpoints``.
+        task: What is trained.
+        loaders: Training and validation batches.
+        config: Optimisation.
+        callbacks: More of what happens around an epoch; their state is checkpointed.
+        resume: Go on from the last checkpoint.
+
+    Raises:
+        KeyboardInterrupt: If it was stopped from the keyboard; the last epoch is kept.
+    """
+    last = last_checkpoint(run)
+    every: list[lightning.Callback] = [*callbacks, *_checkpoints(last.parent)]
+    if config.patience:
+        every.append(Patience("val_auroc", mode="max", patience=config.patience))
+    _keep_freed_memory()
+    with _quiet(), _interruptible():
+        trainer = lightning.Trainer(
+            accelerator="auto",
+            devices=1,
+            max_epochs=config.epochs,
+            precision=config.precision,
+            gradient_clip_val=config.gradient_clip or None,
+            callbacks=every,
+            plugins=[AtomicCheckpoints()],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            default_root_dir=str(run),
+        )
+        # A checkpoint is tensors and plain values; nothing in it is executed.
+        trainer.fit(task, *loaders, ckpt_path=str(last) if resume else None, weights_only=True)
+
+
+def _checkpoints(folder: Path) -> list[ModelCheckpoint]:
+    """Keep the best epoch and, apart, the last: Lightning's ``save_last`` follows the best."""
+    best = ModelCheckpoint(
+        folder, filename="best", monitor="val_auroc", mode="max", enable_version_counter=False
+    )
+    last = ModelCheckpoint(folder, filename="last", monitor=None, enable_version_counter=False)
+    return [best, last]
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C through as what it is.
+
+    Lightning turns it into an exit of the process and makes it ignore Ctrl-C from then on.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as exiting:
+        if not isinstance(exiting.__context__, KeyboardInterrupt):
+            raise
+        raise KeyboardInterrupt from None
+    finally:
+        if main and handler is not None:
+            signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Lightning's advice; its errors stay."""
+    names = ("lightning.pytorch", "lightning.fabric")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep large freed blocks: a training step frees and asks for the same again.
+
+    Without it every step maps and clears its activations anew, which costs a third of the
+    time of a small network on a CPU.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    trim_threshold, mmap_threshold = -1, -3
+    libc = ctypes.CDLL("libc.so.6")
+    libc.mallopt(mmap_threshold, 1 << 30)
+    libc.mallopt(trim_threshold, (1 << 31) - 1)

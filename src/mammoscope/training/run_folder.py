@@ -1,0 +1,152 @@
+"""The run folder's record, ``run.json``: what was trained, on what, and how it went."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mammoscope import __version__
+from mammoscope.artefacts import claim_output, read_json, sha256_file
+from mammoscope.cohort.manifest import read_cohort
+from mammoscope.config import Config, PreprocessConfig
+from mammoscope.errors import RunError
+
+__all__ = ["RECORD", "FitResult", "claim_run", "describe_run", "read_run", "result_of"]
+
+FORMAT_VERSION = 1
+RECORD = "run.json"
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """How training went.
+
+    Attributes:
+        epochs: Epochs trained in all.
+        best_epoch: The epoch whose weights are kept, from 0.
+        best_auroc: Its validation AUROC.
+        counts: Images by part.
+        notes: Sentences that a user should read.
+    """
+
+    epochs: int
+    best_epoch: int
+    best_auroc: float
+    counts: dict[str, int]
+    notes: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        line = (
+            f"{self.counts['train']} images, {self.epochs} epochs, best validation AUROC "
+            f"{self.best_auroc:.3f} in epoch {self.best_epoch + 1}"
+        )
+        return "; ".join([line, *self.notes])
+
+
+def describe_run(
+    cohort: Path, config: Config, preprocess: PreprocessConfig, fold: int, counts: dict[str, int]
+) -> dict[str, Any]:
+    """Return the record of a run that is about to train."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "kind": "run",
+        "status": "training",
+        "synthetic": bool(read_cohort(cohort)["synthetic"]),
+        "package_version": __version__,
+        "code_version": _code_version(),
+        "platform": {"python": platform.python_version(), "torch": torch.__version__},
+        "config": config.model_dump(mode="json"),
+        "preprocess": preprocess.model_dump(mode="json"),
+        "cohort": {
+            "path": str(cohort.resolve()),
+            "manifest_sha256": sha256_file(cohort / "manifest.parquet"),
+            "splits_sha256": sha256_file(cohort / "splits.parquet"),
+        },
+        "fold": fold,
+        "seed": config.train.seed,
+        "counts": counts,
+    }
+
+
+def read_run(run: Path) -> dict[str, Any]:
+    """Read a run's record.
+
+    Raises:
+        RunError: If it is missing or of another format.
+    """
+    facts = read_json(Path(run) / RECORD, RunError)
+    if facts.get("kind") != "run" or facts.get("format_version") != FORMAT_VERSION:
+        raise RunError(
+            f"{run}/{RECORD} is of kind {facts.get('kind')!r}, format "
+            f"{facts.get('format_version')!r}; this version reads run format {FORMAT_VERSION}"
+        )
+    return facts
+
+
+def claim_run(run: Path, facts: dict[str, Any], *, resume: bool) -> dict[str, Any] | None:
+    """Return the record of the run to resume, or take an empty folder for a new one.
+
+    Raises:
+        OutputError: If a new run's folder is not empty or cannot be written.
+        RunError: If there is nothing to resume, or it differs; the keys are named.
+    """
+    if not resume:
+        claim_output(run, overwrite=False)
+        return None
+    if not (run / RECORD).is_file():
+        raise RunError(f"{run} holds no {RECORD}: there is nothing to resume")
+    earlier = read_run(run)
+    differing = [
+        key
+        for section in ("config", "preprocess", "cohort")
+        for key in _differing(earlier.get(section), facts[section], section)
+        # The same tables in another place are the same cohort.
+        if key != "cohort.path"
+    ] + _differing(earlier.get("fold"), facts["fold"], "fold")
+    if differing:
+        raise RunError(
+            f"{run} cannot be resumed: {', '.join(differing)} differ from the stopped run's"
+        )
+    return earlier
+
+
+def result_of(facts: dict[str, Any]) -> FitResult:
+    """Return how training went from the record of a run that is trained."""
+    return FitResult(
+        epochs=int(facts["epochs"]),
+        best_epoch=int(facts["best"]["epoch"]),
+        best_auroc=float(facts["best"]["auroc"]),
+        counts=facts["counts"],
+        notes=tuple(facts.get("notes", ())),
+    )
+
+
+def _differing(theirs: Any, ours: Any, name: str) -> list[str]:
+    """List the dotted names of the values that differ; ``config.`` goes without saying."""
+    if not (isinstance(theirs, dict) and isinstance(ours, dict)):
+        return [] if theirs == ours else [name.removeprefix("config.")]
+    keys = [*ours, *(key for key in theirs if key not in ours)]
+    return [
+        found
+        for key in keys
+        for found in _differing(theirs.get(key), ours.get(key), f"{name}.{key}")
+    ]
+
+
+def _code_version() -> str | None:
+    """Return the commit of a source checkout, or ``None`` for an installed package."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed command, no shell
+            command, capture_output=True, text=True, check=False, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,197 @@
+"""The nouns of the domain, as frozen dataclasses.
+
+Arrays are (H, W); boxes are (x_min, y_min, x_max, y_max), half-open, in pixels of
+the original image; unknown is ``None``, never 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "SCREENING_VIEWS",
+    "Box",
+    "BreastResult",
+    "ByteImage",
+    "Density",
+    "Exam",
+    "ExamResult",
+    "Finding",
+    "FloatImage",
+    "GreyImage",
+    "ImageResult",
+    "Laterality",
+    "MammogramImage",
+    "Refusal",
+    "View",
+]
+
+#: Pixels as float32; presentation values lie in [0, 1].
+FloatImage: TypeAlias = NDArray[np.float32]
+#: Pixels or masks as uint8.
+ByteImage: TypeAlias = NDArray[np.uint8]
+#: Prepared pixels: grey values of 8 or 16 bits.
+GreyImage: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+class Laterality(StrEnum):
+    """Which breast, from the patient's side (Image Laterality, 0020,0062)."""
+
+    L = "L"
+    R = "R"
+
+
+class View(StrEnum):
+    """Projection, in the RSNA table's words (View Position, 0018,5101)."""
+
+    CC = "CC"
+    MLO = "MLO"
+    ML = "ML"
+    LM = "LM"
+    LMO = "LMO"
+    AT = "AT"
+
+
+class Density(StrEnum):
+    """Breast composition, ACR BI-RADS fifth edition."""
+
+    A = "A"
+    B = "B"
+    C = "C"
+    D = "D"
+
+
+#: The four views of a complete screening exam, in hanging order: right breast first.
+SCREENING_VIEWS: tuple[tuple[Laterality, View], ...] = (
+    (Laterality.R, View.CC),
+    (Laterality.L, View.CC),
+    (Laterality.R, View.MLO),
+    (Laterality.L, View.MLO),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A half-open rectangle in pixels: ``x_min <= x < x_max``, ``y_min <= y < y_max``."""
+
+    x_min: float
+    y_min: float
+    x_max: float
+    y_max: float
+
+    def __post_init__(self) -> None:
+        if not (self.x_max > self.x_min and self.y_max > self.y_min):
+            raise ValueError(f"a box needs x_max > x_min and y_max > y_min, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A suspicious region: a box in original pixels with a score in [0, 1]."""
+
+    box: Box
+    score: float
+    kind: str = "suspicious"
+
+
+@dataclass(frozen=True, slots=True)
+class MammogramImage:
+    """One image of an exam: where it lies and what it shows. Pixels are read when needed.
+
+    Attributes:
+        image_id: Name of the image, unique within its exam.
+        path: The file.
+        laterality: Which breast.
+        view: Which projection.
+        pixel_aspect: True width of a pixel over its height; 1 unless the image was stretched.
+    """
+
+    image_id: str
+    path: Path
+    laterality: Laterality
+    view: View
+    pixel_aspect: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An image that was not scored: its name, a reason code and a sentence."""
+
+    image_id: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """One visit: the images that can be read, those refused, and what a reader must know."""
+
+    exam_id: str
+    images: tuple[MammogramImage, ...]
+    refused: tuple[Refusal, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageResult:
+    """What the model says of one image.
+
+    Attributes:
+        image_id: Name of the image.
+        laterality: Which breast.
+        view: Which projection.
+        height_px: Height of the original image.
+        width_px: Width of the original image.
+        logit: Model output before the sigmoid.
+        score: Score in [0, 1].
+        suspicious: Whether the score reaches the bundle's image operating point.
+        findings: Boxes from the heatmap, in original pixels, highest score first.
+        warnings: What a reader must know about this image.
+        heatmap: Class-activation map in [0, 1], (h, w) float32, on the network's grid.
+        geometry: Plain form of the preprocessing geometry, which maps the grid to pixels.
+    """
+
+    image_id: str
+    laterality: Laterality
+    view: View
+    height_px: int
+    width_px: int
+    logit: float
+    score: float
+    suspicious: bool
+    findings: tuple[Finding, ...]
+    warnings: tuple[str, ...] = ()
+    heatmap: FloatImage | None = field(default=None, repr=False, compare=False)
+    geometry: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BreastResult:
+    """Mean of one breast's image scores, against the bundle's breast operating point."""
+
+    laterality: Laterality
+    score: float
+    suspicious: bool
+    image_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExamResult:
+    """Scores of one exam: images, breasts, and the exam (its highest breast).
+
+    ``missing_views`` names the screening views that are absent, such as ``"R MLO"``.
+    """
+
+    exam_id: str
+    score: float
+    suspicious: bool
+    images: tuple[ImageResult, ...]
+    breasts: tuple[BreastResult, ...]
+    missing_views: tuple[str, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    warnings: tuple[str, ...] = ()

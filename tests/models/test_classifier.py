@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from mammoscope.config import ModelConfig
+from mammoscope.models import Classifier, build_classifier
+from mammoscope.models.classifier import FeatureExtractor
+
+
+class Pooled(FeatureExtractor):
+    """A backbone that only shrinks, so that local logits can be worked out by hand."""
+
+    channels = 1
+
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.nn.functional.avg_pool2d(image, 8)
+
+
+def pooled(pool: str, local: Tensor) -> Tensor:
+    return Classifier(Pooled(), max_value=255, pool=pool)._pooled(local)
+
+
+@pytest.fixture
+def local() -> Tensor:
+    return torch.randn(50, 40, generator=torch.Generator().manual_seed(0)) * 3
+
+
+def test_the_soft_maximum_lies_between_mean_and_maximum(local):
+    mean, soft, top = (pooled(pool, local) for pool in ("avg", "lse", "max"))
+    assert torch.all(mean < soft)
+    assert torch.all(soft < top)
+    assert torch.equal(mean, local.mean(1))
+    assert torch.equal(top, local.max(1).values)
+
+
+@pytest.mark.parametrize("pool", ["avg", "max", "lse"])
+def test_a_flat_map_keeps_its_value_whatever_its_area(pool):
+    for cells in (1, 7, 4096):
+        assert pooled(pool, torch.full((2, cells), -1.5)).numpy() == pytest.approx(-1.5, abs=1e-5)
+
+
+def test_the_soft_maximum_does_not_overflow():
+    assert torch.isfinite(pooled("lse", torch.tensor([[1e4, -1e4]]))).all()
+
+
+def test_the_heatmap_is_made_of_the_logits_that_are_pooled():
+    classifier = Classifier(Pooled(), max_value=255, pool="max").eval()
+    output = classifier(torch.rand(3, 1, 32, 16) * 255)
+    assert output.heatmap.shape == (3, 4, 2)
+    assert torch.allclose(torch.sigmoid(output.logit), output.heatmap.amax(dim=(1, 2)))
+
+
+def test_eight_and_sixteen_bits_of_one_image_give_one_score():
+    image = torch.rand(2, 1, 32, 16)
+    classifiers = [Classifier(Pooled(), max_value=peak).eval() for peak in (255, 65535)]
+    classifiers[1].load_state_dict(classifiers[0].state_dict())
+    assert torch.allclose(classifiers[0](image * 255).logit, classifiers[1](image * 65535).logit)
+
+
+@pytest.mark.parametrize("prior", [0.02, 0.5])
+def test_an_untrained_network_starts_at_the_prior(prior):
+    config = ModelConfig(backbone="baseline_cnn")
+    classifier, _ = build_classifier(config, max_value=255, size=(64, 32), prior=prior)
+    score = torch.sigmoid(classifier.eval()(torch.rand(4, 1, 64, 32) * 255).logit).mean()
+    assert score.item() == pytest.approx(prior, rel=0.3)
+
+
+def test_a_prior_of_nothing_is_still_finite():
+    assert math.isfinite(Classifier(Pooled(), max_value=255, prior=0.0).local_logits.bias.item())
+
+
+def test_dropout_acts_in_training_only():
+    config = ModelConfig(backbone="baseline_cnn", dropout=0.9)
+    classifier, _ = build_classifier(config, max_value=255, size=(64, 32))
+    image = torch.rand(4, 1, 64, 32) * 255
+    assert not torch.equal(classifier(image).logit, classifier(image).logit)
+    classifier.eval()
+    assert torch.equal(classifier(image).logit, classifier(image).logit)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from mammoscope.config import AugmentConfig
+from mammoscope.training.dataset import EpochSampler, ImageDataset
+
+
+class Memory:
+    """An image store without a disk."""
+
+    def __init__(self, dtype: type = np.uint8) -> None:
+        rng = np.random.default_rng(0)
+        self.images = {f"i{n}": rng.integers(0, 200, (32, 16)).astype(dtype) for n in range(6)}
+
+    def read(self, image_id: str) -> np.ndarray:
+        return self.images[image_id]
+
+
+def dataset(store: Memory, augment: AugmentConfig | None = None, seed: int = 0) -> ImageDataset:
+    labels = [0.0, 1.0, float("nan"), 0.0, 1.0, 0.0]
+    return ImageDataset(
+        store, list(store.images), labels, max_value=255, augment=augment, seed=seed
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_images_are_grey_values_as_prepared(dtype):
+    store = Memory(dtype)
+    image, label = dataset(store)[1]
+    assert image.dtype == torch.float32
+    assert image.shape == (1, 32, 16)
+    assert np.array_equal(image[0].numpy(), store.images["i1"])
+    assert label == 1
+    assert torch.isnan(dataset(store)[2][1])
+
+
+def test_changes_depend_on_seed_epoch_and_place_alone():
+    store, augment = Memory(), AugmentConfig()
+    first, again = dataset(store, augment), dataset(store, augment)
+    again[0, 0], again[3, 1]
+    assert torch.equal(first[2, 5][0], again[2, 5][0])
+    assert not torch.equal(first[2, 5][0], first[2, 6][0])
+    assert not torch.equal(first[2, 5][0], dataset(store, augment, seed=1)[2, 5][0])
+
+
+def test_every_image_comes_once_an_epoch_in_an_order_of_its_own():
+    sampler = EpochSampler(50, seed=1)
+    orders = []
+    for epoch in (0, 1):
+        sampler.set_epoch(epoch)
+        places = list(sampler)
+        assert sorted(index for index, _ in places) == list(range(50))
+        assert {drawn for _, drawn in places} == {epoch}
+        orders.append([index for index, _ in places])
+    assert orders[0] != orders[1]
+    sampler.set_epoch(0)
+    assert [index for index, _ in sampler] == orders[0]
+
+
+def test_workers_change_nothing():
+    images = dataset(Memory(), AugmentConfig())
+    loaded = []
+    for workers in (0, 1):
+        sampler = EpochSampler(len(images), seed=2)
+        sampler.set_epoch(3)
+        options = {"multiprocessing_context": "spawn"} if workers else {}
+        loader = DataLoader(images, 2, sampler=sampler, num_workers=workers, **options)
+        loaded.append(torch.cat([batch for batch, _ in loader]))
+    assert torch.equal(*loaded)
+
+
+def test_labels_and_images_must_be_as_many():
+    with pytest.raises(ValueError, match="1 images with 2 labels"):
+        ImageDataset(Memory(), ["i0"], [0.0, 1.0], max_value=255)

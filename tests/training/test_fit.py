@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mammoscope.config import Config
+from mammoscope.errors import CohortError, ConfigError, OutputError, RunError
+from mammoscope.models import build_classifier
+from mammoscope.training import fit, load_classifier
+from mammoscope.training.task import ClassificationTask
+
+# The package offers the function under the module's name.
+fit_module = importlib.import_module("mammoscope.training.fit")
+
+
+def history(run: Path) -> list[dict[str, str]]:
+    """Rows of history.csv without the one column that a clock decides."""
+    with (run / "history.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+def killed() -> None:
+    raise OSError("the power went")
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch):
+    """Do something in the middle of an epoch, once."""
+
+    def at(epoch: int, action: Callable[[], None]) -> None:
+        original = ClassificationTask.training_step
+
+        def step(self, batch, batch_idx):
+            if self.current_epoch == epoch and batch_idx == 1:
+                monkeypatch.setattr(ClassificationTask, "training_step", original)
+                action()
+            return original(self, batch, batch_idx)
+
+        monkeypatch.setattr(ClassificationTask, "training_step", step)
+
+    return at
+
+
+def assert_same_run(left: Path, right: Path) -> None:
+    assert history(left) == history(right)
+    for file in ("weights.safetensors",):
+        ours, theirs = load_file(left / file), load_file(right / file)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    ours, theirs = (
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (left, right)
+    )
+    assert ours["global_step"] == theirs["global_step"]
+    assert ours["state_dict"].keys() == theirs["state_dict"].keys()
+    for key, value in ours["state_dict"].items():
+        assert torch.equal(value, theirs["state_dict"][key]), key
+    assert ours["lr_schedulers"] == theirs["lr_schedulers"]
+
+
+def test_a_run_folder_says_what_was_trained_and_holds_the_best_weights(cohort, tmp_path, quick):
+    rows: list[dict[str, float]] = []
+    result = fit(cohort, tmp_path / "run", quick(), 1, progress=rows.append)
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["kind"] == "run"
+    assert facts["status"] == "trained"
+    assert facts["synthetic"] is True
+    assert facts["fold"] == 1
+    assert facts["counts"] == {"train": 10, "val": 10, "test": 4} == result.counts
+    assert Config.model_validate(facts["config"]) == quick()
+    aurocs = [float(row["val_auroc"]) for row in history(tmp_path / "run")]
+    assert facts["best"] == {"epoch": aurocs.index(max(aurocs)), "auroc": max(aurocs)}
+    assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
+    assert {"checkpoints", "history.csv", "run.json", "weights.safetensors"} == {
+        path.name for path in (tmp_path / "run").iterdir()
+    }
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {
+        "best.ckpt",
+        "last.ckpt",
+    }
+    assert not (Path.cwd() / "lightning_logs").exists()
+
+
+@pytest.mark.parametrize("settings", [{}, {"ema": 0.9, "patience": 3}], ids=["plain", "averaged"])
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    cohort, tmp_path, quick, interrupt, settings, epoch
+):
+    fit(cohort, tmp_path / "whole", quick(**settings))
+    interrupt(epoch, killed)
+    with pytest.raises(OSError, match="the power went"):
+        fit(cohort, tmp_path / "run", quick(**settings))
+    torch.manual_seed(12345)  # Another process would be elsewhere in its random numbers.
+    fit(cohort, tmp_path / "run", quick(**settings), resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_the_last_checkpoint_follows_every_epoch_not_only_the_best(cohort, tmp_path, quick):
+    fit(cohort, tmp_path / "run", quick())
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["epoch"] == 3
+
+
+def test_resuming_needs_no_weights_to_start_from_but_remembers_how_it_started(
+    cohort, tmp_path, quick, interrupt
+):
+    classifier, _ = build_classifier(quick().model, max_value=255, size=(64, 32))
+    start = tmp_path / "start.safetensors"
+    save_file(classifier.state_dict(), start)
+    config = quick(epochs=2).model_copy(
+        update={"model": quick().model.model_copy(update={"weights": start})}
+    )
+    interrupt(1, killed)
+    with pytest.raises(OSError, match="the power went"):
+        fit(cohort, tmp_path / "run", config)
+    start.unlink()
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**facts, "notes": ["as it began"]}))
+    assert fit(cohort, tmp_path / "run", config, resume=True).notes == ("as it began",)
+
+
+def test_ctrl_c_reaches_the_caller_and_leaves_a_run_that_resumes(
+    cohort, tmp_path, quick, interrupt
+):
+    fit(cohort, tmp_path / "whole", quick())
+    interrupt(1, lambda: os.kill(os.getpid(), signal.SIGINT))
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        fit(cohort, tmp_path / "run", quick())
+    assert signal.getsignal(signal.SIGINT) is before
+    fit(cohort, tmp_path / "run", quick(), resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
+    cohort, tmp_path, quick, monkeypatch
+):
+    original = ClassificationTask.training_step
+
+    def poisoned(self, batch, batch_idx):
+        if self.current_epoch == 1:
+            with torch.no_grad():
+                self.classifier.local_logits.bias.fill_(float("nan"))
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(ClassificationTask, "training_step", poisoned)
+    with pytest.raises(RunError, match="loss became nan in epoch 1, batch 0"):
+        fit(cohort, tmp_path / "run", quick())
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["epoch"] == 0
+    assert all(torch.isfinite(v).all() for v in last["state_dict"].values())
+    assert len(history(tmp_path / "run")) == 1
+
+
+def test_training_stops_when_patience_is_over_and_stays_stopped(
+    cohort, tmp_path, quick, monkeypatch
+):
+    # A rate this small never changes an order, so that AUROC never rises.
+    config = quick(epochs=9, patience=2, lr=1e-12)
+    real = fit_module.write_json
+    records = []
+
+    def write_once(path, value):
+        records.append(value["status"])
+        if len(records) == 2:
+            killed()
+        real(path, value)
+
+    monkeypatch.setattr(fit_module, "write_json", write_once)
+    with pytest.raises(OSError, match="the power went"):
+        fit(cohort, tmp_path / "run", config)
+    epochs = len(history(tmp_path / "run"))
+    assert epochs < 9
+    assert fit(cohort, tmp_path / "run", config, resume=True).epochs == epochs
+
+
+def test_resuming_a_trained_run_returns_at_once(cohort, tmp_path, quick, monkeypatch):
+    first = fit(cohort, tmp_path / "run", quick())
+    monkeypatch.setattr(fit_module, "run_trainer", lambda *_, **__: pytest.fail("it trained again"))
+    assert fit(cohort, tmp_path / "run", quick(), resume=True) == first
+
+
+def test_resuming_names_every_setting_that_differs(cohort, make_cohort, tmp_path, quick):
+    fit(cohort, tmp_path / "run", quick(epochs=1))
+    with pytest.raises(RunError, match=r"train\.epochs, train\.lr differ"):
+        fit(cohort, tmp_path / "run", quick(epochs=2, lr=2e-3), resume=True)
+    with pytest.raises(RunError, match=r"resumed: fold differ"):
+        fit(cohort, tmp_path / "run", quick(epochs=1), 1, resume=True)
+    other = make_cohort(20)
+    with pytest.raises(RunError, match=r"cohort\.manifest_sha256, cohort\.splits_sha256 differ"):
+        fit(other, tmp_path / "run", quick(epochs=1), resume=True)
+
+
+def test_a_cohort_that_was_moved_is_the_same_cohort(make_cohort, tmp_path, quick):
+    folder = make_cohort()
+    fit(folder, tmp_path / "run", quick(epochs=1))
+    moved = folder.rename(tmp_path / "moved")
+    fit(moved, tmp_path / "run", quick(epochs=1), resume=True)
+
+
+def test_a_run_does_not_write_into_a_folder_with_other_content(cohort, tmp_path, quick):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        fit(cohort, tmp_path, quick())
+    with pytest.raises(RunError, match="nothing to resume"):
+        fit(cohort, tmp_path, quick(), resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_faults_of_the_input_are_found_before_anything_is_written(
+    cohort, make_cohort, tmp_path, quick
+):
+    run = tmp_path / "run"
+    with pytest.raises(ConfigError, match=r"fold 7 is not one of the cohort's folds \[0, 1\]"):
+        fit(cohort, run, quick(), 7)
+    with pytest.raises(ConfigError, match="accepted: cancer, biopsy"):
+        fit(cohort, run, quick(label="age"))
+    with pytest.raises(CohortError, match=r"training images of fold 0 hold biopsy values \[\]"):
+        fit(cohort, run, quick(label="biopsy"))
+    one_class = make_cohort(cancer=lambda number: number % 2)
+    with pytest.raises(CohortError, match="both 0 and 1 are needed"):
+        fit(one_class, run, quick())
+    unknown = quick().model_copy(
+        update={"model": quick().model.model_copy(update={"backbone": "resnet81"})}
+    )
+    with pytest.raises(ConfigError, match="resnet18"):
+        fit(cohort, run, unknown)
+    incomplete = make_cohort()
+    (incomplete / "images" / "i003.safetensors").unlink()
+    with pytest.raises(CohortError, match="1 of 24 images are not prepared, i003 first"):
+        fit(incomplete, run, quick())
+    assert not run.exists()
+
+
+def test_images_without_a_label_are_trained_around(make_cohort, tmp_path, quick):
+    gaps = make_cohort(cancer=lambda number: None if number % 5 == 4 else number // 2 % 2)
+    result = fit(gaps, tmp_path / "run", quick(epochs=1))
+    assert 0 <= result.best_auroc <= 1
+
+
+def test_the_weights_that_are_loaded_give_the_measured_auroc(cohort, tmp_path, quick):
+    result = fit(cohort, tmp_path / "run", quick(ema=0.8))
+    classifier, config, preprocess = load_classifier(tmp_path / "run")
+    assert not classifier.training
+    assert config == quick(ema=0.8)
+    assert (preprocess.height, preprocess.width) == (64, 32)
+    best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["epoch"] == result.best_epoch
+    for key, value in classifier.state_dict().items():
+        assert torch.equal(value, best["state_dict"][f"average.{key}"]), key
+
+
+def test_a_damaged_run_is_refused_by_name(cohort, tmp_path, quick):
+    run = tmp_path / "run"
+    fit(cohort, run, quick(epochs=1))
+    (run / "weights.safetensors").write_bytes(b"not these")
+    with pytest.raises(RunError, match="cannot be read as safetensors"):
+        load_classifier(run)
+    (run / "weights.safetensors").unlink()
+    with pytest.raises(RunError, match="has not finished an epoch"):
+        load_classifier(run)
+    (run / "run.json").write_text('{"kind": "cohort", "format_version": 1}')
+    with pytest.raises(RunError, match="of kind 'cohort'"):
+        load_classifier(run)
+
+
+def test_it_learns_blobs_it_has_not_seen(make_cohort, tmp_path, quick):
+    folder = make_cohort(52)
+    result = fit(folder, tmp_path / "run", quick(epochs=10, batch_size=8, lr=3e-3))
+    assert result.best_auroc > 0.9
+    assert pl.read_csv(tmp_path / "run" / "history.csv").height == 10
