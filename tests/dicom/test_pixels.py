@@ -2,8 +2,13 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
-from pydicom.uid import JPEGLosslessSV1, RLELossless
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    RLELossless,
+)
 
 from mammoscope.dicom import decode, pixels, read_dicom
 from mammoscope.errors import DicomError, PixelDecodeError, Reason

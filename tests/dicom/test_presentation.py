@@ -105,9 +105,7 @@ def test_rescale_comes_before_the_window(tmp_path, write_mammogram):
     np.testing.assert_allclose(shown(path), [[0.0, 0.5, 1.0]], atol=1e-6)
 
 
-def test_a_voi_lut_sequence_comes_before_the_window_and_clamps(
-    tmp_path, write_mammogram, lut_item
-):
+def test_a_voi_lut_sequence_comes_before_the_window_and_clamps(tmp_path, write_mammogram, lut_item):
     values = np.array([[0, 10, 11, 12, 4000]], np.uint16)
     path = write_mammogram(
         tmp_path / "a.dcm", values, VOILUTSequence=[lut_item([0, 51, 255], first=10, bits=8)]

@@ -43,7 +43,9 @@ def test_drawing_patients_gives_wider_intervals_than_drawing_images():
 
 def test_a_patients_images_are_drawn_together():
     """With one patient of each class every replicate has both or is undefined."""
-    scored = Scored(np.array([0.9, 0.8, 0.1, 0.2]), np.array([1, 1, 0, 0], bool), np.array([0, 0, 1, 1]))
+    scored = Scored(
+        np.array([0.9, 0.8, 0.1, 0.2]), np.array([1, 1, 0, 0], bool), np.array([0, 0, 1, 1])
+    )
     found = measured(scored, replicates=200)
     assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
     # Both patients drawn has chance 1/2.
@@ -77,7 +79,10 @@ def test_targets_are_met_and_no_looser_threshold_would_do(target):
             return called.mean() if name == "sensitivity" else (~called).mean()
 
         assert share(threshold) >= target
-        lower, higher = scored.score[scored.score < threshold], scored.score[scored.score >= threshold]
+        lower, higher = (
+            scored.score[scored.score < threshold],
+            scored.score[scored.score >= threshold],
+        )
         if name == "specificity":
             assert share(lower.max()) < target
         else:

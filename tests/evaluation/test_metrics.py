@@ -33,7 +33,9 @@ def test_auroc_and_average_precision_equal_scikit_learns(data):
 def test_counts_at_a_threshold_equal_scikit_learns(data, threshold):
     score, label, _ = data
     found = metrics.confusion(score, label, threshold)
-    tn, fp, fn, tp = reference.confusion_matrix(label, score >= threshold, labels=[False, True]).ravel()
+    tn, fp, fn, tp = reference.confusion_matrix(
+        label, score >= threshold, labels=[False, True]
+    ).ravel()
     assert (found.tp, found.fp, found.tn, found.fn) == (tp, fp, tn, fn)
     called = score >= threshold
     assert found.f1 == pytest.approx(reference.f1_score(label, called))

@@ -8,7 +8,13 @@ import pytest
 from mammoscope.artefacts import sha256_file, write_json
 from mammoscope.config import Config, PreprocessConfig
 from mammoscope.errors import OutputError, RunError
-from mammoscope.evaluation import evaluate_run, read_report, report, run_evaluation_config, summary_rows
+from mammoscope.evaluation import (
+    evaluate_run,
+    read_report,
+    report,
+    run_evaluation_config,
+    summary_rows,
+)
 from mammoscope.evaluation.tables import read_predictions, scored
 
 
@@ -144,7 +150,7 @@ def test_without_a_test_split_validation_is_measured_and_flagged(tmp_path):
     run = write_run(tmp_path / "run", predictions().filter(pl.col("split") == "val"))
     made = evaluate_run(run)
     assert made.report["measured_on"] == "val"
-    assert "No test split" in made.path.read_text()
+    assert "There is no test split" in made.path.read_text()
 
 
 def test_edited_predictions_are_refused(run):

@@ -163,7 +163,8 @@ def test_finding_boxes_lie_on_the_heat_in_the_hung_image(page, exam):
           context.drawImage(image, 0, 0);
           const {data} = context.getImageData(0, 0, canvas.width, canvas.height);
           let best = 0, at = 0;
-          for (let i = 3; i < data.length; i += 4) if (data[i] > best) { best = data[i]; at = i >> 2; }
+          for (let i = 3; i < data.length; i += 4)
+            if (data[i] > best) { best = data[i]; at = i >> 2; }
           const svg = view.querySelector('svg').viewBox.baseVal;
           const x = (at % canvas.width + 0.5) / canvas.width * svg.width;
           const y = (Math.floor(at / canvas.width) + 0.5) / canvas.height * svg.height;

@@ -89,5 +89,7 @@ def test_a_label_inside_the_crop_is_blanked(image):
     image[90:110, 250:290] = 1.0
     prepared = Preprocessor(CONFIG)(image)
     there = prepared.geometry.to_network(Box(250, 90, 290, 110))
-    patch = prepared.pixels[int(there.y_min) : int(there.y_max), int(there.x_min) : int(there.x_max)]
+    patch = prepared.pixels[
+        int(there.y_min) : int(there.y_max), int(there.x_min) : int(there.x_max)
+    ]
     assert patch.max() == 0

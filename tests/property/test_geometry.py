@@ -11,7 +11,12 @@ from mammoscope.types import Box
 def geometries(draw):
     height, width = draw(st.integers(20, 3000)), draw(st.integers(20, 3000))
     x_min, y_min = draw(st.integers(0, width - 11)), draw(st.integers(0, height - 11))
-    crop = (x_min, y_min, draw(st.integers(x_min + 10, width)), draw(st.integers(y_min + 10, height)))
+    crop = (
+        x_min,
+        y_min,
+        draw(st.integers(x_min + 10, width)),
+        draw(st.integers(y_min + 10, height)),
+    )
     size = (draw(st.integers(32, 2048)), draw(st.integers(32, 2048)))
     aspect = draw(st.floats(0.3, 3))
     return Geometry.fit(
@@ -19,7 +24,9 @@ def geometries(draw):
     )
 
 
-@given(geometry=geometries(), corners=st.tuples(*[st.floats(0, 0.9)] * 2, *[st.floats(0.01, 0.1)] * 2))
+@given(
+    geometry=geometries(), corners=st.tuples(*[st.floats(0, 0.9)] * 2, *[st.floats(0.01, 0.1)] * 2)
+)
 def test_boxes_come_back_to_where_they_were(geometry, corners):
     x, y, w, h = corners
     width, height = geometry.original_width, geometry.original_height

@@ -13,11 +13,12 @@ __all__ = ["register"]
 PATIENTS = 240
 SIZE = (256, 128)
 SETTINGS = (
-    "model.backbone=resnet18",
+    "model.backbone=baseline_cnn",
     "model.pretrained=false",
-    "train.epochs=14",
+    "train.epochs=10",
     "train.batch_size=16",
-    "train.lr=1e-3",
+    "train.lr=2e-3",
+    "train.precision=bf16-mixed",
     "train.patience=0",
 )
 # An exam that no stage has seen: another seed than the cohort's.

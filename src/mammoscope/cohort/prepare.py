@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -160,7 +161,10 @@ def _outcomes(todo: list[dict[str, Any]], workers: int) -> Iterator[Reject | Non
             for future in finished:
                 yield future.result()
                 running |= {pool.submit(prepare_image, task) for task in islice(waiting, 1)}
-    except BrokenPipeError as error:  # pragma: no cover - the pool's own plumbing
-        raise MammoscopeError(f"a worker process ended unexpectedly: {error}") from error
+    except BrokenProcessPool as error:
+        raise MammoscopeError(
+            "a worker process was ended from outside (often: too little memory); "
+            "run mammoscope prepare again to finish"
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

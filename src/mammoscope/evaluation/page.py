@@ -153,7 +153,8 @@ def _figures(level: str, pictures: dict[str, str]) -> str:
         label = escape(f"{title}, {level} level", quote=True)
         parts.append(
             f"<figure><div class='plate' role='img' aria-label='{label}'>"
-            f"{_unique_ids(svg, level, name)}</div><figcaption><b>{title}.</b> {escape(caption)}</figcaption></figure>"
+            f"{_unique_ids(svg, level, name)}</div>"
+            f"<figcaption><b>{title}.</b> {escape(caption)}</figcaption></figure>"
         )
     return "".join([*parts, "</div>"])
 
