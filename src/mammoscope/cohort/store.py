@@ -16,7 +16,7 @@ import polars as pl
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from mammoscope.artefacts import read_json, write_atomically
+from mammoscope.artefacts import canonical_json, read_json, write_atomically
 from mammoscope.cohort.manifest import read_manifest, read_rejects
 from mammoscope.cohort.splits import read_splits
 from mammoscope.config import PreprocessConfig, validated
@@ -27,16 +27,20 @@ from mammoscope.types import GreyImage
 __all__ = ["PreparedStore", "write_prepared"]
 
 _SUFFIX = ".safetensors"
+_FACTS = "prepared"
 
 
 def write_prepared(images: Path, image_id: str, prepared: PreparedImage) -> Path:
     """Write one prepared image; the file appears whole or not at all."""
     path = images / f"{image_id}{_SUFFIX}"
-    metadata = {
-        "geometry": json.dumps(prepared.geometry.as_dict()),
-        "breast_fraction": repr(prepared.breast_fraction),
-        "warnings": json.dumps(prepared.warnings),
+    facts = {
+        "geometry": prepared.geometry.as_dict(),
+        "breast_fraction": prepared.breast_fraction,
+        "warnings": prepared.warnings,
     }
+    # One key: safetensors writes several in an order of its own, and equal images are to give
+    # equal bytes.
+    metadata = {_FACTS: canonical_json(facts)}
     with write_atomically(path) as temporary:
         save_file({"pixels": np.ascontiguousarray(prepared.pixels)}, temporary, metadata)
     return path
@@ -80,7 +84,7 @@ class PreparedStore:
     def read_geometry(self, image_id: str) -> Geometry:
         """Return the geometry of one image without reading its pixels."""
         with self._open(image_id) as file:
-            return Geometry.from_dict(json.loads(file.metadata()["geometry"]))
+            return Geometry.from_dict(json.loads(file.metadata()[_FACTS])["geometry"])
 
     def _open(self, image_id: str) -> Any:
         path = self.images / f"{image_id}{_SUFFIX}"

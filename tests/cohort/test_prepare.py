@@ -1,0 +1,193 @@
+"""Preparing is resumable, refuses by reason, and never leaves half an image."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mammoscope.cohort import prepare as module
+from mammoscope.cohort.ingest import ingest
+from mammoscope.cohort.manifest import read_rejects
+from mammoscope.cohort.prepare import prepare
+from mammoscope.cohort.splits import split_cohort
+from mammoscope.cohort.store import PreparedStore
+from mammoscope.config import PreprocessConfig
+from mammoscope.errors import CohortError, OutputError
+
+SMALL = PreprocessConfig(height=64, width=32)
+
+
+@pytest.fixture
+def cohort(rsna_folder, tmp_path):
+    ingest(rsna_folder, tmp_path / "cohort")
+    return tmp_path / "cohort"
+
+
+def contents(cohort):
+    return {path.name: path.read_bytes() for path in (cohort / "images").glob("*.safetensors")}
+
+
+def test_every_image_is_prepared_once(cohort):
+    made = prepare(cohort, SMALL)
+    assert (made.prepared, made.found, made.refused) == (36, 0, 0)
+    again = prepare(cohort, SMALL)
+    assert (again.prepared, again.found, again.refused) == (0, 36, 0)
+    store = PreparedStore(cohort)
+    pixels = store.read("101")
+    assert pixels.shape == (64, 32)
+    assert pixels.dtype == np.uint8
+    assert pixels.max() > 100
+    assert store.config == SMALL
+
+
+def test_the_number_of_workers_changes_no_byte(cohort):
+    prepare(cohort, SMALL, workers=1)
+    alone = contents(cohort)
+    prepare(cohort, SMALL, workers=2, overwrite=True)
+    assert contents(cohort) == alone
+    assert len(alone) == 36
+
+
+def test_a_blank_image_and_one_without_a_breast_are_refused_by_reason(
+    cohort, rsna_folder, write_mammogram
+):
+    rng = np.random.default_rng(0)
+    images = rsna_folder / "train_images"
+    write_mammogram(images / "0" / "0.dcm", np.zeros((320, 256), np.uint16))
+    speck = rng.integers(0, 3, (320, 256)).astype(np.uint16)
+    speck[150:153, 120:123] = 3000
+    write_mammogram(images / "1" / "100.dcm", speck)
+    made = prepare(cohort, SMALL)
+    assert (made.prepared, made.refused) == (34, 2)
+    found = {reject.image_id: reject for reject in read_rejects(cohort)}
+    assert found["0"].reason == "blank_image"
+    assert found["100"].reason == "no_breast"
+    assert found["0"].stage == "prepare"
+    split_cohort(cohort, folds=2)
+    kept = set(PreparedStore(cohort).rows()["image_id"])
+    assert len(kept) == 34
+    assert not kept & {"0", "100"}
+
+
+def test_pixel_data_that_cannot_be_decoded_names_the_transfer_syntax(
+    cohort, rsna_folder, write_mammogram
+):
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEG2000Lossless
+
+    write_mammogram(
+        rsna_folder / "train_images" / "0" / "0.dcm",
+        syntax=JPEG2000Lossless,
+        encoder=lambda pixels, syntax: encapsulate([b"\xff\x4f" + bytes(200)]),
+    )
+    prepare(cohort, SMALL)
+    (reject,) = read_rejects(cohort)
+    assert reject.reason == "decode_failed"
+    assert "JPEG 2000" in reject.message
+
+
+def test_a_file_that_is_gone_since_ingest_is_refused_by_name(cohort, rsna_folder):
+    (rsna_folder / "train_images" / "0" / "0.dcm").unlink()
+    prepare(cohort, SMALL)
+    (reject,) = read_rejects(cohort)
+    assert (reject.image_id, reject.reason) == ("0", "missing_file")
+
+
+def test_a_rerun_asks_refused_images_again_and_lists_them_once(cohort, rsna_folder):
+    path = rsna_folder / "train_images" / "0" / "0.dcm"
+    whole = path.read_bytes()
+    path.unlink()
+    prepare(cohort, SMALL)
+    prepare(cohort, SMALL)
+    assert len(read_rejects(cohort)) == 1
+    path.write_bytes(whole)
+    assert prepare(cohort, SMALL).prepared == 1
+    assert read_rejects(cohort) == []
+
+
+def test_a_killed_prepare_is_finished_by_a_rerun_with_the_same_bytes(cohort, tmp_path):
+    script = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from mammoscope.cohort.prepare import prepare\n"
+        "from mammoscope.config import PreprocessConfig\n"
+        "prepare(Path(sys.argv[1]), PreprocessConfig(height=64, width=32),\n"
+        "        progress=lambda done, total: time.sleep(0.05))\n"
+    )
+    victim = subprocess.Popen([sys.executable, "-c", script, str(cohort)])
+    deadline = time.monotonic() + 60
+    while len(contents(cohort)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait(30)
+    done = contents(cohort)
+    assert 3 <= len(done) < 36
+    # What a kill between write and rename leaves behind is neither read nor kept.
+    (cohort / "images" / ".7.safetensors.abc.part").write_bytes(b"half an image")
+    with pytest.raises(CohortError, match="run mammoscope prepare again"):
+        PreparedStore(cohort).rows()
+    made = prepare(cohort, SMALL)
+    assert made.found == len(done)
+    assert made.found + made.prepared == 36
+    assert not list((cohort / "images").glob(".*.part"))
+    finished = contents(cohort)
+    prepare(cohort, SMALL, overwrite=True)
+    assert contents(cohort) == finished
+
+
+def test_a_full_disk_stops_with_an_error_and_a_rerun_finishes(cohort, monkeypatch):
+    real, written = module.write_prepared, []
+
+    def full(images, image_id, prepared):
+        if len(written) == 5:
+            with module_write_atomically(images / f"{image_id}.safetensors") as temporary:
+                temporary.write_bytes(b"half")
+                raise OSError(28, os.strerror(28))
+        written.append(image_id)
+        return real(images, image_id, prepared)
+
+    from mammoscope.artefacts import write_atomically as module_write_atomically
+
+    monkeypatch.setattr(module, "write_prepared", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        prepare(cohort, SMALL)
+    assert len(contents(cohort)) == 5
+    assert not list((cohort / "images").glob(".*.part"))
+    monkeypatch.undo()
+    made = prepare(cohort, SMALL)
+    assert (made.found, made.prepared) == (5, 31)
+
+
+def test_images_of_two_configurations_are_not_mixed(cohort):
+    prepare(cohort, SMALL)
+    with pytest.raises(CohortError, match="another configuration"):
+        prepare(cohort, PreprocessConfig(height=32, width=32))
+    prepare(cohort, PreprocessConfig(height=32, width=32), overwrite=True)
+    assert PreparedStore(cohort).read("101").shape == (32, 32)
+
+
+def test_a_damaged_prepared_image_is_named(cohort):
+    prepare(cohort, SMALL)
+    path = cohort / "images" / "101.safetensors"
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(CohortError, match=r"101\.safetensors is damaged"):
+        PreparedStore(cohort).read("101")
+
+
+def test_a_cohort_whose_source_has_gone_says_so(cohort, rsna_folder):
+    rsna_folder.rename(rsna_folder.with_name("elsewhere"))
+    with pytest.raises(CohortError, match="no longer there"):
+        prepare(cohort, SMALL)
+
+
+def test_geometry_lies_beside_the_pixels_and_leads_back(cohort):
+    prepare(cohort, SMALL)
+    geometry = PreparedStore(cohort).read_geometry("101")
+    assert (geometry.height, geometry.width) == (64, 32)
+    assert (geometry.original_height, geometry.original_width) == (320, 256)
