@@ -84,7 +84,7 @@ def test_pixel_data_that_cannot_be_decoded_names_the_transfer_syntax(
     write_mammogram(
         rsna_folder / "train_images" / "0" / "0.dcm",
         syntax=JPEG2000Lossless,
-        encoder=lambda pixels, syntax: encapsulate([b"\xff\x4f" + bytes(200)]),
+        encoder=lambda *_: encapsulate([b"\xff\x4f" + bytes(200)]),
     )
     prepare(cohort, SMALL)
     (reject,) = read_rejects(cohort)

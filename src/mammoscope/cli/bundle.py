@@ -114,7 +114,8 @@ def _overlay_writer(folder: Path) -> Callable[[ImageResult, FloatImage], None]:
     def write(result: ImageResult, pixels: FloatImage) -> None:
         picture = overlay(pixels, result)[..., ::-1]
         encoded = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1]
-        with write_atomically(folder / f"{Path(result.image_id).stem}.png") as temporary:
+        # The whole name and its folders: UIDs as names differ only behind the last point.
+        with write_atomically(folder / f"{result.image_id}.png") as temporary:
             temporary.write_bytes(encoded.tobytes())
 
     return write

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,22 +49,22 @@ def read_exam(
     patients: set[str] = set()
     studies: set[str] = set()
     seen: dict[str, str] = {}
-    for file in files:
+    for file, name in zip(files, _names(files), strict=True):
         try:
             header = read_dicom(file).header
             check_eligibility(header)
             side, view, notes = resolve_laterality_and_view(
                 header, *words.get(file.stem, (None, None))
             )
-            _refuse_duplicate(header, file, seen)
+            _refuse_duplicate(header, name, seen)
         except DicomError as error:
             reason = error.reason or Reason.UNREADABLE_FILE
-            refused.append(Refusal(file.name, reason, str(error)))
+            refused.append(Refusal(name, reason, str(error)))
             continue
         patients.add(header.patient_id or "")
         studies.add(header.study_uid or "")
-        warnings += [f"{file.name}: {note}" for note in notes]
-        images.append(MammogramImage(file.name, file, side, view, header.pixel_aspect))
+        warnings += [f"{name}: {note}" for note in notes]
+        images.append(MammogramImage(name, file, side, view, header.pixel_aspect))
     if len(patients) > 1:
         raise DicomError(
             f"the files belong to {len(patients)} patients by {tag_name('PatientID')}; "
@@ -72,8 +73,10 @@ def read_exam(
         )
     if len(studies) > 1:
         warnings.append(f"the files belong to {len(studies)} studies; they are scored as one exam")
-    name = exam_id or (Path(path).name if isinstance(path, str | Path) else files[0].parent.name)
-    return Exam(name, tuple(images), tuple(refused), tuple(warnings))
+    if exam_id is None:
+        place = Path(path) if isinstance(path, str | Path) else files[0].parent
+        exam_id = place.resolve().name
+    return Exam(exam_id, tuple(images), tuple(refused), tuple(warnings))
 
 
 def list_files(path: Path | str | Sequence[Path]) -> list[Path]:
@@ -104,14 +107,22 @@ def _is_candidate(path: Path) -> bool:
     )
 
 
-def _refuse_duplicate(header: ImageHeader, file: Path, seen: dict[str, str]) -> None:
+def _names(files: list[Path]) -> list[str]:
+    """Name each file: by itself, or with its folders where two files share a name."""
+    if len({file.name for file in files}) == len(files):
+        return [file.name for file in files]
+    root = os.path.commonpath([file.parent for file in files])
+    return [file.relative_to(root).as_posix() for file in files]
+
+
+def _refuse_duplicate(header: ImageHeader, name: str, seen: dict[str, str]) -> None:
     uid = header.sop_instance_uid
     if uid is None:
         return
     if uid in seen:
-        message = f"{file.name} has the same SOP Instance UID as {seen[uid]}"
+        message = f"{name} has the same SOP Instance UID as {seen[uid]}"
         raise DicomError(message, Reason.DUPLICATE)
-    seen[uid] = file.name
+    seen[uid] = name
 
 
 def _read_table(path: Path) -> _Words:

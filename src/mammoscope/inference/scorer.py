@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import onnxruntime.capi.onnxruntime_pybind11_state as ort
 from numpy.typing import NDArray
 
 from mammoscope.errors import BundleError
@@ -15,6 +16,20 @@ from mammoscope.types import FloatImage, GreyImage
 __all__ = ["Scorer", "Scores"]
 
 _OUTPUTS = ["logit", "score", "heatmap"]
+# ONNX Runtime's own errors, made in C++, share no parent but Exception.
+_ERRORS = (
+    RuntimeError,
+    ValueError,
+    OSError,
+    ort.EPFail,
+    ort.Fail,
+    ort.InvalidArgument,
+    ort.InvalidGraph,
+    ort.InvalidProtobuf,
+    ort.NoSuchFile,
+    ort.NotImplemented,
+    ort.RuntimeException,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +66,7 @@ class Scorer:
             self._session = onnxruntime.InferenceSession(
                 str(model), options, providers=["CPUExecutionProvider"]
             )
-        # ONNX Runtime raises classes generated in C++, which share only RuntimeError's parents.
-        except (RuntimeError, ValueError, OSError) as error:
+        except _ERRORS as error:
             raise BundleError(f"{model} cannot be loaded by ONNX Runtime: {error}") from error
         inputs = [item.name for item in self._session.get_inputs()]
         outputs = [item.name for item in self._session.get_outputs()]
@@ -74,7 +88,7 @@ class Scorer:
         batch = np.stack(images)[:, None].astype(np.float32)  # (B, 1, H, W)
         try:
             logit, score, heatmap = self._session.run(_OUTPUTS, {"image": batch})
-        except (RuntimeError, ValueError, OSError) as error:
+        except _ERRORS as error:
             raise BundleError(
                 f"the model failed on an image of {batch.shape[2:]}: {error}"
             ) from error

@@ -1,0 +1,156 @@
+"""Synthetic exams: the same seed gives the same bytes, and headers are as each profile says."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pydicom
+import pytest
+
+from mammoscope.cohort.synthetic import write_cohort, write_exam
+from mammoscope.config import PreprocessConfig
+from mammoscope.dicom import decode, read_dicom
+from mammoscope.inference import read_exam
+from mammoscope.preprocessing import Preprocessor, read_pixels
+from mammoscope.types import Laterality, View
+
+SCALE = 0.06
+
+
+def files(folder):
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
+
+
+def rows(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture(scope="module")
+def synthetic(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("synthetic") / "s"
+    made = write_cohort(folder, patients=12, seed=4, prevalence=0.5, scale=SCALE)
+    return folder, made
+
+
+def test_one_seed_gives_the_same_bytes_on_one_worker_or_two(synthetic, tmp_path):
+    folder, _ = synthetic
+    write_cohort(tmp_path / "again", patients=12, seed=4, prevalence=0.5, scale=SCALE, workers=2)
+    assert files(tmp_path / "again") == files(folder)
+
+
+def test_another_seed_gives_other_patients(synthetic, tmp_path):
+    folder, _ = synthetic
+    write_cohort(tmp_path / "other", patients=1, seed=5, prevalence=0.5, scale=SCALE)
+    ours, theirs = files(folder), files(tmp_path / "other")
+    shared = [name for name in theirs if name in ours and name.endswith(".dcm")]
+    assert shared
+    assert all(ours[name] != theirs[name] for name in shared)
+
+
+def test_a_patient_does_not_depend_on_how_many_there_are(synthetic, tmp_path):
+    folder, _ = synthetic
+    write_cohort(tmp_path / "few", patients=3, seed=4, prevalence=0.5, scale=SCALE)
+    whole = files(folder)
+    few = {name: data for name, data in files(tmp_path / "few").items() if name.endswith(".dcm")}
+    assert len(few) >= 12
+    assert all(whole[name] == data for name, data in few.items())
+
+
+def test_the_table_names_every_file_and_counts_agree(synthetic):
+    folder, made = synthetic
+    table = rows(folder / "train.csv")
+    named = {f"train_images/{r['patient_id']}/{r['image_id']}.dcm" for r in table}
+    assert named == {name for name in files(folder) if name.endswith(".dcm")}
+    assert made.images == len(table)
+    sick = {r["patient_id"] for r in table if r["cancer"] == "1"}
+    assert 0 < made.cancer_patients == len(sick) < made.patients == 12
+    # Cancer is a breast's: both its views carry the label, the other breast's do not.
+    for patient in sick:
+        sides = {
+            r["laterality"] for r in table if r["patient_id"] == patient and r["cancer"] == "1"
+        }
+        assert len(sides) == 1
+    assert all((r["density"] == "") == (r["site_id"] == "2") for r in table)
+
+
+def test_headers_are_stripped_as_the_challenges_are(synthetic):
+    folder, _ = synthetic
+    for path in sorted(folder.rglob("*.dcm")):
+        dataset = pydicom.dcmread(path)
+        for keyword in ("SOPClassUID", "Modality", "ViewPosition", "StudyDate", "PatientAge"):
+            assert keyword not in dataset, keyword
+        assert dataset.file_meta.MediaStorageSOPInstanceUID == dataset.SOPInstanceUID
+        assert dataset.Rows * dataset.Columns > 0
+
+
+def test_both_machines_of_the_profile_occur(synthetic):
+    folder, _ = synthetic
+    found = set()
+    for path in folder.rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        found.add((dataset.PhotometricInterpretation, dataset.file_meta.TransferSyntaxUID.name))
+    assert {kind for kind, _ in found} == {"MONOCHROME1", "MONOCHROME2"}
+    assert len(found) >= 2
+
+
+def test_pixels_survive_their_compression(tmp_path):
+    """The codestream is lossless: an independent decoder gives what ours gives."""
+    (path, *_) = write_exam(tmp_path / "e", seed=1, cancer=False, scale=SCALE)
+    ours = decode(read_dicom(path)).stored
+    assert ours.max() > 0
+    theirs = pydicom.dcmread(path).pixel_array
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_lesions_lie_in_the_breast_and_are_brighter_than_around(synthetic):
+    folder, _ = synthetic
+    truths = [r for r in rows(folder / "synthetic_findings.csv") if r["malignant"] == "1"]
+    assert truths
+    contrasts = []
+    for truth in truths:
+        path = folder / "train_images" / truth["patient_id"] / f"{truth['image_id']}.dcm"
+        pixels = read_pixels(path).pixels
+        height, width = pixels.shape
+        x_min, y_min, x_max, y_max = (float(truth[k]) for k in ("x_min", "y_min", "x_max", "y_max"))
+        assert 0 <= x_min < x_max <= width
+        assert 0 <= y_min < y_max <= height
+        across, down = (x_max - x_min) / 2, (y_max - y_min) / 2
+        y, x = np.mgrid[0:height, 0:width]
+        distance = np.hypot((x - x_min - across) / across, (y - y_min - down) / down)
+        inside, ring = distance < 0.5, (distance > 1.2) & (distance < 1.8) & (pixels > 0.05)
+        if inside.any() and ring.any():
+            contrasts.append(float(pixels[inside].mean() - pixels[ring].mean()))
+    assert np.mean(contrasts) > 0.02
+
+
+def test_an_exam_has_four_views_with_clinical_headers(tmp_path):
+    written = write_exam(tmp_path / "exam", seed=9, cancer=True, scale=SCALE)
+    exam = read_exam(tmp_path / "exam")
+    assert len(written) == 4
+    assert {(i.laterality, i.view) for i in exam.images} == {
+        (side, view) for side in Laterality for view in (View.CC, View.MLO)
+    }
+    assert exam.refused == ()
+    assert exam.warnings == ()
+    dataset = pydicom.dcmread(written[0])
+    assert dataset.Modality == "MG"
+    assert "SYNTHETIC" in dataset.SeriesDescription
+    assert dataset.PresentationIntentType == "FOR PRESENTATION"
+
+
+def test_preprocessing_finds_the_breast_of_every_image(synthetic):
+    folder, _ = synthetic
+    preprocessor = Preprocessor(PreprocessConfig(height=128, width=64))
+    for row in rows(folder / "train.csv"):
+        path = folder / "train_images" / row["patient_id"] / f"{row['image_id']}.dcm"
+        source = read_pixels(path)
+        prepared = preprocessor(source.pixels, Laterality(row["laterality"]))
+        assert prepared.warnings == ()
+        # The chest wall is on the left: the first columns are brighter than the last.
+        assert prepared.pixels[:, :6].mean() > prepared.pixels[:, -6:].mean()

@@ -1,0 +1,76 @@
+"""A bundle is what it was when it was written, or it is refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from mammoscope.bundle import read_bundle
+from mammoscope.errors import BundleError
+from mammoscope.inference import load_bundle
+
+
+@pytest.fixture
+def copied(bundle_dir, tmp_path):
+    return shutil.copytree(bundle_dir, tmp_path / "bundle")
+
+
+def test_a_bundle_reads_back_with_its_input_contract(copied):
+    bundle = read_bundle(copied)
+    assert bundle.synthetic
+    assert (bundle.input.preprocess.height, bundle.input.preprocess.width) == (256, 128)
+    assert bundle.operating_points.threshold("image") == 0.5
+    assert bundle.operating_points.threshold("breast") == 0.6
+    assert len(bundle.sha256) == 64
+
+
+def test_an_edited_model_is_refused_with_file_and_hash(copied):
+    model = copied / "model.onnx"
+    data = bytearray(model.read_bytes())
+    data[len(data) // 2] ^= 1
+    model.write_bytes(data)
+    with pytest.raises(BundleError, match=r"model\.onnx was edited: its SHA-256 is [0-9a-f]{64}"):
+        load_bundle(copied)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("operating_points", "image", 0, "threshold"), 0.01),
+        (("input", "preprocess", "height"), 128),
+        (("synthetic",), False),
+    ],
+)
+def test_an_edited_description_is_refused_with_file_and_hash(copied, path, value):
+    values = json.loads((copied / "bundle.json").read_text())
+    target = values
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    (copied / "bundle.json").write_text(json.dumps(values))
+    with pytest.raises(BundleError, match=r"bundle\.json was edited: its SHA-256 is"):
+        load_bundle(copied)
+
+
+def test_a_missing_file_another_format_or_another_kind_is_refused(copied, tmp_path):
+    (copied / "model.onnx").rename(copied / "model")
+    with pytest.raises(BundleError, match=r"model\.onnx is missing"):
+        read_bundle(copied)
+    values = json.loads((copied / "bundle.json").read_text())
+    (copied / "bundle.json").write_text(json.dumps({**values, "format_version": 9}))
+    with pytest.raises(BundleError, match="format 9; this version reads bundle format 1"):
+        read_bundle(copied)
+    (copied / "bundle.json").write_text("{")
+    with pytest.raises(BundleError, match="cannot be read as JSON"):
+        read_bundle(copied)
+    with pytest.raises(BundleError, match="is not a folder"):
+        read_bundle(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BundleError, match=r"bundle\.json is missing"):
+        read_bundle(tmp_path / "empty")
+
+
+def test_nothing_in_a_bundle_is_code(copied):
+    assert sorted(path.name for path in copied.iterdir()) == ["bundle.json", "model.onnx"]

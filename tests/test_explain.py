@@ -1,0 +1,93 @@
+"""Heat and boxes lie where the network looked, in the pixels of the original image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mammoscope.explain import find_regions, heatmap_in_original_pixels, overlay
+from mammoscope.preprocessing import Geometry
+from mammoscope.types import Box, Finding, ImageResult, Laterality, View
+
+
+def geometry(mirrored=False):
+    """A 400 x 300 image whose crop (50, 100) to (250, 400) fills a 96 x 64 grid."""
+    return Geometry.fit((400, 300), (50, 100, 250, 400), (96, 64), mirrored=mirrored)
+
+
+def result(heat, mirrored=False, findings=()):
+    return ImageResult(
+        image_id="a",
+        laterality=Laterality.L,
+        view=View.CC,
+        height_px=400,
+        width_px=300,
+        logit=0.0,
+        score=0.5,
+        suspicious=True,
+        findings=findings,
+        heatmap=heat,
+        geometry=geometry(mirrored).as_dict(),
+    )
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_hot_cell_becomes_a_box_around_its_place(mirrored):
+    heat = np.zeros((12, 8), np.float32)
+    heat[3, 1] = 0.9
+    (finding,) = find_regions(heat, geometry(mirrored), 0.5)
+    assert finding.score == pytest.approx(0.9)
+    # A cell is 8 grid pixels, 25 of the original. Cell (3, 1) begins 75 down, 25 across.
+    left = 75.0 if not mirrored else 250.0 - 50.0
+    assert finding.box.x_min == pytest.approx(left, abs=1.5)
+    assert finding.box.x_max == pytest.approx(left + 25, abs=1.5)
+    assert finding.box.y_min == pytest.approx(175, abs=1.5)
+    assert finding.box.y_max == pytest.approx(200, abs=1.5)
+
+
+def test_regions_touch_by_corners_are_ranked_and_are_at_most_five():
+    heat = np.zeros((12, 8), np.float32)
+    heat[0, 0] = heat[1, 1] = 0.6
+    assert len(find_regions(heat, geometry(), 0.5)) == 1
+    heat[:] = 0
+    heat[::2, ::3] = np.linspace(0.5, 0.9, heat[::2, ::3].size).reshape(heat[::2, ::3].shape)
+    found = find_regions(heat, geometry(), 0.5)
+    assert len(found) == 5
+    assert [f.score for f in found] == sorted((f.score for f in found), reverse=True)
+    assert find_regions(heat, geometry(), 0.95) == ()
+
+
+def test_heat_is_zero_outside_the_crop_and_peaks_over_its_cell():
+    heat = np.zeros((12, 8), np.float32)
+    heat[6, 4] = 1.0
+    mapped = heatmap_in_original_pixels(result(heat))
+    assert mapped.shape == (400, 300)
+    assert mapped[:100].max() == 0
+    assert mapped[:, 250:].max() == 0
+    peak = np.unravel_index(mapped.argmax(), mapped.shape)
+    assert 250 <= peak[0] < 275
+    assert 150 <= peak[1] < 175
+
+
+def test_an_image_without_suspicion_looks_like_itself():
+    pixels = np.random.default_rng(0).random((400, 300)).astype(np.float32)
+    picture = overlay(pixels, result(np.full((12, 8), 0.2, np.float32)))
+    assert picture.shape == (400, 300, 3)
+    grey = np.clip(pixels * 255 + 0.5, 0, 255).astype(np.uint8)
+    assert (picture == grey[..., None]).all()
+
+
+def test_heat_colours_its_place_only_and_boxes_are_drawn():
+    heat = np.zeros((12, 8), np.float32)
+    heat[6, 4] = 1.0
+    box = Finding(Box(150, 250, 175, 275), 1.0)
+    picture = overlay(np.full((400, 300), 0.5, np.float32), result(heat, findings=(box,)))
+    coloured = (picture.max(axis=2) - picture.min(axis=2)) > 0
+    assert coloured[262, 162]
+    assert tuple(picture[250, 160]) == (255, 196, 0)
+    assert not coloured[:200].any()
+
+
+def test_a_result_without_a_heatmap_says_so():
+    with pytest.raises(ValueError, match="carries no heatmap"):
+        heatmap_in_original_pixels(result(None))

@@ -1,0 +1,57 @@
+"""The published schema is the one that the documents obey."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from pydantic import ValidationError
+
+from mammoscope.inference import read_exam
+from mammoscope.results import FailedExamPart, ResultsDocument, results_document, results_schema
+
+PUBLISHED = Path(__file__).parents[1] / "docs" / "reference" / "results.schema.json"
+
+
+@pytest.fixture
+def document(predictor, exam_folder):
+    (exam_folder / "empty.dcm").write_bytes(b"")
+    failed = FailedExamPart(exam_id="other", message="nothing there", refused=[])
+    result = predictor(read_exam(exam_folder))
+    return results_document([result], predictor.model_info, "0.1.0", [failed])
+
+
+def test_the_published_schema_is_current():
+    assert json.loads(PUBLISHED.read_text()) == results_schema(), "run make schema"
+
+
+def test_a_document_obeys_the_published_schema(document):
+    schema = json.loads(PUBLISHED.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(document, schema)
+    assert document == json.loads(json.dumps(document, allow_nan=False))
+
+
+def test_a_document_says_research_synthetic_and_which_bundle(document, predictor):
+    assert "not for diagnosis" in document["notice"]
+    assert document["model"]["synthetic"] is True
+    assert document["model"]["bundle_sha256"] == predictor.bundle.sha256
+
+
+def test_refused_images_and_failed_exams_carry_no_score(document):
+    (refused,) = document["exams"][0]["refused"]
+    assert set(refused) == {"image_id", "reason", "message"}
+    (failed,) = document["failed"]
+    assert set(failed) == {"exam_id", "message", "refused"}
+
+
+@pytest.mark.parametrize("score", [float("nan"), -0.1, 1.1, None])
+def test_a_score_outside_0_to_1_is_no_document(document, score):
+    document["exams"][0]["score"] = score
+    with pytest.raises(ValidationError):
+        ResultsDocument.model_validate(document)
+    if score is not None and score == score:
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(document, results_schema())
