@@ -29,6 +29,12 @@ for module in (cohort, run, bundle, service, info, demo):
     module.register(app)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mammoscope {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     debug: Annotated[
@@ -36,12 +42,16 @@ def _options(
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show log records.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=_print_version,
+            help="Print the version and exit.",
+        ),
     ] = False,
 ) -> None:
-    if version:
-        typer.echo(f"mammoscope {__version__}")
-        raise typer.Exit
+    del version  # Printed by its callback before a verb is asked for.
     if debug or verbose:
         log.enable(10 if debug else 20)
 

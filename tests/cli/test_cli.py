@@ -1,0 +1,240 @@
+"""The command line: verbs with examples, exit codes, and sentences instead of tracebacks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from mammoscope import __version__
+from mammoscope.cli import main
+from mammoscope.cli.cohort import parse_size
+from mammoscope.errors import ConfigError
+
+VERBS = (
+    "synth",
+    "ingest",
+    "prepare",
+    "split",
+    "train",
+    "evaluate",
+    "export",
+    "predict",
+    "serve",
+    "info",
+    "demo",
+)
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command in this process: (exit status, standard output, standard error)."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as exiting:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return int(exiting.value.code or 0), out, err
+
+    return call
+
+
+def test_help_names_every_verb_and_needs_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from mammoscope.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as done: status = done.code\n"
+        "heavy = ('torch', 'onnxruntime', 'cv2', 'polars', 'fastapi', 'pydicom', 'matplotlib')\n"
+        "print('LOADED', status, [m for m in heavy if m in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip().endswith("LOADED 0 []")
+    for verb in VERBS:
+        assert verb in done.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(run, verb):
+    status, out, _ = run(verb, "--help")
+    assert status == 0
+    assert f"mammoscope {verb}" in out.partition("Example")[2]
+
+
+def test_the_version_is_printed(run):
+    assert run("--version")[:2] == (0, f"mammoscope {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["paint"],
+        ["ingest"],
+        ["ingest", "only-one"],
+        ["synth", "x", "--patients", "many"],
+        ["synth", "x", "--prevalence", "1.5"],
+        ["predict", "bundle", "study"],
+        ["train", "a", "b", "--no-such-option"],
+    ],
+)
+def test_wrong_usage_exits_2_with_usage(run, words):
+    status, _, err = run(*words)
+    assert status == 2
+    assert "Usage: mammoscope" in err
+    assert "Traceback" not in err
+
+
+def test_an_error_is_one_sentence_and_exits_1(run, tmp_path):
+    status, out, err = run("ingest", tmp_path / "nowhere", tmp_path / "c")
+    assert status == 1
+    assert out == ""
+    assert err.splitlines()[-1].startswith("error: ")
+    assert "is not a folder" in err
+    assert "Traceback" not in err
+
+
+def test_debug_adds_the_traceback_wherever_it_stands(run, tmp_path):
+    status, _, err = run("ingest", tmp_path / "nowhere", tmp_path / "c", "--debug")
+    assert status == 1
+    assert "Traceback" in err
+    assert "error: " in err
+
+
+def test_a_bug_is_a_sentence_too(run, monkeypatch):
+    from mammoscope.cli import info
+
+    monkeypatch.setattr(info, "_bundle", None)
+    monkeypatch.setattr("pathlib.Path.is_file", lambda self: self.name == "bundle.json")
+    status, _, err = run("info", "x")
+    assert status == 1
+    assert "internal error (TypeError" in err
+    assert "--debug" in err
+
+
+def test_ctrl_c_exits_130_without_a_traceback(run, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mammoscope.cohort.ingest.ingest", interrupted)
+    status, _, err = run("ingest", "a", "b")
+    assert status == 130
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("text", ["512", "512x", "x", "512*256", "-5x5", "1.5x2"])
+def test_a_size_is_height_times_width(text):
+    assert parse_size("1024x512") == (1024, 512)
+    with pytest.raises(ConfigError, match="HEIGHTxWIDTH"):
+        parse_size(text)
+
+
+def test_an_unknown_setting_is_refused_before_torch_is_loaded(run, tmp_path):
+    status, _, err = run("train", "c", tmp_path / "run", "--set", "train.epoch=3")
+    assert status == 1
+    assert "unknown key train.epoch; did you mean epochs?" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_data_verbs_work_one_by_one(run, rsna_folder, tmp_path):
+    cohort = tmp_path / "cohort"
+    (rsna_folder / "train_images" / "0" / "0.dcm").write_bytes(b"")
+    status, _, err = run("ingest", rsna_folder, cohort)
+    assert status == 0
+    assert "35 images of 12 patients accepted from source rsna" in err
+    assert "refused: 1 empty_file" in err
+    assert run("prepare", cohort, "--size", "64x32", "--workers", "1")[0] == 0
+    _, _, err = run("prepare", cohort, "--size", "64x32", "--workers", "1")
+    assert "35 were prepared already" in err
+    assert run("prepare", cohort, "--size", "64by32")[0] == 1
+    assert run("prepare", cohort, "--size", "9x9")[0] == 1
+    status, _, err = run("split", cohort, "--folds", "2")
+    assert status == 0
+    assert "in 2 folds" in err
+    status, _, err = run("split", cohort)
+    assert (status, "--overwrite" in err) == (1, True)
+    status, out, _ = run("info", cohort)
+    assert status == 0
+    assert "manifest.parquet" in out
+    assert "not synthetic" in out
+
+
+def test_info_finds_an_edited_manifest(run, rsna_folder, tmp_path):
+    run("ingest", rsna_folder, tmp_path / "c")
+    with (tmp_path / "c" / "manifest.parquet").open("ab") as stream:
+        stream.write(b"x")
+    status, _, err = run("info", tmp_path / "c")
+    assert status == 1
+    assert "manifest.parquet was edited: its SHA-256 is" in err
+
+
+def test_info_refuses_what_it_does_not_know(run, tmp_path, bundle_dir):
+    assert run("info", tmp_path)[0] == 1
+    status, out, _ = run("info", bundle_dir)
+    assert status == 0
+    assert "synthetic" in out
+    assert "sha256" in out
+
+
+def test_synth_says_synthetic_and_does_not_overwrite_unasked(run, tmp_path):
+    words = ("synth", tmp_path / "s", "--patients", 2, "--scale", "0.05", "--workers", 1)
+    status, _, err = run(*words)
+    assert status == 0
+    assert "synthetic DICOM files of 2 patients" in err
+    assert run(*words)[0] == 1
+    assert run(*words, "--overwrite")[0] == 0
+
+
+def test_predict_writes_results_and_one_overlay_per_image(run, bundle_dir, exam_folder, tmp_path):
+    import json
+
+    import cv2
+
+    out = tmp_path / "results"
+    status, stdout, _ = run("predict", bundle_dir, exam_folder, "--out", out)
+    assert status == 0
+    assert "SYNTHETIC" in stdout
+    document = json.loads((out / "results.json").read_text())
+    assert len(document["exams"][0]["images"]) == 4
+    pictures = sorted(path.name for path in (out / "exam").iterdir())
+    assert pictures == ["L_CC.dcm.png", "L_MLO.dcm.png", "R_CC.dcm.png", "R_MLO.dcm.png"]
+    # In original pixels.
+    assert cv2.imread(str(out / "exam" / pictures[0])).shape == (320, 256, 3)
+    status, _, err = run("predict", bundle_dir, exam_folder, "--out", out)
+    assert (status, "--overwrite" in err) == (1, True)
+
+
+def test_predict_names_the_exam_that_failed_and_scores_the_others(
+    run, bundle_dir, exam_folder, tmp_path
+):
+    import json
+
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "x.dcm").write_bytes(b"")
+    out = tmp_path / "results"
+    status, _, err = run("predict", bundle_dir, tmp_path / "bad", exam_folder, "--out", out)
+    assert status == 1
+    assert "1 of 2 exams not scored" in err
+    assert "empty_file" in err
+    document = json.loads((out / "results.json").read_text())
+    assert [exam["exam_id"] for exam in document["exams"]] == ["exam"]
+    assert [exam["exam_id"] for exam in document["failed"]] == ["bad"]
+
+
+def test_predict_refuses_an_edited_bundle_and_a_mixed_output(
+    run, bundle_dir, exam_folder, tmp_path
+):
+    import shutil
+
+    edited = shutil.copytree(bundle_dir, tmp_path / "edited")
+    with (edited / "model.onnx").open("ab") as stream:
+        stream.write(b" ")
+    status, _, err = run("predict", edited, exam_folder, "--out", tmp_path / "r")
+    assert status == 1
+    assert "model.onnx was edited" in err
+    assert not (tmp_path / "r").exists()
+    twin = shutil.copytree(exam_folder, tmp_path / "twin" / "exam")
+    status, _, err = run("predict", bundle_dir, exam_folder, twin, "--out", tmp_path / "r")
+    assert (status, "same folder name" in err) == (1, True)
