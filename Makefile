@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types imports unit schema benchmark clean
+.PHONY: help demo test check format lint types imports unit reference benchmark clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,8 +36,8 @@ imports:
 unit:
 	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
 
-schema: $(VENV)/.dev ## Write docs/reference/results.schema.json anew
-	$(BIN)/python scripts/write_results_schema.py
+reference: $(VENV)/.dev ## Write the reference pages that follow from code
+	$(BIN)/python scripts/write_reference.py
 
 benchmark: $(VENV)/.dev ## Measure against what one would run instead
 	$(BIN)/python benchmarks/prepare.py

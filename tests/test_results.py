@@ -24,7 +24,7 @@ def document(predictor, exam_folder):
 
 
 def test_the_published_schema_is_current():
-    assert json.loads(PUBLISHED.read_text()) == results_schema(), "run make schema"
+    assert json.loads(PUBLISHED.read_text()) == results_schema(), "run make reference"
 
 
 def test_a_document_obeys_the_published_schema(document):

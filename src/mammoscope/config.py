@@ -38,9 +38,13 @@ class _Frozen(BaseModel):
 class PreprocessConfig(_Frozen):
     """From presentation values to network input; stored whole in every bundle."""
 
-    height: Annotated[int, Field(ge=32, le=8192)] = 1024
-    width: Annotated[int, Field(ge=32, le=8192)] = 512
-    bits: Literal[8, 16] = 8
+    height: Annotated[int, Field(ge=32, le=8192)] = Field(
+        default=1024, description="Height of the network's input in pixels."
+    )
+    width: Annotated[int, Field(ge=32, le=8192)] = Field(
+        default=512, description="Width of the network's input in pixels."
+    )
+    bits: Literal[8, 16] = Field(default=8, description="Depth of a grey value.")
     crop: bool = Field(default=True, description="Crop to the breast; off keeps the whole image.")
     margin: Annotated[float, Field(ge=0, le=0.5)] = Field(
         default=0.02, description="Border kept around the breast, as a share of the crop's size."
@@ -56,20 +60,26 @@ class PreprocessConfig(_Frozen):
 class ModelConfig(_Frozen):
     """The classifier: any timm backbone, one input channel, one heatmap, one logit."""
 
-    backbone: str = "resnet18"
+    backbone: str = Field(
+        default="resnet18", description="A name of timm, or baseline_cnn, a small one of ours."
+    )
     pretrained: bool = Field(default=True, description="ImageNet weights where they can be had.")
     weights: Path | None = Field(default=None, description="Local safetensors file of weights.")
     pool: Literal["avg", "max", "lse"] = Field(
         default="lse", description="How the map of local logits becomes the image's logit."
     )
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.1, description="Share of feature channels dropped in training."
+    )
 
 
 class AugmentConfig(_Frozen):
     """Random changes of training images; 0 or false switches one off."""
 
-    flip_vertical: bool = True
-    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
+    flip_vertical: bool = Field(default=True, description="Turn every other image upside down.")
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = Field(
+        default=10.0, description="Angle drawn from both sides of 0 up to this."
+    )
     scale: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.1, description="Zoom drawn from [1 - scale, 1 + scale]."
     )
@@ -87,10 +97,14 @@ class AugmentConfig(_Frozen):
 class TrainConfig(_Frozen):
     """Optimisation."""
 
-    epochs: Annotated[int, Field(ge=1)] = 30
-    batch_size: Annotated[int, Field(ge=1)] = 16
-    lr: Annotated[float, Field(gt=0)] = 3e-4
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    epochs: Annotated[int, Field(ge=1)] = Field(
+        default=30, description="Passes over the training images; the schedule ends with them."
+    )
+    batch_size: Annotated[int, Field(ge=1)] = Field(default=16, description="Images per step.")
+    lr: Annotated[float, Field(gt=0)] = Field(default=3e-4, description="Peak learning rate.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        default=1e-2, description="AdamW's decay; norms and biases do not decay."
+    )
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.1, description="Share of all steps over which the rate rises to lr."
     )
@@ -101,13 +115,21 @@ class TrainConfig(_Frozen):
     patience: Annotated[int, Field(ge=0)] = Field(
         default=10, description="Epochs without better validation AUROC before stopping; 0: never."
     )
-    gradient_clip: Annotated[float, Field(ge=0)] = 1.0
+    gradient_clip: Annotated[float, Field(ge=0)] = Field(
+        default=1.0, description="Largest norm of the gradient; 0: not clipped."
+    )
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="Decay of an averaged copy of the weights; 0 keeps none."
     )
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    workers: Annotated[int, Field(ge=0)] = 0
-    seed: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
+        default="32-true", description="Number format of the step, in Lightning's words."
+    )
+    workers: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Processes that read images; 0 reads in the training process."
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Of weights, order and augmentation."
+    )
     label: str = Field(default="cancer", description="Column of the manifest that is learnt.")
 
 
@@ -121,8 +143,10 @@ class EvaluationConfig(_Frozen):
     bootstrap: Annotated[int, Field(ge=0)] = Field(
         default=1000, description="Patient-clustered bootstrap replicates for the intervals."
     )
-    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    seed: Annotated[int, Field(ge=0)] = 0
+    confidence: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.95, description="Level of all intervals."
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(default=0, description="Of the bootstrap.")
 
     @field_validator("operating_points")
     @classmethod

@@ -34,7 +34,7 @@ from mammoscope.models import Classifier
 from mammoscope.training import load_classifier
 from mammoscope.types import GreyImage
 
-__all__ = ["PARITY_TOLERANCE", "export_bundle", "finish_run"]
+__all__ = ["PARITY_TOLERANCE", "export_bundle", "export_graph", "finish_run"]
 
 #: Largest difference of logits between the training graph and ONNX Runtime.
 PARITY_TOLERANCE = 1e-3
@@ -87,7 +87,7 @@ def finish_run(run: Path, cohort: Path, progress: Progress | None = None) -> int
     begun = time.perf_counter()
     classifier, _, _ = load_classifier(run)
     model = run / MODEL_FILE
-    _export_graph(classifier, store, model)
+    export_graph(classifier, (store.config.height, store.config.width), model)
     scorer = Scorer(model)
     _check_parity(
         classifier, scorer, [store.read(name) for name in rows["image_id"][:_PARITY_IMAGES]]
@@ -160,8 +160,18 @@ def export_bundle(
     )
 
 
-def _export_graph(classifier: Classifier, store: PreparedStore, path: Path) -> None:
-    example = torch.zeros(2, 1, store.config.height, store.config.width)
+def export_graph(classifier: Classifier, size: tuple[int, int], path: Path) -> None:
+    """Write a classifier as ONNX: grey values in; logit, score and heatmap out.
+
+    Args:
+        classifier: The network; scaling and sigmoid become part of the graph.
+        size: (H, W) of its input; the batch is free.
+        path: The file to write.
+
+    Raises:
+        RunError: If the exporter gives no program.
+    """
+    example = torch.zeros(2, 1, *size)
     graph = _Graph(classifier).eval()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with write_atomically(path) as temporary, warnings.catch_warnings():

@@ -1,0 +1,85 @@
+"""Write the reference pages that follow from code: the results schema and the settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mammoscope.artefacts import write_atomically, write_json
+from mammoscope.config import Config, PreprocessConfig
+from mammoscope.results import results_schema
+
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
+
+_HEAD = """# Settings
+
+`mammoscope train` takes them from `--config FILE.yaml` and from `--set section.key=value`,
+the latter winning; `run.json` keeps them resolved, and `mammoscope evaluate` takes `--set`
+for its section. This page is written by `make reference`.
+"""
+_PREPROCESS_HEAD = """
+## How images are prepared
+
+Set by the options of `mammoscope prepare`, kept in `images/prepare.json`, and stored whole
+in every bundle.
+"""
+
+
+def settings_page() -> str:
+    """Return the page of all settings with their defaults."""
+    parts = [_HEAD]
+    for name, field in Config.model_fields.items():
+        section: Any = field.annotation
+        doc = (section.__doc__ or "").partition("\n")[0]
+        parts.append(f"\n## {name}\n\n{doc}\n\n{_table(section, f'{name}.')}")
+    parts.append(_PREPROCESS_HEAD + "\n" + _table(PreprocessConfig, ""))
+    return "".join(parts)
+
+
+def _table(model: Any, prefix: str) -> str:
+    lines = ["| key | default | accepted | meaning |", "| --- | --- | --- | --- |"]
+    properties = model.model_json_schema()["properties"]
+    for name, field in model.model_fields.items():
+        default = "none" if field.default is None else _plain(field.default)
+        cells = (f"`{prefix}{name}`", f"`{default}`", _accepted(properties[name]))
+        lines.append(f"| {' | '.join(cells)} | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _accepted(schema: dict[str, Any]) -> str:
+    """Say in words what a JSON Schema accepts."""
+    if "anyOf" in schema:
+        return " or ".join(_accepted(part) for part in schema["anyOf"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    words = {
+        "boolean": "true, false",
+        "null": "none",
+        "array": "list",
+        "string": "path" if schema.get("format") == "path" else "text",
+    }
+    kind = str(schema.get("type", ""))
+    if kind in words:
+        return words[kind]
+    bounds = {
+        "minimum": "at least",
+        "exclusiveMinimum": "above",
+        "maximum": "at most",
+        "exclusiveMaximum": "below",
+    }
+    limits = [f"{word} {schema[key]:g}" for key, word in bounds.items() if key in schema]
+    return ", ".join([kind, *limits])
+
+
+if __name__ == "__main__":
+    write_json(REFERENCE / "results.schema.json", results_schema())
+    with write_atomically(REFERENCE / "settings.md") as temporary:
+        temporary.write_text(settings_page(), encoding="utf-8")
