@@ -121,8 +121,10 @@ class TrainConfig(_Frozen):
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="Decay of an averaged copy of the weights; 0 keeps none."
     )
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
-        default="32-true", description="Number format of the step, in Lightning's words."
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "auto"] = Field(
+        default="32-true",
+        description="Number format of the step, in Lightning's words; auto is bf16-mixed where "
+        "the processor computes in it, else 32-true.",
     )
     workers: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Processes that read images; 0 reads in the training process."

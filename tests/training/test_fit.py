@@ -279,3 +279,14 @@ def test_it_learns_blobs_it_has_not_seen(make_cohort, tmp_path, quick):
     result = fit(folder, tmp_path / "run", quick(epochs=10, batch_size=8, lr=3e-3))
     assert result.best_auroc > 0.9
     assert pl.read_csv(tmp_path / "run" / "history.csv").height == 10
+
+
+@pytest.mark.parametrize(("able", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_automatic_precision_follows_the_processor_and_is_recorded(
+    able, expected, cohort, tmp_path, quick, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    fit(cohort, tmp_path / "run", quick(epochs=1, precision="auto"))
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["config"]["train"]["precision"] == expected

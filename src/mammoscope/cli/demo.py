@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +21,7 @@ SETTINGS = (
     "train.epochs=10",
     "train.batch_size=16",
     "train.lr=2e-3",
-    "train.precision=bf16-mixed",
+    "train.precision=auto",
     "train.patience=0",
 )
 # An exam that no stage has seen: another seed than the cohort's.
@@ -61,6 +64,7 @@ def demo(
     bundle.export(out / "run", out / "bundle", name="synthetic-demo")
     write_exam(out / "exam", seed=UNSEEN_SEED + seed, cancer=True)
     bundle.predict_studies(out / "bundle", [out / "exam"], out / "results")
+    command = shlex.quote("mammoscope" if shutil.which("mammoscope") else sys.argv[0])
     auroc = read_report(out / "run").report["levels"]["image"]["metrics"]["auroc"]
     console.print(
         f"\nSYNTHETIC held-out patients, exported model: image AUROC "
@@ -68,8 +72,8 @@ def demo(
         f"whole path in {time.perf_counter() - begun:.0f} s.\n"
         "Research software: nothing here says how it does on women.\n\n"
         f"  Report            {out / 'run' / 'report' / 'index.html'}\n"
-        f"  Score your study  mammoscope predict {out / 'bundle'} PATH/TO/STUDY --out results\n"
-        f"  Open the page     mammoscope serve {out / 'bundle'}    "
+        f"  Score your study  {command} predict {out / 'bundle'} PATH/TO/STUDY --out results\n"
+        f"  Open the page     {command} serve {out / 'bundle'}    "
         f"then drop the files of {out / 'exam'} on it",
         soft_wrap=True,
     )

@@ -22,7 +22,7 @@ from mammoscope.log import get_logger
 from mammoscope.models import Classifier, build_classifier, check_backbone
 from mammoscope.training.callbacks import BestWeights, EpochBar, History
 from mammoscope.training.dataset import EpochSampler, ImageDataset
-from mammoscope.training.loop import Loader, last_checkpoint, run_trainer
+from mammoscope.training.loop import Loader, last_checkpoint, run_trainer, with_precision
 from mammoscope.training.losses import balanced_weight
 from mammoscope.training.run_folder import (
     RECORD,
@@ -68,6 +68,7 @@ def fit(
         KeyboardInterrupt: If it was stopped from the keyboard; ``resume`` goes on from there.
     """
     cohort, run = Path(cohort), Path(run)
+    config = with_precision(config)
     check_backbone(config.model.backbone)
     store = PreparedStore(cohort)
     parts = _parts(store.rows(), fold, config.train.label)

@@ -13,15 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mammoscope.config import TrainConfig
+from mammoscope.config import Config, TrainConfig
 from mammoscope.training.callbacks import AtomicCheckpoints, Patience
 from mammoscope.training.task import ClassificationTask
 
-__all__ = ["Loader", "last_checkpoint", "run_trainer"]
+__all__ = ["Loader", "last_checkpoint", "run_trainer", "with_precision"]
 
 Loader = DataLoader[tuple[Tensor, Tensor]]
 
@@ -29,6 +30,21 @@ Loader = DataLoader[tuple[Tensor, Tensor]]
 def last_checkpoint(run: Path) -> Path:
     """Return where the checkpoint of the last whole epoch lies."""
     return run / "checkpoints" / "last.ckpt"
+
+
+def with_precision(config: Config) -> Config:
+    """Put this machine's number format in the place of ``auto``; a run records what it used."""
+    if config.train.precision != "auto":
+        return config
+    if torch.cuda.is_available():
+        quick = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # Where it is emulated it is slower than 32 bits.
+        # PyTorch below 2.10 does not say what the processor can do.
+        quick = bool(getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16"))
+    precision = "bf16-mixed" if quick else "32-true"
+    train = config.train.model_copy(update={"precision": precision})
+    return config.model_copy(update={"train": train})
 
 
 def run_trainer(
@@ -63,7 +79,7 @@ def run_trainer(
             accelerator="auto",
             devices=1,
             max_epochs=config.epochs,
-            precision=config.precision,
+            precision="32-true" if config.precision == "auto" else config.precision,
             gradient_clip_val=config.gradient_clip or None,
             callbacks=every,
             plugins=[AtomicCheckpoints()],
