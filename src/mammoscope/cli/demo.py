@@ -18,9 +18,10 @@ SIZE = (256, 128)
 SETTINGS = (
     "model.backbone=baseline_cnn",
     "model.pretrained=false",
-    "train.epochs=10",
-    "train.batch_size=16",
-    "train.lr=2e-3",
+    "train.epochs=12",
+    "train.lr=7e-4",
+    "train.ema=0.97",
+    "train.gradient_clip=0.5",
     "train.precision=auto",
     "train.patience=0",
 )
