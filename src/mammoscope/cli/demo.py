@@ -13,12 +13,12 @@ import typer
 
 __all__ = ["register"]
 
-PATIENTS = 240
+PATIENTS = 320
 SIZE = (256, 128)
 SETTINGS = (
     "model.backbone=baseline_cnn",
     "model.pretrained=false",
-    "train.epochs=12",
+    "train.epochs=14",
     "train.lr=7e-4",
     "train.ema=0.97",
     "train.gradient_clip=0.5",
