@@ -1,5 +1,5 @@
 # Two targets matter: `make demo` runs the whole path, `make test` runs every check.
-PYTHON ?= python3.11
+PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo

@@ -14,6 +14,8 @@ from mammoscope.errors import MammoscopeError
 
 __all__ = ["app", "main"]
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="mammoscope",
     help="Screening mammography: DICOM in, an honest score out. Research software, not a "
@@ -74,9 +76,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             traceback.print_exc()
         sys.stderr.write(f"error: {error}\n")
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped: what was finished is kept\n")
-        sys.exit(130)
+    except SystemExit as exiting:
+        # Typer has turned Ctrl-C into its exit status and says nothing.
+        if exiting.code == _INTERRUPTED:
+            sys.stderr.write("stopped: what was finished is kept\n")
+        raise
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:  # noqa: BLE001 - the command line's edge: a bug becomes a sentence

@@ -84,6 +84,13 @@ def predict_studies(
     claim_output(out, overwrite=overwrite, marker="results.json")
     results: list[ExamResult] = []
     failed: list[FailedExamPart] = []
+
+    def write_down() -> None:
+        document = results_document(results, predictor.model_info, __version__, failed)
+        write_json(out / "results.json", document)
+
+    # From the start and after each exam: what was scored before Ctrl-C is kept.
+    write_down()
     with stage("predict") as current:
         for number, study in enumerate(studies, start=1):
             exam_id = study.resolve().name
@@ -92,9 +99,8 @@ def predict_studies(
                 results.append(predictor(exam, _overlay_writer(out / exam_id)))
             except (DicomError, IncompleteExamError) as error:
                 failed.append(FailedExamPart(exam_id=exam_id, message=str(error), refused=[]))
+            write_down()
             current.advance(number, len(studies))
-        document = results_document(results, predictor.model_info, __version__, failed)
-        write_json(out / "results.json", document)
         current.note = f"{len(results)} exams scored, {len(failed)} not; {out}/results.json"
     for result in results:
         _print_result(result, synthetic=predictor.bundle.synthetic)

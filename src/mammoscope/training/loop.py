@@ -41,7 +41,8 @@ def with_precision(config: Config) -> Config:
     else:
         # Where it is emulated it is slower than 32 bits.
         # PyTorch below 2.10 does not say what the processor can do.
-        quick = bool(getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16"))
+        able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+        quick = bool(able.get("avx512_bf16"))
     precision = "bf16-mixed" if quick else "32-true"
     train = config.train.model_copy(update={"precision": precision})
     return config.model_copy(update={"train": train})

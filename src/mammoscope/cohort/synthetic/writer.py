@@ -75,6 +75,9 @@ def write_cohort(
     table: list[dict[str, Any]] = []
     findings: list[dict[str, Any]] = []
     sick = 0
+    # Before any image: even of a run that is cut short, nothing may pass for real.
+    facts = {"kind": "synthetic", "synthetic": True, "package_version": __version__, "seed": seed}
+    write_json(out / "synthetic.json", {**facts, "patients": patients, **settings})
     make = partial(_make_patient, out / "train_images", seed, settings)
     with _mapper(workers) as mapped:
         for done, (has_cancer, rows, truths) in enumerate(mapped(make, range(patients)), start=1):
@@ -85,8 +88,6 @@ def write_cohort(
                 progress(done, patients)
     _write_csv(out / "train.csv", _TABLE, table)
     _write_csv(out / "synthetic_findings.csv", _FINDINGS, findings)
-    facts = {"kind": "synthetic", "synthetic": True, "package_version": __version__, "seed": seed}
-    write_json(out / "synthetic.json", {**facts, "patients": patients, **settings})
     return SyntheticSummary(patients, sick, len(table))
 
 
