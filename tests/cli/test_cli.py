@@ -114,6 +114,16 @@ def test_a_bug_is_a_sentence_too(run, monkeypatch):
     assert "--debug" in err
 
 
+def test_a_missing_extra_is_named_with_its_command(run, monkeypatch):
+    def missing(*args, **kwargs):
+        raise ModuleNotFoundError("No module named 'fastapi'", name="fastapi")
+
+    monkeypatch.setattr("mammoscope.cohort.splits.split_cohort", missing)
+    status, _, err = run("split", "a")
+    assert status == 1
+    assert err == "error: fastapi is not installed; pip install 'mammoscope[serve]'\n"
+
+
 def test_ctrl_c_exits_130_without_a_traceback(run, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt

@@ -15,6 +15,13 @@ from mammoscope.errors import MammoscopeError
 __all__ = ["app", "main"]
 
 _INTERRUPTED = 130
+# What each optional part of the installation brings.
+_EXTRAS = {
+    **dict.fromkeys(("torch", "torchvision", "timm", "lightning", "sklearn"), "train"),
+    **dict.fromkeys(("matplotlib", "onnx", "onnxscript"), "train"),
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "prometheus_client"), "serve"),
+    **dict.fromkeys(("anyio", "python_multipart"), "serve"),
+}
 
 app = typer.Typer(
     name="mammoscope",
@@ -81,6 +88,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if exiting.code == _INTERRUPTED:
             sys.stderr.write("stopped: what was finished is kept\n")
         raise
+    except ModuleNotFoundError as error:
+        if debug:
+            traceback.print_exc()
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        advice = f"pip install 'mammoscope[{extra}]'" if extra else "is the installation complete?"
+        sys.stderr.write(f"error: {error.name} is not installed; {advice}\n")
+        sys.exit(1)
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:  # noqa: BLE001 - the command line's edge: a bug becomes a sentence
