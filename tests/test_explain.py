@@ -33,14 +33,14 @@ def result(heat, mirrored=False, findings=()):
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_hot_cell_becomes_a_box_around_its_place(mirrored):
-    heat = np.zeros((12, 8), np.float32)
+    heat = np.zeros((12, 4), np.float32)
     heat[3, 1] = 0.9
     (finding,) = find_regions(heat, geometry(mirrored), 0.5)
     assert finding.score == pytest.approx(0.9)
-    # A cell is 8 grid pixels, 25 of the original. Cell (3, 1) begins 75 down, 25 across.
-    left = 75.0 if not mirrored else 250.0 - 50.0
+    # A cell is 8 x 16 grid pixels, 25 x 50 of the original, and begins 75 down, 50 across.
+    left = 150.0 if mirrored else 100.0
     assert finding.box.x_min == pytest.approx(left, abs=1.5)
-    assert finding.box.x_max == pytest.approx(left + 25, abs=1.5)
+    assert finding.box.x_max == pytest.approx(left + 50, abs=1.5)
     assert finding.box.y_min == pytest.approx(175, abs=1.5)
     assert finding.box.y_max == pytest.approx(200, abs=1.5)
 
