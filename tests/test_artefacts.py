@@ -8,7 +8,9 @@ import pytest
 
 from mammoscope.artefacts import (
     canonical_json,
+    check_output,
     claim_output,
+    new_folder,
     read_json,
     sha256_file,
     write_atomically,
@@ -87,6 +89,31 @@ def test_a_place_that_cannot_be_written_is_found_before_work(tmp_path):
         claim_output(tmp_path / "file", overwrite=True)
     with pytest.raises(OutputError, match="cannot write to"):
         claim_output(tmp_path / "file" / "below", overwrite=False)
+    with pytest.raises(OutputError, match="cannot write to"):
+        check_output(tmp_path / "file" / "below", overwrite=False)
+
+
+def test_a_new_folder_takes_the_place_of_the_old_one_only_when_it_is_whole(tmp_path):
+    out = tmp_path / "bundle"
+    out.mkdir()
+    (out / "bundle.json").write_text("old")
+    with pytest.raises(OutputError, match="exists already"):
+        new_folder(out, overwrite=False, marker="bundle.json").__enter__()
+
+    def cut_short():
+        with new_folder(out, overwrite=True, marker="bundle.json") as fresh:
+            (fresh / "model.onnx").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cut_short()
+    assert (out / "bundle.json").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [out]
+    with new_folder(out, overwrite=True, marker="bundle.json") as fresh:
+        (fresh / "bundle.json").write_text("new")
+    assert [path.name for path in out.iterdir()] == ["bundle.json"]
+    assert (out / "bundle.json").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [out]
 
 
 @pytest.mark.skipif(ROOT, reason="root may write anywhere")

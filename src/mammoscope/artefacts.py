@@ -16,7 +16,9 @@ from mammoscope.errors import MammoscopeError, OutputError
 
 __all__ = [
     "canonical_json",
+    "check_output",
     "claim_output",
+    "new_folder",
     "read_json",
     "sha256_file",
     "sha256_json",
@@ -44,9 +46,7 @@ def write_atomically(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
         # mkstemp makes private files; outputs follow the user's umask like any other.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
         temporary = None
     except OSError as error:
@@ -97,17 +97,17 @@ def read_json(path: Path, error: type[MammoscopeError]) -> dict[str, Any]:
     return value
 
 
-def claim_output(path: Path, *, overwrite: bool, marker: str | None = None) -> None:
-    """Check, before any work, that an output folder is free and can be written.
+def check_output(path: Path, *, overwrite: bool, marker: str | None = None) -> None:
+    """Check, before any work, that an output folder is free or may be replaced.
 
     Args:
         path: The folder that the stage will fill.
-        overwrite: Remove what is there. A folder that does not hold ``marker`` is
+        overwrite: What is there may be replaced. A folder that does not hold ``marker`` is
             never removed: it is not one that mammoscope made.
         marker: Name of the file by which such a folder is known.
 
     Raises:
-        OutputError: If it exists and may not be replaced, or cannot be written.
+        OutputError: If it exists and may not be replaced, or its place cannot be written.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
@@ -120,10 +120,75 @@ def claim_output(path: Path, *, overwrite: bool, marker: str | None = None) -> N
                 f"{path} is not empty and holds no {marker}: mammoscope did not make it, "
                 "so --overwrite will not remove it"
             )
-        shutil.rmtree(path)
+    place = next(parent for parent in path.absolute().parents if parent.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        raise OutputError(f"cannot write to {path}: {place} is not a folder that can be written")
+
+
+def claim_output(path: Path, *, overwrite: bool, marker: str | None = None) -> None:
+    """Check an output folder, empty it, and try to write to it.
+
+    Args:
+        path: The folder that the stage will fill.
+        overwrite: Remove what is there, as :func:`check_output` allows.
+        marker: Name of the file by which such a folder is known; a stage writes it first,
+            so that a folder of which it made a part only can be replaced too.
+
+    Raises:
+        OutputError: If it exists and may not be replaced, or cannot be written.
+    """
+    check_output(path, overwrite=overwrite, marker=marker)
+    path = Path(path)
     try:
+        _remove(path)
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
         raise OutputError(f"cannot write to {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def new_folder(path: Path, *, overwrite: bool, marker: str) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path`` that takes its place on success.
+
+    What was there stays until then; after any error it is as before.
+
+    Args:
+        path: The folder to make or replace.
+        overwrite: It may be replaced, as :func:`check_output` allows.
+        marker: Name of the file by which such a folder is known.
+
+    Raises:
+        OutputError: If it exists and may not be replaced, or cannot be written.
+    """
+    path = Path(path)
+    check_output(path, overwrite=overwrite, marker=marker)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        temporary.chmod(0o777 & ~_umask())
+        yield temporary
+        _remove(path)
+        temporary.rename(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder in one step as seen from outside: renamed first, deleted then."""
+    if not folder.exists():
+        return
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    folder.rename(aside)
+    shutil.rmtree(aside)
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask

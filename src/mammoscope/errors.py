@@ -22,6 +22,7 @@ Work on one item raises; work on many items turns each error into a row with a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 __all__ = [
@@ -130,7 +131,16 @@ class RunError(MammoscopeError):
 
 
 class IncompleteExamError(MammoscopeError):
-    """An exam without a single image that can be scored."""
+    """An exam without a single image that can be scored.
+
+    Args:
+        message: The sentence that says why.
+        refused: (image_id, reason, message) of each image that was refused.
+    """
+
+    def __init__(self, message: str, refused: Iterable[tuple[str, str, str]] = ()) -> None:
+        super().__init__(message)
+        self.refused = tuple(refused)
 
 
 class OutputError(MammoscopeError):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mammoscope import __version__
 from mammoscope.artefacts import (
-    claim_output,
+    new_folder,
     read_json,
     sha256_file,
     write_atomically,
@@ -136,28 +136,29 @@ def export_bundle(
         raise RunError(f"{run} has no operating points: run mammoscope evaluate {run} first")
     chosen = read_json(run / "operating_points.json", RunError)
     report = read_json(run / "report" / "report.json", RunError)
-    claim_output(folder, overwrite=overwrite, marker="bundle.json")
     validation = pl.read_parquet(run / "predictions.parquet").filter(pl.col("split") == "val")
-    return write_bundle(
-        folder,
-        run / MODEL_FILE,
-        name=name or run.resolve().name,
-        package_version=__version__,
-        synthetic=bool(facts["synthetic"]),
-        intended_use=INTENDED_USE,
-        input={"preprocess": facts["preprocess"]},
-        eligibility={"kinds": "2D mammograms for presentation, one frame, grey"},
-        operating_points={"primary": chosen["primary"], **chosen["points"]},
-        reference=_reference(validation),
-        training={
-            "backbone": facts["config"]["model"]["backbone"],
-            "fold": facts["fold"],
-            "counts": facts["counts"],
-            "cohort": facts["cohort"],
-            "run_hashes": facts["hashes"],
-            "measured": report["levels"],
-        },
-    )
+    with new_folder(folder, overwrite=overwrite, marker="bundle.json") as fresh:
+        return write_bundle(
+            fresh,
+            run / MODEL_FILE,
+            name=name or run.resolve().name,
+            package_version=__version__,
+            synthetic=bool(facts["synthetic"]),
+            intended_use=INTENDED_USE,
+            input={"preprocess": facts["preprocess"]},
+            eligibility={"kinds": "2D mammograms for presentation, one frame, grey"},
+            operating_points={"primary": chosen["primary"], **chosen["points"]},
+            reference=_reference(validation),
+            training={
+                "backbone": facts["config"]["model"]["backbone"],
+                "fold": facts["fold"],
+                "counts": facts["counts"],
+                "cohort": {k: v for k, v in facts["cohort"].items() if k != "path"},
+                "run_hashes": facts["hashes"],
+                "measured_on": report["measured_on"],
+                "measured": report["levels"],
+            },
+        )
 
 
 def export_graph(classifier: Classifier, size: tuple[int, int], path: Path) -> None:

@@ -11,9 +11,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mammoscope.errors import IncompleteExamError, MammoscopeError
 from mammoscope.types import ExamResult
 
-__all__ = ["RESEARCH_NOTICE", "ModelInfo", "ResultsDocument", "results_document", "results_schema"]
+__all__ = [
+    "RESEARCH_NOTICE",
+    "FailedExamPart",
+    "ModelInfo",
+    "ResultsDocument",
+    "failed_exam",
+    "results_document",
+    "results_schema",
+]
 
 RESEARCH_NOTICE = (
     "Research software. Not a medical device; not for diagnosis. No clinical accuracy is claimed."
@@ -140,6 +149,16 @@ def results_document(
         failed=list(failed),
     )
     return document.model_dump(mode="json")
+
+
+def failed_exam(exam_id: str, error: MammoscopeError) -> FailedExamPart:
+    """Return what the document says of an exam of which nothing could be scored."""
+    refused = error.refused if isinstance(error, IncompleteExamError) else ()
+    return FailedExamPart(
+        exam_id=exam_id,
+        message=str(error),
+        refused=[RefusalPart(image_id=i, reason=r, message=m) for i, r, m in refused],
+    )
 
 
 def results_schema() -> dict[str, Any]:

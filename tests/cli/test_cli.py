@@ -233,6 +233,31 @@ def test_predict_names_the_exam_that_failed_and_scores_the_others(
     assert [exam["exam_id"] for exam in document["failed"]] == ["bad"]
 
 
+def test_what_is_there_stays_until_all_input_has_been_checked(
+    run, bundle_dir, exam_folder, tmp_path
+):
+    out = tmp_path / "results"
+    run("predict", bundle_dir, exam_folder, "--out", out)
+    before = (out / "results.json").read_bytes()
+    again = ("--out", out, "--overwrite")
+    assert run("predict", bundle_dir, exam_folder, tmp_path / "typo", *again)[0] == 1
+    assert run("predict", bundle_dir, exam_folder, "--table", tmp_path / "no.csv", *again)[0] == 1
+    assert (out / "results.json").read_bytes() == before
+
+
+def test_an_exam_that_failed_says_of_each_image_why(run, bundle_dir, write_mammogram, tmp_path):
+    import json
+
+    import numpy as np
+
+    write_mammogram(tmp_path / "bad" / "x.dcm", np.zeros((64, 64), np.uint16))
+    assert run("predict", bundle_dir, tmp_path / "bad", "--out", tmp_path / "r")[0] == 1
+    (failed,) = json.loads((tmp_path / "r" / "results.json").read_text())["failed"]
+    assert [(part["image_id"], part["reason"]) for part in failed["refused"]] == [
+        ("x.dcm", "blank_image")
+    ]
+
+
 def test_predict_refuses_an_edited_bundle_and_a_mixed_output(
     run, bundle_dir, exam_folder, tmp_path
 ):

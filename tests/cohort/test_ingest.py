@@ -209,3 +209,45 @@ def test_the_number_of_workers_changes_nothing(rsna_folder, tmp_path):
     assert read_json(tmp_path / "one" / "cohort.json", CohortError) == read_json(
         tmp_path / "four" / "cohort.json", CohortError
     )
+
+
+def test_files_named_by_a_uid_are_found_and_keep_their_names(tmp_path, write_mammogram):
+    for number in (1, 2):
+        write_mammogram(tmp_path / "src" / f"1.2.840.1.{number}", seed=number)
+    (tmp_path / "src" / "notes.v1").write_text("not an image, and not named like one")
+    made = ingest(tmp_path / "src", tmp_path / "c")
+    assert made.images == 2
+    assert set(read_manifest(tmp_path / "c")["image_id"]) == {"1.2.840.1.1", "1.2.840.1.2"}
+
+
+def test_a_patient_named_for_some_rows_only_is_not_guessed_for_the_others(
+    tmp_path, write_mammogram
+):
+    for number in (1, 2):
+        write_mammogram(tmp_path / "src" / f"{number}.dcm", seed=number, patient="X-77")
+    (tmp_path / "src" / "labels.csv").write_text("file,patient_id\n1.dcm,W1\n2.dcm,\n")
+    ingest(tmp_path / "src", tmp_path / "c")
+    (reject,) = read_rejects(tmp_path / "c")
+    assert (reject.path, reject.reason) == ("2.dcm", "missing_tag")
+    assert "X-77" not in reject.message
+
+
+def test_any_cut_of_a_file_is_a_row_and_never_an_end_of_ingest(tmp_path, write_mammogram):
+    whole = write_mammogram(tmp_path / "whole.dcm", seed=1).read_bytes()
+    cuts = range(1, 1400, 7)
+    for cut in cuts:
+        (tmp_path / "src" / f"{cut:04}.dcm").parent.mkdir(exist_ok=True)
+        (tmp_path / "src" / f"{cut:04}.dcm").write_bytes(whole[:cut])
+    (tmp_path / "src" / "whole.dcm").write_bytes(whole)
+    made = ingest(tmp_path / "src", tmp_path / "c")
+    assert made.images == 1
+    assert len(read_rejects(tmp_path / "c")) == len(cuts)
+
+
+def test_a_file_for_processing_is_no_file_for_presentation(tmp_path, write_mammogram):
+    write_mammogram(tmp_path / "src" / "a.dcm", seed=1)
+    write_mammogram(tmp_path / "src" / "b.dcm", seed=2, PresentationIntentType="FOR PROCESSING")
+    ingest(tmp_path / "src", tmp_path / "c")
+    (reject,) = read_rejects(tmp_path / "c")
+    assert reject.reason == "not_a_mammogram"
+    assert "(0008,0068) PresentationIntentType is FOR PROCESSING" in reject.message

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -10,6 +12,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from fixtures.images import encode
 from mammoscope.dicom import decode, pixels, read_dicom
 from mammoscope.errors import DicomError, PixelDecodeError, Reason
 
@@ -107,3 +110,45 @@ def test_short_native_pixel_data_is_a_truncated_file(tmp_path, write_mammogram, 
     with pytest.raises(DicomError, match="bytes where") as caught:
         read_dicom(path)
     assert caught.value.reason is Reason.TRUNCATED_FILE
+
+
+@pytest.mark.parametrize("share", [0.4, 0.7, 0.95])
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLosslessSV1])
+def test_a_cut_codestream_is_refused_and_never_filled_in(
+    tmp_path, write_mammogram, values, syntax, share
+):
+    """libjpeg fills what is missing without a word: the file is whole, its frame is not."""
+
+    def cut(pixels, syntax):
+        frame = get_frame(encode(pixels, syntax), 0, number_of_frames=1)
+        return encapsulate([frame[: int(share * len(frame))]])
+
+    path = write_mammogram(tmp_path / "a.dcm", values, syntax=syntax, encoder=cut)
+    with pytest.raises(PixelDecodeError, match="JPEG"):
+        decode(read_dicom(path))
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLosslessSV1])
+def test_a_frame_of_another_size_is_refused_before_it_is_decoded(
+    tmp_path, write_mammogram, values, syntax, monkeypatch
+):
+    path = write_mammogram(tmp_path / "a.dcm", values, syntax=syntax, Rows=50, Columns=50)
+    monkeypatch.setitem(pixels.CODECS, syntax, lambda _: pytest.fail("it was decoded"))
+    with pytest.raises(PixelDecodeError, match=r"of \(97, 61\) where .* say \(50, 50\)"):
+        decode(read_dicom(path))
+
+
+def test_more_pixels_than_any_detector_has_are_refused(tmp_path, write_mammogram, values):
+    path = write_mammogram(
+        tmp_path / "a.dcm", values, syntax=JPEG2000Lossless, Rows=60000, Columns=60000
+    )
+    with pytest.raises(PixelDecodeError, match="more pixels than"):
+        decode(read_dicom(path))
+
+
+def test_a_deflated_file_is_refused_before_it_is_inflated(tmp_path, write_mammogram, values):
+    dataset = dcmread(write_mammogram(tmp_path / "a.dcm", values))
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.save_as(tmp_path / "deflated.dcm")
+    with pytest.raises(DicomError, match="Deflated Explicit VR Little Endian"):
+        read_dicom(tmp_path / "deflated.dcm")

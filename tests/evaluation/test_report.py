@@ -7,7 +7,7 @@ import pytest
 
 from mammoscope.artefacts import sha256_file, write_json
 from mammoscope.config import Config, PreprocessConfig
-from mammoscope.errors import OutputError, RunError
+from mammoscope.errors import ConfigError, OutputError, RunError
 from mammoscope.evaluation import (
     evaluate_run,
     read_report,
@@ -191,6 +191,10 @@ def test_an_unfinished_run_is_refused(run):
 def test_the_runs_own_settings_hold_unless_told_otherwise(run):
     assert run_evaluation_config(run).bootstrap == 40
     assert run_evaluation_config(run, ["evaluation.bootstrap=7"]).bootstrap == 7
+    # A default that is asked for is asked for.
+    assert run_evaluation_config(run, ["evaluation.bootstrap=1000"]).bootstrap == 1000
+    with pytest.raises(ConfigError, match="not of train"):
+        run_evaluation_config(run, ["train.lr=5"])
 
 
 def test_unknown_labels_are_left_out_and_counted(tmp_path):
@@ -205,3 +209,14 @@ def test_a_breasts_score_is_the_mean_of_its_images(run):
     rows = read_predictions(run / "predictions.parquet", "val").head(2)
     breast = scored(rows, "breast")
     assert breast.score[0] == pytest.approx(rows["score"].mean())
+
+
+def test_a_breast_without_cancer_needs_every_image_known(run):
+    rows = read_predictions(run / "predictions.parquet", "val").filter(pl.col("laterality") == "L")
+    first = rows["image_id"][0]
+    patched = rows.with_columns(cancer=pl.when(pl.col("image_id") == first).then(None).otherwise(0))
+    assert scored(patched, "breast").unlabelled == 1
+    one_positive = rows.with_columns(
+        cancer=pl.when(pl.col("image_id") == first).then(None).otherwise(1)
+    )
+    assert scored(one_positive, "breast").unlabelled == 0

@@ -117,3 +117,25 @@ def test_pixels_are_not_read_with_the_exam(exam_folder, write_mammogram):
     write_mammogram(exam_folder / "L_CC.dcm", np.zeros((64, 48), np.uint16), seed=0)
     # A blank image is refused when it is scored; reading the exam does not decode it.
     assert len(read_exam(exam_folder).images) == 4
+
+
+def test_the_same_pixels_under_another_uid_are_refused(exam_folder, write_mammogram):
+    write_mammogram(exam_folder / "again.dcm", laterality="L", view="CC", seed=1)
+    (refusal,) = read_exam(exam_folder).refused
+    assert refusal.reason == "duplicate"
+    assert "pixel data" in refusal.message
+
+
+def test_a_table_that_contradicts_itself_is_refused(exam_folder, tmp_path):
+    (tmp_path / "t.csv").write_text("image_id,laterality,view\nL_CC,L,CC\nL_CC,R,MLO\n")
+    with pytest.raises(ConfigError, match="names image_id L_CC twice"):
+        read_exam(exam_folder, table=tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("image_id,laterality,view\nL_CC,L,CC\nL_CC, L,CC\n")
+    assert len(read_exam(exam_folder, table=tmp_path / "t.csv").images) == 4
+
+
+def test_a_table_serves_files_named_by_a_uid(tmp_path, write_mammogram):
+    write_mammogram(tmp_path / "e" / "1.2.840.1.7", ViewPosition=None)
+    (tmp_path / "t.csv").write_text("image_id,laterality,view\n1.2.840.1.7,L,MLO\n")
+    exam = read_exam(tmp_path / "e", table=tmp_path / "t.csv")
+    assert exam.images[0].view is View.MLO

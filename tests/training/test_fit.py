@@ -290,3 +290,14 @@ def test_automatic_precision_follows_the_processor_and_is_recorded(
     fit(cohort, tmp_path / "run", quick(epochs=1, precision="auto"))
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["config"]["train"]["precision"] == expected
+
+
+def test_a_run_is_replaced_only_after_all_input_was_checked(cohort, tmp_path, quick):
+    run = tmp_path / "run"
+    fit(cohort, run, quick(epochs=1))
+    before = (run / "run.json").read_bytes()
+    with pytest.raises(ConfigError, match="fold 9"):
+        fit(cohort, run, quick(epochs=1), fold=9, overwrite=True)
+    assert (run / "run.json").read_bytes() == before
+    fit(cohort, run, quick(epochs=2), overwrite=True)
+    assert len(history(run)) == 2

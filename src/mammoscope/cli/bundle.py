@@ -76,10 +76,14 @@ def predict_studies(
     from mammoscope.cli.console import console, stage
     from mammoscope.errors import DicomError, IncompleteExamError, OutputError
     from mammoscope.inference import load_bundle, read_exam
-    from mammoscope.results import FailedExamPart, results_document
+    from mammoscope.inference.exam import list_files, read_words
+    from mammoscope.results import FailedExamPart, failed_exam, results_document
 
     if len({study.resolve().name for study in studies}) < len(studies):
         raise OutputError("two studies have the same folder name; their overlays would mix")
+    for study in studies:
+        list_files(study)
+    words = read_words(table) if table is not None else {}
     predictor = load_bundle(bundle)
     claim_output(out, overwrite=overwrite, marker="results.json")
     results: list[ExamResult] = []
@@ -95,10 +99,10 @@ def predict_studies(
         for number, study in enumerate(studies, start=1):
             exam_id = study.resolve().name
             try:
-                exam = read_exam(study, table=table, exam_id=exam_id)
+                exam = read_exam(study, table=words, exam_id=exam_id)
                 results.append(predictor(exam, _overlay_writer(out / exam_id)))
             except (DicomError, IncompleteExamError) as error:
-                failed.append(FailedExamPart(exam_id=exam_id, message=str(error), refused=[]))
+                failed.append(failed_exam(exam_id, error))
             write_down()
             current.advance(number, len(studies))
         current.note = f"{len(results)} exams scored, {len(failed)} not; {out}/results.json"

@@ -36,20 +36,20 @@ def train(
 
     Example: `mammoscope train cohort run --set train.epochs=20 --set model.backbone=resnet18`
     """
-    from mammoscope.artefacts import claim_output
+    from mammoscope.artefacts import check_output
     from mammoscope.cli.console import stage
     from mammoscope.config import load_config
 
     resolved = load_config(config, settings or [])
     # Checked before torch is loaded, which takes seconds.
     if not resume:
-        claim_output(run, overwrite=overwrite, marker="run.json")
+        check_output(run, overwrite=overwrite, marker="run.json")
 
     from mammoscope.export import finish_run
     from mammoscope.training import fit
 
     with stage("train", bar=False) as current:
-        made = fit(cohort, run, resolved, fold, resume=resume)
+        made = fit(cohort, run, resolved, fold, resume=resume, overwrite=overwrite)
         current.note = made.summary
     with stage("score") as current:
         images = finish_run(run, cohort, progress=current.advance)
@@ -85,9 +85,9 @@ def print_report(report: Report) -> None:
     from mammoscope.cli.console import console
     from mammoscope.evaluation import summary_rows
 
-    synthetic = bool(report.report.get("synthetic"))
-    kind = "SYNTHETIC images" if synthetic else "images"
-    table = Table(title=f"Held-out patients, {kind}", title_justify="left")
+    kind = "SYNTHETIC images" if report.report["synthetic"] else "images"
+    whose = "Held-out" if report.report["measured_on"] == "test" else "Validation (not held-out)"
+    table = Table(title=f"{whose} patients, {kind}", title_justify="left")
     header, *rows = summary_rows(report)
     for index, name in enumerate(header):
         table.add_column(name, justify="left" if index == 0 else "right")

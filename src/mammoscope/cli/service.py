@@ -19,6 +19,10 @@ def serve(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.", show_default=False)],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     host: Annotated[str, typer.Option(help="Address; loopback unless told.")] = "127.0.0.1",
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Another name accepted in the Host header, such as a proxy's."),
+    ] = None,
 ) -> None:
     """Open the REST API and the web page on this machine.
 
@@ -26,4 +30,4 @@ def serve(
     """
     from mammoscope.service import serve as run
 
-    run(bundle, host=host, port=port)
+    run(bundle, host=host, port=port, allowed_hosts=allow_host or ())

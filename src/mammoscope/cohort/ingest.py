@@ -7,11 +7,12 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mammoscope import __version__
-from mammoscope.artefacts import claim_output, sha256_file, write_json
+from mammoscope.artefacts import check_output, new_folder, sha256_file, write_json
 from mammoscope.cohort.manifest import (
     FORMAT_VERSION,
     LABEL_COLUMNS,
@@ -26,7 +27,7 @@ from mammoscope.dicom import read_dicom
 from mammoscope.dicom.eligibility import check_eligibility, resolve_laterality_and_view
 from mammoscope.dicom.header import ImageHeader, is_dicom
 from mammoscope.errors import CohortError, DicomError, Reason
-from mammoscope.preprocessing.reading import PICTURE_SUFFIXES, read_picture
+from mammoscope.preprocessing.reading import PICTURE_SUFFIXES, read_picture, without_suffix
 from mammoscope.types import Density
 
 __all__ = ["IngestSummary", "ingest"]
@@ -72,12 +73,14 @@ def ingest(
     src, cohort = Path(src).resolve(), Path(cohort)
     adapter = find_source(src, source)
     listing = adapter.list_images(src)
-    claim_output(cohort, overwrite=overwrite, marker="cohort.json")
+    check_output(cohort, overwrite=overwrite, marker="cohort.json")
     rows: list[dict[str, Any]] = []
     rejects = list(listing.rejects)
     seen: dict[tuple[str, str], str] = {}
+    named = any(image.words.get("patient_id") for image in listing.images)
     with ThreadPoolExecutor(workers) as pool:
-        inspected = pool.map(lambda image: _inspect(src, image), listing.images)
+        inspect = partial(_inspect, src, named_patients=named)
+        inspected = pool.map(inspect, listing.images)
         for done, outcome in enumerate(inspected, start=1):
             unique = _first_of_its_kind(outcome, seen)
             if isinstance(unique, Reject):
@@ -86,27 +89,28 @@ def ingest(
                 rows.append({**unique, "source": adapter.name})
             if progress is not None:
                 progress(done, len(listing.images))
-    write_rejects(cohort, rejects)
-    manifest = write_manifest(cohort, rows)
     counts = _count(rejects)
     patients = len({row["patient_id"] for row in rows})
     positives = sum(row["cancer"] == 1 for row in rows)
-    write_json(
-        cohort / "cohort.json",
-        {
-            "format_version": FORMAT_VERSION,
-            "kind": "cohort",
-            "package_version": __version__,
-            "synthetic": listing.synthetic,
-            "source": adapter.name,
-            "source_root": str(src),
-            "images": len(rows),
-            "patients": patients,
-            "positives": positives,
-            "rejects": counts,
-            "hashes": {"manifest.parquet": sha256_file(manifest)},
-        },
-    )
+    with new_folder(cohort, overwrite=overwrite, marker="cohort.json") as fresh:
+        write_rejects(fresh, rejects)
+        manifest = write_manifest(fresh, rows)
+        write_json(
+            fresh / "cohort.json",
+            {
+                "format_version": FORMAT_VERSION,
+                "kind": "cohort",
+                "package_version": __version__,
+                "synthetic": listing.synthetic,
+                "source": adapter.name,
+                "source_root": str(src),
+                "images": len(rows),
+                "patients": patients,
+                "positives": positives,
+                "rejects": counts,
+                "hashes": {"manifest.parquet": sha256_file(manifest)},
+            },
+        )
     if not rows:
         raise CohortError(
             f"no image of {src} was accepted; {cohort}/rejects.csv says why: {counts}"
@@ -116,21 +120,28 @@ def ingest(
     )
 
 
-def _inspect(root: Path, image: ListedImage) -> dict[str, Any] | Reject:
+def _inspect(root: Path, image: ListedImage, *, named_patients: bool) -> dict[str, Any] | Reject:
     """Look into one file and merge its header with the table's words."""
     relative = (
         image.path.relative_to(root).as_posix()
         if image.path.is_relative_to(root)
         else str(image.path)
     )
-    image_id = safe_id(image.words.get("image_id") or image.path.stem)
+    image_id = safe_id(image.words.get("image_id") or without_suffix(image.path).name)
     try:
         facts, header = _read_facts(image.path)
         words = image.words
         laterality, view, notes = resolve_laterality_and_view(
             header, words.get("laterality"), words.get("view")
         )
-        patient = words.get("patient_id") or (header.patient_id if header else None)
+        patient = words.get("patient_id")
+        if not patient and named_patients:
+            raise DicomError(
+                "the table names a patient_id for other images and none for this one; the header's "
+                "might be another name for the same woman",
+                Reason.MISSING_TAG,
+            )
+        patient = patient or (header.patient_id if header else None)
         if not patient:
             raise DicomError(
                 "patient_id is in neither the table nor (0010,0020) PatientID; "
@@ -154,6 +165,9 @@ def _inspect(root: Path, image: ListedImage) -> dict[str, Any] | Reject:
     except DicomError as error:
         reason = error.reason or Reason.UNREADABLE_FILE
         return Reject("ingest", relative, image_id, reason, str(error))
+    except OSError as error:
+        message = f"{relative} cannot be opened: {error.strerror or error}"
+        return Reject("ingest", relative, image_id, Reason.UNREADABLE_FILE, message)
 
 
 def _read_facts(path: Path) -> tuple[dict[str, Any], ImageHeader | None]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from mammoscope.artefacts import canonical_json, read_json, write_atomically
 from mammoscope.cohort.manifest import read_manifest, read_rejects
@@ -41,8 +41,10 @@ def write_prepared(images: Path, image_id: str, prepared: PreparedImage) -> Path
     # One key: safetensors writes several in an order of its own, and equal images are to give
     # equal bytes.
     metadata = {_FACTS: canonical_json(facts)}
+    data = save({"pixels": np.ascontiguousarray(prepared.pixels)}, metadata)
     with write_atomically(path) as temporary:
-        save_file({"pixels": np.ascontiguousarray(prepared.pixels)}, temporary, metadata)
+        # Written by Python: safetensors' own error of a full disk is no OSError.
+        temporary.write_bytes(data)
     return path
 
 

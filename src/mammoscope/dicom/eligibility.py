@@ -45,6 +45,11 @@ def check_eligibility(header: ImageHeader) -> None:
             f"{tag_name('SOPClassUID')} is {UID(header.sop_class_uid).name}; accepted: "
             + ", ".join(ACCEPTED_SOP_CLASSES.values())
         )
+    if header.presentation_intent not in (None, "FOR PRESENTATION"):
+        raise NotAMammogramError(
+            f"{tag_name('PresentationIntentType')} is {header.presentation_intent}; "
+            "FOR PRESENTATION is accepted"
+        )
     if header.photometric_interpretation not in ("MONOCHROME1", "MONOCHROME2"):
         raise NotAMammogramError(
             f"{tag_name('PhotometricInterpretation')} is {header.photometric_interpretation}; "

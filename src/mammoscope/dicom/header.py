@@ -6,6 +6,7 @@ public data sets are often stripped, so every descriptive attribute may be ``Non
 
 from __future__ import annotations
 
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,8 @@ from typing import Any
 
 import pydicom
 from pydicom.dataset import FileDataset
-from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from mammoscope.errors import DicomError, MissingTagError, NotAMammogramError, Reason
 from mammoscope.types import Laterality, View
@@ -36,6 +37,19 @@ _VIEW_CODES = {
 }
 
 
+_BROKEN = (
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    NotImplementedError,
+    BytesLengthException,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
     """What the header of an image says; ``None`` where it says nothing.
@@ -44,6 +58,7 @@ class ImageHeader:
         sop_instance_uid: SOP Instance UID (0008,0018).
         sop_class_uid: SOP Class UID (0008,0016), else that of the file meta information.
         modality: Modality (0008,0060).
+        presentation_intent: Presentation Intent Type (0008,0068).
         patient_id: Patient ID (0010,0020). Never printed or logged.
         study_uid: Study Instance UID (0020,000D).
         instance_number: Instance Number (0020,0013).
@@ -74,6 +89,7 @@ class ImageHeader:
     sop_instance_uid: str | None
     sop_class_uid: str | None
     modality: str | None
+    presentation_intent: str | None
     patient_id: str | None
     study_uid: str | None
     instance_number: str | None
@@ -142,26 +158,37 @@ def read_dicom(path: Path) -> DicomFile:
     path = Path(path)
     if path.stat().st_size == 0:
         raise DicomError(f"{path.name} is empty", Reason.EMPTY_FILE)
+    try:
+        dataset = _read_dataset(path)
+        if "PixelData" not in dataset:
+            raise _without_pixels(path, dataset)
+        _check_pixel_length(path, dataset)
+        return DicomFile(path, dataset, _header_of(path, dataset))
+    except InvalidDicomError as error:
+        message = f"{path.name} is not a DICOM file: no 'DICM' after a 128-byte preamble"
+        raise DicomError(message, Reason.NOT_AN_IMAGE) from error
+    except (EOFError, struct.error) as error:
+        raise DicomError(f"{path.name} ends before its data do", Reason.TRUNCATED_FILE) from error
+    # pydicom reads elements when they are asked for, and raises as the bytes happen to lie.
+    except _BROKEN as error:
+        raise DicomError(f"{path.name} cannot be read as DICOM: {error}") from error
+
+
+def _read_dataset(path: Path) -> FileDataset:
+    meta = pydicom.filereader.read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        # pydicom inflates without a bound; a small file could fill the memory.
+        raise DicomError(
+            f"{path.name} is of transfer syntax {DeflatedExplicitVRLittleEndian.name}, "
+            "which is not accepted"
+        )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        try:
-            dataset = pydicom.dcmread(path)
-        except InvalidDicomError as error:
-            message = f"{path.name} is not a DICOM file: no 'DICM' after a 128-byte preamble"
-            raise DicomError(message, Reason.NOT_AN_IMAGE) from error
-        except EOFError as error:
-            raise DicomError(
-                f"{path.name} ends before its data do", Reason.TRUNCATED_FILE
-            ) from error
-        except (OSError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
-            raise DicomError(f"{path.name} cannot be read as DICOM: {error}") from error
+        dataset = pydicom.dcmread(path)
     # pydicom reports an unexpected end as a warning and drops the element.
     if any("end of" in str(w.message).lower() for w in caught):
         raise DicomError(f"{path.name} ends before its data do", Reason.TRUNCATED_FILE)
-    if "PixelData" not in dataset:
-        raise _without_pixels(path, dataset)
-    _check_pixel_length(path, dataset)
-    return DicomFile(path, dataset, _header_of(path, dataset))
+    return dataset
 
 
 def _without_pixels(path: Path, dataset: FileDataset) -> DicomError:
@@ -207,6 +234,7 @@ def _build_header(path: Path, dataset: FileDataset) -> ImageHeader:
         sop_instance_uid=_text(dataset, "SOPInstanceUID"),
         sop_class_uid=_text(dataset, "SOPClassUID") or (str(meta_class) if meta_class else None),
         modality=_text(dataset, "Modality"),
+        presentation_intent=_text(dataset, "PresentationIntentType"),
         patient_id=_text(dataset, "PatientID"),
         study_uid=_text(dataset, "StudyInstanceUID"),
         instance_number=_text(dataset, "InstanceNumber"),

@@ -6,6 +6,7 @@ plug-in that is installed (GDCM comes with mammoscope). The result names the dec
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,13 +30,17 @@ from pydicom.uid import (
     JPEGLSNearLossless,
 )
 
-from mammoscope.dicom.header import DicomFile, tag_name
+from mammoscope.dicom.codestream import ends_early, frame_size
+from mammoscope.dicom.header import DicomFile, ImageHeader, tag_name
 from mammoscope.errors import PixelDecodeError
 from mammoscope.log import get_logger
 
 __all__ = ["CODECS", "DecodedPixels", "decode"]
 
 _log = get_logger(__name__)
+
+# Four times the largest detector's; more would fill the memory from a file of a few bytes.
+_MOST_PIXELS = 100_000_000
 
 #: imagecodecs' decoder for each encapsulated transfer syntax it serves.
 CODECS: dict[str, Callable[[bytes], NDArray[Any]]] = {
@@ -86,6 +91,11 @@ def decode(file: DicomFile) -> DecodedPixels:
             f"{tag_name('BitsAllocated')} {header.bits_allocated} with {tag_name('BitsStored')} "
             f"{header.bits_stored} is not accepted; 8 or 16 allocated, at most as many stored"
         )
+    if header.rows * header.columns > _MOST_PIXELS:
+        raise PixelDecodeError(
+            f"{tag_name('Rows')} {header.rows} x {tag_name('Columns')} {header.columns} are more "
+            f"pixels than the {_MOST_PIXELS} that are accepted"
+        )
     notes: list[str] = []
     stored, decoder = _decode_frame(file, notes)
     if stored.shape != (header.rows, header.columns):
@@ -110,12 +120,29 @@ def _decode_frame(file: DicomFile, notes: list[str]) -> tuple[NDArray[Any], str]
     if codec is not None:
         try:
             frame = get_frame(file.dataset.PixelData, 0, number_of_frames=1)
+            _check_codestream(header, frame)
             return codec(frame), "imagecodecs"
         # Codecs raise their own classes, which share no base narrower than these.
-        except (RuntimeError, ValueError, TypeError, OSError, EOFError) as error:
+        except (RuntimeError, ValueError, TypeError, OSError, EOFError, struct.error) as error:
             notes.append(f"imagecodecs could not decode {header.transfer_syntax_name}: {error}")
             _log.warning("%s: imagecodecs failed, trying pydicom's plug-ins", file.path.name)
     return _decode_with_pydicom(file), "pydicom"
+
+
+def _check_codestream(header: ImageHeader, frame: bytes) -> None:
+    """Refuse a frame that is cut, or of another size than the header says.
+
+    No fallback follows: other decoders would fill in what is missing as well.
+    """
+    name = header.transfer_syntax_name
+    if ends_early(frame):
+        raise PixelDecodeError(f"the pixel data of transfer syntax {name} end before their end")
+    size = frame_size(frame)
+    if size is not None and size != (header.rows, header.columns):
+        raise PixelDecodeError(
+            f"the pixel data of transfer syntax {name} are of {size} where {tag_name('Rows')} and "
+            f"{tag_name('Columns')} say {(header.rows, header.columns)}"
+        )
 
 
 def _decode_with_pydicom(file: DicomFile) -> NDArray[Any]:
@@ -125,7 +152,16 @@ def _decode_with_pydicom(file: DicomFile) -> NDArray[Any]:
             warnings.simplefilter("ignore")
             return pixel_array(file.dataset, raw=True)
     # Plug-ins are third-party code: pydicom wraps them in RuntimeError, but not all.
-    except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, EOFError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        IndexError,
+        EOFError,
+        struct.error,
+    ) as error:
         raise PixelDecodeError(
             f"no decoder reads the pixel data of transfer syntax {header.transfer_syntax_name} "
             f"({header.transfer_syntax_uid}): {error}"

@@ -136,7 +136,7 @@ def _reliability(axes: Axes, data: Scored) -> None:
         mean_score, share, yerr=errors, fmt="o", color=_BLUE, capsize=3, label="95 % interval"
     )
     axes.set(
-        xlabel="mean score in bin", ylabel="share with cancer", xlim=(0, 1), ylim=(-0.01, 1.01)
+        xlabel="mean score in bin", ylabel="share of positives", xlim=(0, 1), ylim=(-0.01, 1.01)
     )
     axes.set_aspect("equal")
     axes.legend(loc="upper left", fontsize=9)
@@ -144,8 +144,8 @@ def _reliability(axes: Axes, data: Scored) -> None:
 
 def _scores(axes: Axes, data: Scored, thresholds: dict[str, float]) -> None:
     edges = np.linspace(0, 1, 31).tolist()
-    axes.hist(data.score[~data.label], edges, color=_BLUE, alpha=0.6, label="no cancer")
-    axes.hist(data.score[data.label], edges, color=_ORANGE, alpha=0.7, label="cancer")
+    axes.hist(data.score[~data.label], edges, color=_BLUE, alpha=0.6, label="negative")
+    axes.hist(data.score[data.label], edges, color=_ORANGE, alpha=0.7, label="positive")
     for index, (name, threshold) in enumerate(thresholds.items()):
         axes.axvline(threshold, color=_GREY, ls=("-", "--", ":")[index % 3], lw=1.2, label=name)
     axes.set(xlabel="score", ylabel="number", xlim=(0, 1))

@@ -82,7 +82,7 @@ def _headline(report: dict[str, Any]) -> str:
         parts.append(
             f"<p class='headline'><b>{_number(auroc['value'])}</b> AUROC by {level} "
             f"<span>{_range(auroc)}; {values['n']} {kind}{level}s of {values['patients']} {where}, "
-            f"{values['positives']} with cancer</span></p>"
+            f"{values['positives']} with {escape(report['label'])}</span></p>"
         )
     return "".join(parts)
 
@@ -118,9 +118,9 @@ def _confusion(report: dict[str, Any], level: str) -> str:
         f"{values['threshold']:.4f}</caption>"
         "<thead><tr><th></th><th scope='col'>called</th><th scope='col'>not called</th></tr>"
         "</thead>"
-        f"<tbody><tr><th scope='row'>cancer</th><td class='good'>{counts['tp']}</td>"
+        f"<tbody><tr><th scope='row'>positive</th><td class='good'>{counts['tp']}</td>"
         f"<td class='bad'>{counts['fn']}</td></tr>"
-        f"<tr><th scope='row'>no cancer</th><td class='bad'>{counts['fp']}</td>"
+        f"<tr><th scope='row'>negative</th><td class='bad'>{counts['fp']}</td>"
         f"<td class='good'>{counts['tn']}</td></tr></tbody></table>"
     )
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mammoscope.artefacts import claim_output, read_json, sha256_file, write_atomically, write_json
+from mammoscope.artefacts import check_output, new_folder, read_json, sha256_file, write_json
 from mammoscope.config import Config, EvaluationConfig, load_config, validated
-from mammoscope.errors import RunError
+from mammoscope.errors import ConfigError, RunError
 from mammoscope.evaluation.bootstrap import Measure, intervals
 from mammoscope.evaluation.figures import draw_figures
 from mammoscope.evaluation.metrics import auroc, average_precision, confusion, pf1
@@ -54,9 +54,12 @@ def run_evaluation_config(run: Path, overrides: Iterable[str] = ()) -> Evaluatio
     facts = _read_run(run)
     stored = validated(Config, facts["config"], f"{run}/run.json").evaluation
     given = load_config(None, overrides)
-    fresh = given.evaluation.model_dump()
-    default = EvaluationConfig().model_dump()
-    changed = {key: value for key, value in fresh.items() if value != default[key]}
+    strange = given.model_fields_set - {"evaluation"}
+    if strange:
+        raise ConfigError(
+            f"evaluate takes settings of section evaluation, not of {', '.join(sorted(strange))}"
+        )
+    changed = given.evaluation.model_dump(exclude_unset=True)
     return validated(EvaluationConfig, {**stored.model_dump(), **changed}, "evaluation")
 
 
@@ -87,7 +90,7 @@ def evaluate_run(
     if sha256_file(predictions) != expected:
         raise RunError(f"{predictions} was edited: its SHA-256 is not {expected} of run.json")
     folder = run / "report"
-    claim_output(folder, overwrite=overwrite, marker="report.json")
+    check_output(folder, overwrite=overwrite, marker="report.json")
     validation = read_predictions(predictions, "val")
     on_validation = {level: scored(validation, level) for level in _LEVELS}
     points = {level: choose(data, config) for level, data in on_validation.items()}
@@ -109,6 +112,7 @@ def evaluate_run(
         "kind": "report",
         "synthetic": bool(facts["synthetic"]),
         "measured_on": "test" if test.height else "val",
+        "label": facts["config"]["train"]["label"],
         "primary": primary,
         "evaluation": config.model_dump(mode="json"),
         "levels": {
@@ -120,10 +124,10 @@ def evaluate_run(
         "run": {key: value for key, value in facts.items() if key != "platform"},
         "notes": [*notes, *facts.get("notes", [])],
     }
-    figures = _write_figures(folder, measured_on, points, report)
-    with write_atomically(folder / "index.html") as temporary:
-        temporary.write_text(render_page(report, figures, _SHOWN), encoding="utf-8")
-    write_json(folder / "report.json", report)
+    with new_folder(folder, overwrite=overwrite, marker="report.json") as fresh:
+        figures = _write_figures(fresh, measured_on, points, report)
+        (fresh / "index.html").write_text(render_page(report, figures, _SHOWN), encoding="utf-8")
+        write_json(fresh / "report.json", report)
     return Report(folder / "index.html", report)
 
 
@@ -139,7 +143,10 @@ def summary_rows(report: Report) -> list[list[str]]:
     confidence = report.report["evaluation"]["confidence"]
     rows = [[f"measure ({confidence:.0%} interval)", "image", "breast"]]
     rows.append(
-        ["n (with cancer)", *(f"{levels[k]['n']} ({levels[k]['positives']})" for k in _LEVELS)]
+        [
+            f"n (with {report.report['label']})",
+            *(f"{levels[k]['n']} ({levels[k]['positives']})" for k in _LEVELS),
+        ]
     )
     for name, shown in _SHOWN.items():
         cells = [_cell(levels[level]["metrics"][name]) for level in _LEVELS]
@@ -201,13 +208,13 @@ def _write_figures(
 ) -> dict[str, dict[str, str]]:
     kind = "SYNTHETIC images" if report["synthetic"] else "images"
     figures: dict[str, dict[str, str]] = {}
+    (folder / "figures").mkdir()
     for level, data in measured_on.items():
         thresholds = {point["name"]: float(point["threshold"]) for point in points[level]}
         title = f"{report['measured_on']} split, {level} level, {kind}"
         figures[level] = draw_figures(data, thresholds, title)
         for name, svg in figures[level].items():
-            with write_atomically(folder / "figures" / f"{level}_{name}.svg") as temporary:
-                temporary.write_text(svg, encoding="utf-8")
+            (folder / "figures" / f"{level}_{name}.svg").write_text(svg, encoding="utf-8")
     return figures
 
 

@@ -79,7 +79,8 @@ def read_predictions(path: Path, split: Literal["val", "test"]) -> pl.DataFrame:
 def scored(rows: pl.DataFrame, level: Level) -> Scored:
     """Return scores and labels of a level.
 
-    A breast's score is the mean of its images' scores; it has cancer if any image has.
+    A breast's score is the mean of its images' scores; it is positive if any image is,
+    negative if all are, and unknown otherwise.
 
     Args:
         rows: From :func:`read_predictions`.
@@ -87,7 +88,12 @@ def scored(rows: pl.DataFrame, level: Level) -> Scored:
     """
     if level == "breast":
         rows = rows.group_by("patient_id", "exam_id", "laterality", maintain_order=True).agg(
-            pl.col("score").mean(), pl.col("cancer").max()
+            pl.col("score").mean(),
+            # One positive image settles it; without one, every image must be known.
+            pl.when(pl.col("cancer").max() == 1)
+            .then(1)
+            .otherwise(pl.when(pl.col("cancer").null_count() == 0).then(0))
+            .alias("cancer"),
         )
     known = rows.filter(pl.col("cancer").is_not_null())
     return Scored(

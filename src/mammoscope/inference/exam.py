@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mammoscope.dicom import ImageHeader, read_dicom
+from mammoscope.dicom import DicomFile, read_dicom
 from mammoscope.dicom.eligibility import check_eligibility, resolve_laterality_and_view
 from mammoscope.dicom.header import tag_name
 from mammoscope.errors import ConfigError, DicomError, IncompleteExamError, Reason
+from mammoscope.preprocessing.reading import without_suffix
 from mammoscope.types import Exam, MammogramImage, Refusal
 
-__all__ = ["list_files", "read_exam"]
+__all__ = ["Words", "list_files", "read_exam", "read_words"]
 
 # Files that lie beside images in an exported study and are no images.
 _COMPANIONS = frozenset({"DICOMDIR", "LOCKFILE", "VERSION"})
 _COMPANION_SUFFIXES = frozenset({".csv", ".json", ".txt", ".xml", ".htm", ".html", ".md"})
 
-_Words = dict[str, tuple[str | None, str | None]]
+Words = dict[str, tuple[str, str]]
 
 
 def read_exam(
     path: Path | str | Sequence[Path],
     *,
-    table: Path | str | None = None,
+    table: Path | str | Words | None = None,
     exam_id: str | None = None,
 ) -> Exam:
     """Read the images of one exam; pixels are not decoded yet.
@@ -33,30 +35,32 @@ def read_exam(
     Args:
         path: A folder, one DICOM file, or several files.
         table: A CSV with image_id, laterality and view, for files whose headers lack them
-            (those of the RSNA challenge do); image_id is the file's name without suffix.
+            (those of the RSNA challenge do), or what :func:`read_words` made of it; image_id
+            is the file's name without suffix.
         exam_id: Name of the exam; by default the folder's or first file's.
 
     Raises:
         DicomError: If the files belong to more than one patient.
         IncompleteExamError: If there is no file at all.
-        ConfigError: If the table cannot be read.
+        ConfigError: If the table cannot be read or contradicts itself.
     """
     files = list_files(path)
-    words = _read_table(Path(table)) if table is not None else {}
+    words = read_words(Path(table)) if isinstance(table, Path | str) else table or {}
     images: list[MammogramImage] = []
     refused: list[Refusal] = []
     warnings: list[str] = []
     patients: set[str] = set()
     studies: set[str] = set()
-    seen: dict[str, str] = {}
+    seen: dict[tuple[str, str], str] = {}
     for file, name in zip(files, _names(files), strict=True):
         try:
-            header = read_dicom(file).header
+            dicom = read_dicom(file)
+            header = dicom.header
             check_eligibility(header)
             side, view, notes = resolve_laterality_and_view(
-                header, *words.get(file.stem, (None, None))
+                header, *words.get(without_suffix(file).name, (None, None))
             )
-            _refuse_duplicate(header, name, seen)
+            _refuse_duplicate(dicom, name, seen)
         except DicomError as error:
             reason = error.reason or Reason.UNREADABLE_FILE
             refused.append(Refusal(name, reason, str(error)))
@@ -115,23 +119,37 @@ def _names(files: list[Path]) -> list[str]:
     return [file.relative_to(root).as_posix() for file in files]
 
 
-def _refuse_duplicate(header: ImageHeader, name: str, seen: dict[str, str]) -> None:
-    uid = header.sop_instance_uid
-    if uid is None:
-        return
-    if uid in seen:
-        message = f"{name} has the same SOP Instance UID as {seen[uid]}"
-        raise DicomError(message, Reason.DUPLICATE)
-    seen[uid] = name
+def _refuse_duplicate(file: DicomFile, name: str, seen: dict[tuple[str, str], str]) -> None:
+    """Refuse the second image of a SOP instance, or of the same pixel data under another."""
+    digest = hashlib.sha256(file.dataset.PixelData).hexdigest()
+    keys = [("pixel data", digest)]
+    if file.header.sop_instance_uid is not None:
+        keys.append(("SOP Instance UID", file.header.sop_instance_uid))
+    for key in keys:
+        if key in seen:
+            message = f"{name} has the same {key[0]} as {seen[key]}"
+            raise DicomError(message, Reason.DUPLICATE)
+    seen.update(dict.fromkeys(keys, name))
 
 
-def _read_table(path: Path) -> _Words:
+def read_words(path: Path) -> Words:
+    """Read (laterality, view) by image_id from a CSV.
+
+    Raises:
+        ConfigError: If it cannot be read, lacks a column, or contradicts itself.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             missing = {"image_id", "laterality", "view"} - set(reader.fieldnames or ())
             if missing:
                 raise ConfigError(f"{path} lacks the columns {', '.join(sorted(missing))}")
-            return {row["image_id"]: (row["laterality"], row["view"]) for row in reader}
+            words: Words = {}
+            for row in reader:
+                said = ((row["laterality"] or "").strip(), (row["view"] or "").strip())
+                name = (row["image_id"] or "").strip()
+                if words.setdefault(name, said) != said:
+                    raise ConfigError(f"{path} names image_id {name} twice, with different words")
+            return words
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path} cannot be read as CSV: {error}") from error

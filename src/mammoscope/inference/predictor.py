@@ -96,7 +96,10 @@ class Predictor:
                 reason = error.reason or Reason.UNREADABLE_FILE
                 refused.append(Refusal(image.image_id, reason, str(error)))
         if not images:
-            raise IncompleteExamError(_nothing_scored(exam.exam_id, refused))
+            raise IncompleteExamError(
+                _nothing_scored(exam.exam_id, refused),
+                [(r.image_id, r.reason, r.message) for r in refused],
+            )
         breasts = self._breasts(images)
         score = max(breast.score for breast in breasts)
         missing = _missing_views(images)

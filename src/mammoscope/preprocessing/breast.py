@@ -55,7 +55,9 @@ def find_breast(pixels: FloatImage) -> BreastRegion:
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     grey: ByteImage = np.clip(small * 255.0 + 0.5, 0, 255).astype(np.uint8)
     if int(grey.max()) - int(grey.min()) < _LEAST_CONTRAST:
-        raise IneligibleImageError(Reason.BLANK_IMAGE, "all pixels are alike: their grey values span less than 3 %")
+        raise IneligibleImageError(
+            Reason.BLANK_IMAGE, "all pixels are alike: their grey values span less than 3 %"
+        )
     mask = _largest_region(_foreground(_without_frame(grey)))
     area = float(mask.mean())
     if area < _LEAST_AREA:

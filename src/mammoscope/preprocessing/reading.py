@@ -13,9 +13,10 @@ from mammoscope.dicom.header import is_dicom
 from mammoscope.errors import DicomError, PixelDecodeError, Reason
 from mammoscope.types import FloatImage
 
-__all__ = ["PICTURE_SUFFIXES", "SourcePixels", "read_picture", "read_pixels"]
+__all__ = ["PICTURE_SUFFIXES", "SourcePixels", "read_picture", "read_pixels", "without_suffix"]
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm"})
+_DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 
 # What OpenCV reads: https://docs.opencv.org/4.x/d4/da8/group__imgcodecs.html
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"P5", b"P2")
@@ -34,6 +35,12 @@ class SourcePixels:
     pixels: FloatImage
     decoder: str
     warnings: tuple[str, ...] = ()
+
+
+def without_suffix(path: Path) -> Path:
+    """Take an image's suffix off; the last part of a UID that serves as a name is none."""
+    known = PICTURE_SUFFIXES | _DICOM_SUFFIXES
+    return path.with_suffix("") if path.suffix.lower() in known else path
 
 
 def read_pixels(path: Path) -> SourcePixels:

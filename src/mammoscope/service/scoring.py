@@ -73,13 +73,17 @@ class ScoringDesk:
             message = f"{self._in_flight} exams are being received or scored; try again soon"
             raise RequestRefusedError(503, "busy", message)
         self._in_flight += 1
-        folder = Path(tempfile.mkdtemp(dir=self._incoming))
         try:
             with _full_disk_refused():
-                yield folder
+                # A cleaner of temporary folders may have been here.
+                self._incoming.mkdir(parents=True, exist_ok=True)
+                folder = Path(tempfile.mkdtemp(dir=self._incoming))
+                try:
+                    yield folder
+                finally:
+                    shutil.rmtree(folder, ignore_errors=True)
         finally:
             self._in_flight -= 1
-            shutil.rmtree(folder, ignore_errors=True)
 
     async def score(self, upload: Upload) -> tuple[str, dict[str, Any]]:
         """Score an upload and keep the result.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import uvicorn
@@ -13,7 +14,7 @@ from fastapi import FastAPI
 from mammoscope.errors import ServiceError
 from mammoscope.inference import load_bundle
 from mammoscope.service.app import create_app
-from mammoscope.service.settings import ServiceSettings
+from mammoscope.service.settings import LOOPBACK_NAMES, ServiceSettings
 
 __all__ = ["new_server", "serve"]
 
@@ -25,6 +26,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     settings: ServiceSettings | None = None,
+    allowed_hosts: Sequence[str] = (),
 ) -> None:
     """Serve a bundle until interrupted.
 
@@ -33,6 +35,7 @@ def serve(
         host: Address to listen on; there is no authentication, so loopback unless told.
         port: Port to listen on; 0 takes a free one.
         settings: The bounds; by default the Host header is checked on loopback only.
+        allowed_hosts: More names to accept in the Host header there, such as a proxy's.
 
     Raises:
         BundleError: If the bundle is damaged or edited.
@@ -40,7 +43,8 @@ def serve(
     """
     loopback = _is_loopback(host)
     if settings is None:
-        settings = ServiceSettings() if loopback else ServiceSettings(allowed_hosts=None)
+        names = (*LOOPBACK_NAMES, host, *allowed_hosts)
+        settings = ServiceSettings(allowed_hosts=names if loopback else None)
     predictor = load_bundle(bundle_dir)
     with _listen(host, port) as listener:
         if not loopback:

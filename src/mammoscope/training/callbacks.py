@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from mammoscope.artefacts import write_atomically
 from mammoscope.training.task import ClassificationTask
@@ -100,7 +101,7 @@ class BestWeights(Callback):
         self.auroc, self.epoch = auroc, trainer.current_epoch
         weights = {k: v.contiguous() for k, v in pl_module.scored.state_dict().items()}
         with write_atomically(self._path) as temporary:
-            save_file(weights, temporary)
+            temporary.write_bytes(save(weights))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best so far, for the checkpoint."""
@@ -137,8 +138,11 @@ class AtomicCheckpoints(TorchCheckpointIO):
     ) -> None:
         """Write beside, then rename."""
         del storage_options
+        data = io.BytesIO()
+        torch.save(checkpoint, data)
         with write_atomically(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+            # Written by Python: torch's own error of a full disk is no OSError.
+            temporary.write_bytes(data.getbuffer())
 
 
 class EpochBar(Callback):

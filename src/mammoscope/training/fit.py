@@ -48,6 +48,7 @@ def fit(
     fold: int = 0,
     *,
     resume: bool = False,
+    overwrite: bool = False,
     progress: Callable[[dict[str, float]], None] | None = None,
 ) -> FitResult:
     """Train on all folds but one and validate on that one.
@@ -57,6 +58,7 @@ def fit(
         run: The run folder; empty, or a stopped run with ``resume``.
         config: Everything else.
         fold: The fold that validates.
+        overwrite: Replace a run that is there, once all input has been checked.
         resume: Go on from the last whole epoch. A resumed run equals an uninterrupted one.
         progress: Called after each epoch with its row of ``history.csv``.
 
@@ -74,7 +76,7 @@ def fit(
     parts = _parts(store.rows(), fold, config.train.label)
     counts = {name: rows.height for name, rows in parts.items()}
     facts = describe_run(cohort, config, store.config, fold, counts)
-    earlier = claim_run(run, facts, resume=resume)
+    earlier = claim_run(run, facts, resume=resume, overwrite=overwrite)
     if earlier is not None and earlier["status"] in ("trained", "finished"):
         return result_of(earlier)
     going_on = resume and last_checkpoint(run).is_file()

@@ -90,7 +90,9 @@ def read_run(run: Path) -> dict[str, Any]:
     return facts
 
 
-def claim_run(run: Path, facts: dict[str, Any], *, resume: bool) -> dict[str, Any] | None:
+def claim_run(
+    run: Path, facts: dict[str, Any], *, resume: bool, overwrite: bool = False
+) -> dict[str, Any] | None:
     """Return the record of the run to resume, or take an empty folder for a new one.
 
     Raises:
@@ -98,7 +100,7 @@ def claim_run(run: Path, facts: dict[str, Any], *, resume: bool) -> dict[str, An
         RunError: If there is nothing to resume, or it differs; the keys are named.
     """
     if not resume:
-        claim_output(run, overwrite=False)
+        claim_output(run, overwrite=overwrite, marker=RECORD)
         return None
     if not (run / RECORD).is_file():
         raise RunError(f"{run} holds no {RECORD}: there is nothing to resume")

@@ -14,7 +14,7 @@ from mammoscope.cohort.sources.listing import (
 )
 from mammoscope.dicom.header import is_dicom
 from mammoscope.errors import Reason
-from mammoscope.preprocessing.reading import PICTURE_SUFFIXES
+from mammoscope.preprocessing.reading import PICTURE_SUFFIXES, without_suffix
 
 __all__ = ["FolderSource"]
 
@@ -83,14 +83,13 @@ def _alias(column: str) -> str:
 
 
 def _default_words(root: Path, path: Path) -> dict[str, str]:
-    return {"image_id": safe_id(path.relative_to(root).with_suffix("").as_posix())}
+    return {"image_id": safe_id(without_suffix(path.relative_to(root)).as_posix())}
 
 
 def _looks_like_image(path: Path) -> bool:
-    """By suffix, or by the DICOM preamble for files that have none."""
+    """By suffix, or by the DICOM preamble: files of a PACS are often named by a UID alone."""
     if not path.is_file() or path.name.startswith("."):
         return False
-    suffix = path.suffix.lower()
-    if suffix in PICTURE_SUFFIXES or suffix in _DICOM_SUFFIXES:
+    if path.suffix.lower() in PICTURE_SUFFIXES | _DICOM_SUFFIXES:
         return True
-    return suffix in ("", ".ima") and is_dicom(path)
+    return path.name != "DICOMDIR" and is_dicom(path)
