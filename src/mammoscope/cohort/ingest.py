@@ -74,21 +74,9 @@ def ingest(
     adapter = find_source(src, source)
     listing = adapter.list_images(src)
     check_output(cohort, overwrite=overwrite, marker="cohort.json")
-    rows: list[dict[str, Any]] = []
-    rejects = list(listing.rejects)
-    seen: dict[tuple[str, str], str] = {}
-    named = any(image.words.get("patient_id") for image in listing.images)
-    with ThreadPoolExecutor(workers) as pool:
-        inspect = partial(_inspect, src, named_patients=named)
-        inspected = pool.map(inspect, listing.images)
-        for done, outcome in enumerate(inspected, start=1):
-            unique = _first_of_its_kind(outcome, seen)
-            if isinstance(unique, Reject):
-                rejects.append(unique)
-            else:
-                rows.append({**unique, "source": adapter.name})
-            if progress is not None:
-                progress(done, len(listing.images))
+    rows, refused = _inspect_all(src, listing.images, workers, progress)
+    rejects = [*listing.rejects, *refused]
+    rows = [{**row, "source": adapter.name} for row in rows]
     counts = _count(rejects)
     patients = len({row["patient_id"] for row in rows})
     positives = sum(row["cancer"] == 1 for row in rows)
@@ -112,12 +100,34 @@ def ingest(
             },
         )
     if not rows:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
         raise CohortError(
-            f"no image of {src} was accepted; {cohort}/rejects.csv says why: {counts}"
+            f"no image of {src} was accepted; {cohort}/rejects.csv says why: {reasons}"
         )
     return IngestSummary(
         adapter.name, len(rows), patients, positives, counts, synthetic=listing.synthetic
     )
+
+
+def _inspect_all(
+    root: Path, images: list[ListedImage], workers: int, progress: Progress | None
+) -> tuple[list[dict[str, Any]], list[Reject]]:
+    """Look into every file; of images that are there twice the first is accepted."""
+    rows: list[dict[str, Any]] = []
+    rejects: list[Reject] = []
+    seen: dict[tuple[str, str], str] = {}
+    named = any(image.words.get("patient_id") for image in images)
+    with ThreadPoolExecutor(workers) as pool:
+        inspected = pool.map(partial(_inspect, root, named_patients=named), images)
+        for done, outcome in enumerate(inspected, start=1):
+            unique = _first_of_its_kind(outcome, seen)
+            if isinstance(unique, Reject):
+                rejects.append(unique)
+            else:
+                rows.append(unique)
+            if progress is not None:
+                progress(done, len(images))
+    return rows, rejects
 
 
 def _inspect(root: Path, image: ListedImage, *, named_patients: bool) -> dict[str, Any] | Reject:

@@ -7,6 +7,7 @@ public data sets are often stripped, so every descriptive attribute may be ``Non
 from __future__ import annotations
 
 import struct
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ _VIEW_CODES = {
 }
 
 
+_ONE_AT_A_TIME = threading.Lock()
 _BROKEN = (
     OSError,
     ValueError,
@@ -159,11 +161,17 @@ def read_dicom(path: Path) -> DicomFile:
     if path.stat().st_size == 0:
         raise DicomError(f"{path.name} is empty", Reason.EMPTY_FILE)
     try:
-        dataset = _read_dataset(path)
-        if "PixelData" not in dataset:
-            raise _without_pixels(path, dataset)
-        _check_pixel_length(path, dataset)
-        return DicomFile(path, dataset, _header_of(path, dataset))
+        # Python's list of warning filters is one for all threads.
+        with _ONE_AT_A_TIME, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            dataset = _read_dataset(path)
+            # pydicom reports an unexpected end as a warning and drops the element.
+            if any("end of" in str(w.message).lower() for w in caught):
+                raise EOFError
+            if "PixelData" not in dataset:
+                raise _without_pixels(path, dataset)
+            _check_pixel_length(path, dataset)
+            return DicomFile(path, dataset, _header_of(path, dataset))
     except InvalidDicomError as error:
         message = f"{path.name} is not a DICOM file: no 'DICM' after a 128-byte preamble"
         raise DicomError(message, Reason.NOT_AN_IMAGE) from error
@@ -182,13 +190,7 @@ def _read_dataset(path: Path) -> FileDataset:
             f"{path.name} is of transfer syntax {DeflatedExplicitVRLittleEndian.name}, "
             "which is not accepted"
         )
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        dataset = pydicom.dcmread(path)
-    # pydicom reports an unexpected end as a warning and drops the element.
-    if any("end of" in str(w.message).lower() for w in caught):
-        raise DicomError(f"{path.name} ends before its data do", Reason.TRUNCATED_FILE)
-    return dataset
+    return pydicom.dcmread(path)
 
 
 def _without_pixels(path: Path, dataset: FileDataset) -> DicomError:

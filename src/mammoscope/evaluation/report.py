@@ -83,12 +83,7 @@ def evaluate_run(
     run = Path(run)
     facts = _read_run(run)
     config = config or run_evaluation_config(run)
-    predictions = run / "predictions.parquet"
-    expected = facts.get("hashes", {}).get(predictions.name)
-    if facts.get("status") != "finished" or not predictions.is_file():
-        raise RunError(f"{run} is {facts.get('status')}, not finished: train it first")
-    if sha256_file(predictions) != expected:
-        raise RunError(f"{predictions} was edited: its SHA-256 is not {expected} of run.json")
+    predictions = _checked_predictions(run, facts)
     folder = run / "report"
     check_output(folder, overwrite=overwrite, marker="report.json")
     validation = read_predictions(predictions, "val")
@@ -129,6 +124,17 @@ def evaluate_run(
         (fresh / "index.html").write_text(render_page(report, figures, _SHOWN), encoding="utf-8")
         write_json(fresh / "report.json", report)
     return Report(folder / "index.html", report)
+
+
+def _checked_predictions(run: Path, facts: dict[str, Any]) -> Path:
+    """Return where the predictions lie, if they are those that the run made."""
+    path = run / "predictions.parquet"
+    expected = facts.get("hashes", {}).get(path.name)
+    if facts.get("status") != "finished" or not path.is_file():
+        raise RunError(f"{run} is {facts.get('status')}, not finished: train it first")
+    if sha256_file(path) != expected:
+        raise RunError(f"{path} was edited: its SHA-256 is not {expected} of run.json")
+    return path
 
 
 def read_report(run: Path) -> Report:

@@ -86,10 +86,9 @@ def fit(
         notes = earlier.get("notes", [])
     for note in notes:
         _log.warning(note)
-    write_json(run / RECORD, {**facts, "notes": notes})
+    facts["notes"] = notes
+    write_json(run / RECORD, facts)
     history, best = History(run / "history.csv", progress), BestWeights(run / _WEIGHTS)
-    # Convolutions on a CPU are quicker in this order of memory.
-    classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run_trainer(
         run,
         ClassificationTask(classifier, config.train, _positive_weight(parts["train"], config)),
@@ -103,7 +102,6 @@ def fit(
     )
     facts |= {
         "status": "trained",
-        "notes": notes,
         "epochs": len(history.rows),
         "best": {"epoch": best.epoch, "auroc": best.auroc},
         "timings_s": {"train": round(sum(row["seconds"] for row in history.rows), 1)},
@@ -177,12 +175,14 @@ def _classifier(
     if rows is not None and config.train.positive_weight != "balanced":
         known = rows[config.train.label].drop_nulls().to_list()
         prior = sum(known) / len(known)
-    return build_classifier(
+    classifier, notes = build_classifier(
         model,
         max_value=preprocess.max_value,
         size=(preprocess.height, preprocess.width),
         prior=prior,
     )
+    # Convolutions on a CPU are quicker in this order of memory.
+    return classifier.to(memory_format=torch.channels_last), notes  # type: ignore[call-overload]
 
 
 def _loader(store: PreparedStore, rows: pl.DataFrame, config: Config, *, train: bool) -> Loader:
