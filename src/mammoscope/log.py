@@ -27,7 +27,11 @@ def enable(level: int = logging.INFO) -> None:
     """
     logger = logging.getLogger("mammoscope")
     logger.setLevel(level)
-    if not any(isinstance(h, logging.StreamHandler) for h in logger.handlers):
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        logger.addHandler(handler)
+    for handler in logger.handlers:
+        if isinstance(handler, logging.StreamHandler):
+            # Standard error may have become another stream since it was last enabled.
+            handler.setStream(sys.stderr)
+            return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger.addHandler(handler)
