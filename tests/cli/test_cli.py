@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 
@@ -25,6 +26,15 @@ VERBS = (
     "info",
     "demo",
 )
+
+
+@pytest.fixture(autouse=True)
+def _quiet_again():
+    """Take back what ``--debug`` switches on: the log is the whole process's."""
+    logger = logging.getLogger("mammoscope")
+    handlers, level = list(logger.handlers), logger.level
+    yield
+    logger.handlers, logger.level = handlers, level
 
 
 @pytest.fixture
