@@ -52,8 +52,10 @@ $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "error: $(PYTHON) is not installed; apt-get install python3.11 python3.11-venv," \
 	       "or say which to use: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
-	  echo "error: no virtual environment; apt-get install python3.11-venv" >&2; exit 1; }
+	@# Debian parts venv from Python; where it is missing it is fetched, or asked for.
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  scripts/install-system-packages.sh $(notdir $(PYTHON))-venv
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \

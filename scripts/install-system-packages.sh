@@ -1,18 +1,27 @@
 #!/usr/bin/env bash
-# Install what the tests need beside Python packages: Chromium, from the Debian archive.
-# Does nothing where it is there already; run it as often as you like.
+# Install packages of the Debian or Ubuntu archive: those named, or Chromium, which the tests
+# need beside Python packages. Does nothing where they are there; run it as often as you like.
 set -euo pipefail
 
-packages=(chromium)
-command='apt-get update && apt-get install -y --no-install-recommends '"${packages[*]}"
+packages=("${@:-chromium}")
+command="apt-get update && apt-get install -y --no-install-recommends ${packages[*]}"
 
-if command -v chromium >/dev/null 2>&1; then
-    echo "chromium is there: $(command -v chromium)"
+there() {
+    command -v "$1" >/dev/null 2>&1 || dpkg-query -W -f '${Status}' "$1" 2>/dev/null |
+        grep -q 'ok installed'
+}
+
+missing=()
+for package in "${packages[@]}"; do
+    there "$package" || missing+=("$package")
+done
+if [ "${#missing[@]}" -eq 0 ]; then
+    echo "there already: ${packages[*]}"
     exit 0
 fi
 
 refuse() {
-    echo "error: chromium is missing and $1." >&2
+    echo "error: ${missing[*]} missing and $1." >&2
     echo "Run as root:  $command" >&2
     exit 1
 }
@@ -29,6 +38,8 @@ fi
 
 "${as_root[@]}" DEBIAN_FRONTEND=noninteractive apt-get update
 "${as_root[@]}" DEBIAN_FRONTEND=noninteractive \
-    apt-get install -y --no-install-recommends "${packages[@]}"
-command -v chromium >/dev/null 2>&1 || refuse "apt-get installed it nowhere on PATH"
-echo "chromium is installed: $(command -v chromium)"
+    apt-get install -y --no-install-recommends "${missing[@]}"
+for package in "${missing[@]}"; do
+    there "$package" || refuse "apt-get did not bring it"
+done
+echo "installed: ${missing[*]}"
