@@ -9,21 +9,31 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from mammoscope.errors import ConfigError
 
 __all__ = [
     "AugmentConfig",
     "Config",
+    "EligibilityConfig",
     "EvaluationConfig",
+    "IngestConfig",
     "ModelConfig",
     "PreprocessConfig",
     "TrainConfig",
     "load_config",
+    "load_settings",
     "validated",
 ]
 
@@ -55,6 +65,114 @@ class PreprocessConfig(_Frozen):
     def max_value(self) -> int:
         """Largest grey value of the prepared image."""
         return (1 << self.bits) - 1
+
+
+#: What a rule of the gate does with an image that it fires on.
+Action = Literal["accept", "warn", "refuse"]
+
+
+class EligibilityConfig(_Frozen):
+    """Which images may be scored; kept in the cohort, the run and the bundle alike.
+
+    Each action's key is the reason code of its rule. The defaults are those of two-view
+    screening with full-field digital mammograms.
+    """
+
+    for_processing: Action = Field(
+        default="refuse", description="Raw detector values, made for processing."
+    )
+    tomosynthesis: Action = Field(
+        default="refuse", description="Tomosynthesis slices and projections of one frame."
+    )
+    synthetic_2d: Action = Field(
+        default="refuse", description="2D images computed from a tomosynthesis."
+    )
+    contrast_enhanced: Action = Field(
+        default="refuse",
+        description="Contrast-enhanced images, the low-energy ones excepted: they look like "
+        "mammograms without contrast.",
+    )
+    biopsy: Action = Field(
+        default="refuse", description="Images that guide a biopsy: scout, needle, marker."
+    )
+    quality_control: Action = Field(default="refuse", description="Phantoms and test exposures.")
+    not_a_breast: Action = Field(
+        default="refuse", description="A body part other than the breast is named."
+    )
+    secondary_capture: Literal["accept", "warn", "listed", "refuse"] = Field(
+        default="listed",
+        description="Images captured a second time. listed: refused, unless a table gives "
+        "laterality and view, as those of public data sets do; then warn.",
+    )
+    marked_up: Action = Field(
+        default="refuse", description="Drawings, annotated copies, screen captures."
+    )
+    burned_in_annotation: Action = Field(
+        default="refuse", description="Text in the pixels that names the patient."
+    )
+    spot_compression: Action = Field(default="refuse", description="Spot compression views.")
+    magnification: Action = Field(
+        default="refuse",
+        description="Magnification views, or a magnification above max_magnification.",
+    )
+    supplementary_view: Action = Field(
+        default="refuse",
+        description="Cleavage, rolled, tangential, infra-mammary fold and axillary tissue views.",
+    )
+    implant_displaced: Action = Field(
+        default="accept", description="Implant-displaced views; scored as their view."
+    )
+    implant: Action = Field(default="warn", description="A breast with an implant.")
+    partial_view: Action = Field(
+        default="warn", description="One of several images of a breast too large for the detector."
+    )
+    wrong_size: Action = Field(
+        default="refuse", description="A side of fewer pixels than min_side_px: a thumbnail."
+    )
+    implausible_size: Action = Field(
+        default="refuse",
+        description="A long side outside min_long_side_mm and max_long_side_mm by the spacing.",
+    )
+    warped: Action = Field(
+        default="warn", description="Derived without preserving where things lie."
+    )
+    unknown_vendor: Action = Field(
+        default="warn", description="A manufacturer is named that is none of vendors."
+    )
+    min_side_px: Annotated[int, Field(ge=1)] = Field(
+        default=96, description="Fewest pixels of the shorter side; there a pixel is 2 mm wide."
+    )
+    min_long_side_mm: Annotated[float, Field(gt=0)] = Field(
+        default=80.0, description="Shortest long side; detectors are 180 x 240 mm and larger."
+    )
+    max_long_side_mm: Annotated[float, Field(gt=0)] = Field(
+        default=500.0, description="Longest long side; detectors and films end at 300 mm."
+    )
+    max_magnification: Annotated[float, Field(ge=1)] = Field(
+        default=1.3,
+        description="Largest estimated magnification of a contact view, where the breast's upper "
+        "side reaches 1.2; stands for magnification begin at 1.5.",
+    )
+    vendors: tuple[str, ...] = Field(
+        default=(
+            "AGFA", "CARESTREAM", "FUJI", "FUJIFILM", "GE", "GENERAL ELECTRIC", "GIOTTO",
+            "HOLOGIC", "IMS", "KODAK", "KONICA", "KONICA MINOLTA", "LORAD", "METALTRONICA",
+            "PHILIPS", "PLANMECA", "PLANMED", "SECTRA", "SIEMENS", "MAMMOSCOPE",
+        ),
+        description="Manufacturers that are known: whole words at the name's beginning.",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _some_size_is_accepted(self) -> Self:
+        if self.min_long_side_mm > self.max_long_side_mm:
+            raise ValueError("min_long_side_mm is above max_long_side_mm")
+        return self
+
+
+class IngestConfig(_Frozen):
+    """Everything that ``ingest`` obeys; ``cohort.json`` keeps it resolved."""
+
+    eligibility: EligibilityConfig = EligibilityConfig()
 
 
 class ModelConfig(_Frozen):
@@ -178,10 +296,18 @@ class Config(_Frozen):
 
 
 def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
-    """Resolve the configuration: defaults, then a YAML file, then overrides.
+    """Resolve the configuration of a run; see :func:`load_settings`."""
+    return load_settings(Config, path, overrides)
+
+
+def load_settings(
+    model: type[Model], path: Path | None = None, overrides: Iterable[str] = ()
+) -> Model:
+    """Resolve a configuration: defaults, then a YAML file, then overrides.
 
     Args:
-        path: A YAML file with any of the sections of :class:`Config`.
+        model: What is configured, such as :class:`Config` or :class:`IngestConfig`.
+        path: A YAML file with any of the sections of the model.
         overrides: Items such as ``train.lr=3e-4``; the value is read as YAML.
 
     Raises:
@@ -193,7 +319,7 @@ def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Conf
         if not separator or not key.strip():
             raise ConfigError(f"--set {override!r} is not of the form section.key=value")
         _assign(values, key.strip().split("."), _parse_value(text), override)
-    return validated(Config, values)
+    return validated(model, values)
 
 
 def validated(model: type[Model], values: Any, where: str = "") -> Model:
