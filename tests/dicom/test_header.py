@@ -76,6 +76,13 @@ def test_a_missing_tag_is_named_by_number_and_keyword(tmp_path, write_mammogram)
         read_dicom(path)
 
 
-def test_a_value_that_is_no_number_is_an_invalid_value(tmp_path, write_mammogram):
-    path = write_mammogram(tmp_path / "a.dcm", PixelSpacing=[0, 0.1])
-    assert reason_of(path) is Reason.INVALID_VALUE
+@pytest.mark.parametrize(
+    ("keyword", "value"), [("PixelSpacing", [0, 0.1]), ("ImagerPixelSpacing", 0.1)]
+)
+def test_a_spacing_that_is_none_is_an_invalid_value_by_name(
+    tmp_path, write_mammogram, keyword, value
+):
+    path = write_mammogram(tmp_path / "a.dcm", **{keyword: value})
+    with pytest.raises(DicomError, match=rf"{keyword} is .*; two numbers above 0") as caught:
+        read_dicom(path)
+    assert caught.value.reason is Reason.INVALID_VALUE

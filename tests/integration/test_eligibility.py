@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import cv2
+import numpy as np
 import pytest
 
 from fixtures.bundles import brightness_graph, operating_point
 from fixtures.eligibility import CASES, CC, view
+from fixtures.images import breast_pixels
 from mammoscope.artefacts import read_json
 from mammoscope.bundle import write_bundle
 from mammoscope.cli import main
@@ -189,3 +192,18 @@ def test_a_description_that_names_the_patient_is_not_repeated(write_mammogram, t
     (reject,) = read_rejects(tmp_path / "c")
     assert "(0008,103E) SeriesDescription holds 'spot'" in reject.message
     assert "Doe" not in reject.message
+
+
+def test_a_thumbnail_is_refused_as_a_picture_too(tmp_path):
+    (tmp_path / "src").mkdir()
+    for name, size in (("whole", (400, 300)), ("thumbnail", (96, 72))):
+        breast = breast_pixels(*size, peak=250).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / "src" / f"{name}.png"), breast)
+    rows = ["file,patient_id,laterality,view", "whole.png,p,L,CC", "thumbnail.png,p,L,MLO"]
+    (tmp_path / "src" / "labels.csv").write_text("\n".join(rows) + "\n")
+    assert verb("ingest", tmp_path / "src", tmp_path / "c") == 0
+    (reject,) = read_rejects(tmp_path / "c")
+    assert (reject.path, reject.reason) == ("thumbnail.png", "wrong_size")
+    assert (
+        "(0028,0010) Rows x (0028,0011) Columns is 96 x 72; accepted: 96 pixels" in reject.message
+    )

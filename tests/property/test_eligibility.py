@@ -47,6 +47,7 @@ def mammogram(cases) -> Dataset:
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
     dataset.PixelRepresentation = 0
     dataset.PixelData = np.zeros((160, 120), np.uint8).tobytes()
+    dataset["PixelData"].VR = "OB"
     for case in cases:
         for keyword, value in case.items():
             if value is not None:
@@ -64,7 +65,7 @@ def files(draw):
     for keyword in draw(st.lists(st.sampled_from(KEYWORDS), max_size=4, unique=True)):
         codes = pydicom.datadict.dictionary_VR(keyword) == "SQ"
         odd[keyword] = draw(st.lists(CODES, max_size=3) if codes else ODD)
-    sop_class = draw(st.sampled_from([None, "YES", "1.2.3", "1..2"]))
+    sop_class = draw(st.sampled_from([*[None] * 9, "YES", "1.2.3", "1..2"]))
     with warnings.catch_warnings():
         # pydicom warns of what it is made to write; what we read of it is the matter.
         warnings.simplefilter("ignore")
@@ -74,25 +75,28 @@ def files(draw):
             if vr == "SQ":
                 setattr(dataset, keyword, [coded(code) for code in value])
             elif vr not in ("US", "UI"):
-                dataset.add(as_found(keyword, vr, value))
+                dataset.add(as_found(keyword, value))
         if sop_class is not None:
             dataset.SOPClassUID = sop_class
         return written(dataset)
 
 
 def written(dataset):
+    """Encode; what was read raw is written as it was."""
+    dataset.set_original_encoding(False, True, "iso8859")  # noqa: FBT003 - explicit, little endian
     stream = io.BytesIO()
     pydicom.dcmwrite(stream, dataset, enforce_file_format=True)
     return stream.getvalue()
 
 
-def as_found(keyword, vr, value):
+def as_found(keyword, value):
     """An element as a file may hold it, whatever its value representation allows."""
     text = value if isinstance(value, str) else "\\".join(value)
-    tag = pydicom.datadict.tag_for_keyword(keyword)
     raw = text.encode("ascii", "replace")
+    raw += b" " * (len(raw) % 2)
+    tag, vr = pydicom.tag.Tag(keyword), pydicom.datadict.dictionary_VR(keyword)
     return pydicom.dataelem.RawDataElement(
-        pydicom.tag.Tag(tag), vr, len(raw), raw, 0, is_implicit_VR=False, is_little_endian=True
+        tag, vr, len(raw), raw, 0, is_implicit_VR=False, is_little_endian=True
     )
 
 

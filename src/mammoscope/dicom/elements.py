@@ -9,7 +9,7 @@ from typing import Any
 import pydicom
 from pydicom.dataset import Dataset
 
-__all__ = ["items", "number", "shown", "tag_name", "text", "word", "words"]
+__all__ = ["items", "number", "numbers", "shown", "tag_name", "text", "word", "words"]
 
 _SHOWN_LENGTH = 64
 
@@ -53,18 +53,27 @@ def number(dataset: Dataset, keyword: str, default: Any) -> Any:
     """Return a decimal string as float; of several values the first (PS3.3 C.11.2.1.2).
 
     Raises:
-        ValueError: If it is no finite number.
+        ValueError: If it is no finite number; tag and keyword are named.
     """
-    value = dataset.get(keyword)
-    if value is None or value == "":
-        return default
-    if isinstance(value, pydicom.multival.MultiValue):
-        if not value:
-            return default
-        value = value[0]
-    found = float(value)
-    if not math.isfinite(found):
-        raise ValueError(f"{tag_name(keyword)} is {found}; a finite number is accepted")
+    return next(iter(numbers(dataset, keyword)), default)
+
+
+def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
+    """Return the values of a decimal or integer string as floats.
+
+    Raises:
+        ValueError: If one is no finite number; tag and keyword are named.
+    """
+    try:
+        value = dataset.get(keyword)
+        if value is None or value == "":
+            return ()
+        values = value if isinstance(value, pydicom.multival.MultiValue) else [value]
+        found = tuple(float(item) for item in values)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"{tag_name(keyword)} is no number: {error}") from error
+    if not all(map(math.isfinite, found)):
+        raise ValueError(f"{tag_name(keyword)} is {found}; finite numbers are accepted")
     return found
 
 

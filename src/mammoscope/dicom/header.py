@@ -18,7 +18,7 @@ from pydicom.dataset import FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from mammoscope.dicom.elements import items, number, tag_name, text, word, words
+from mammoscope.dicom.elements import items, number, numbers, tag_name, text, word, words
 from mammoscope.dicom.views import Projection, read_projection
 from mammoscope.errors import DicomError, MissingTagError, NotAMammogramError, Reason
 from mammoscope.types import Laterality, View
@@ -241,7 +241,6 @@ def _header_of(path: Path, dataset: FileDataset) -> ImageHeader:
 
 def _build_header(path: Path, dataset: FileDataset) -> ImageHeader:
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
-    spacing = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing")
     padding = dataset.get("PixelPaddingValue")
     meta_class = dataset.file_meta.get("MediaStorageSOPClassUID")
     return ImageHeader(
@@ -256,7 +255,7 @@ def _build_header(path: Path, dataset: FileDataset) -> ImageHeader:
         rows=int(_needed(path, dataset, "Rows")),
         columns=int(_needed(path, dataset, "Columns")),
         samples_per_pixel=int(dataset.get("SamplesPerPixel", 1) or 1),
-        frames=int(dataset.get("NumberOfFrames", 1) or 1),
+        frames=int(number(dataset, "NumberOfFrames", 1) or 1),
         bits_allocated=int(_needed(path, dataset, "BitsAllocated")),
         bits_stored=int(dataset.get("BitsStored") or dataset.BitsAllocated),
         signed=int(dataset.get("PixelRepresentation", 0) or 0) == 1,
@@ -269,7 +268,7 @@ def _build_header(path: Path, dataset: FileDataset) -> ImageHeader:
         window_width=number(dataset, "WindowWidth", None),
         voi_lut_function=(text(dataset, "VOILUTFunction") or "LINEAR").upper(),
         pixel_padding_value=None if padding is None else int(padding),
-        pixel_spacing_mm=_spacing(spacing),
+        pixel_spacing_mm=_spacing(dataset),
         age=_age_years(dataset),
         implant={"YES": True, "NO": False}.get(word(dataset, "BreastImplantPresent") or ""),
         manufacturer=text(dataset, "Manufacturer"),
@@ -302,13 +301,15 @@ def _needed(path: Path, dataset: FileDataset, keyword: str) -> Any:
     return value
 
 
-def _spacing(values: Any) -> tuple[float, float] | None:
-    if not values:
-        return None
-    row, column = float(values[0]), float(values[1])
-    if not (row > 0 and column > 0):
-        raise ValueError(f"{tag_name('PixelSpacing')} is {row}, {column}; both must be above 0")
-    return row, column
+def _spacing(dataset: FileDataset) -> tuple[float, float] | None:
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
+        found = numbers(dataset, keyword)
+        if not found:
+            continue
+        if len(found) != 2 or not min(found) > 0:
+            raise ValueError(f"{tag_name(keyword)} is {found}; two numbers above 0 are accepted")
+        return found[0], found[1]
+    return None
 
 
 def _age_years(dataset: FileDataset) -> float | None:
