@@ -157,9 +157,9 @@ class EligibilityConfig(_Frozen):
         default=(
             "AGFA", "CARESTREAM", "FUJI", "FUJIFILM", "GE", "GENERAL ELECTRIC", "GIOTTO",
             "HOLOGIC", "IMS", "KODAK", "KONICA", "KONICA MINOLTA", "LORAD", "METALTRONICA",
-            "PHILIPS", "PLANMECA", "PLANMED", "SECTRA", "SIEMENS", "MAMMOSCOPE",
+            "PHILIPS", "PLANMECA", "PLANMED", "SECTRA", "SIEMENS", "MAMMOSCOPE",  # our phantom
         ),
-        description="Manufacturers that are known: whole words at the name's beginning.",
+        description="Manufacturers that are known, as whole words of their names.",
     )  # fmt: skip
 
     @model_validator(mode="after")

@@ -170,6 +170,17 @@ def test_a_table_vouches_for_digitised_films_and_its_implants_count(
     assert notes.startswith("secondary_capture: (0008,0016) SOPClassUID is Secondary Capture")
 
 
+def test_a_table_is_believed_over_the_header_on_implants_and_it_is_told(write_mammogram, tmp_path):
+    write_mammogram(tmp_path / "src" / "a.dcm", seed=84, BreastImplantPresent="YES")
+    (tmp_path / "src" / "labels.csv").write_text("file,implant\na.dcm,0\n")
+    assert verb("ingest", tmp_path / "src", tmp_path / "c") == 0
+    (row,) = read_manifest(tmp_path / "c").iter_rows(named=True)
+    assert row["implant"] == 0
+    assert row["notes"] == (
+        "the table says implant 0, (0028,1300) BreastImplantPresent 1: table believed"
+    )
+
+
 def test_a_table_is_believed_over_an_unsupported_view_but_undoes_no_modifier(
     write_mammogram, tmp_path
 ):

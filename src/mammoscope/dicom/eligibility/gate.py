@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mammoscope.config import EligibilityConfig
-from mammoscope.dicom.elements import shown
+from mammoscope.dicom.elements import shown, tag_name
 from mammoscope.dicom.eligibility import kinds, projections
 from mammoscope.dicom.eligibility.rule import Candidate, Rule
 from mammoscope.dicom.header import ImageHeader
@@ -124,6 +124,11 @@ def _candidate(
     if said:
         _compare(side, said.laterality or said.laterality_word, "laterality", notes)
         _compare(projection, said.view or said.view_word, "view", notes)
+    if header is not None and None not in (implant, header.implant) and implant != header.implant:
+        notes.append(
+            f"the table says implant {implant:d}, {tag_name('BreastImplantPresent')} "
+            f"{header.implant:d}: table believed"
+        )
     rows, columns = (header.rows, header.columns) if header is not None else size or (0, 0)
     candidate = Candidate(
         rows=rows,

@@ -236,7 +236,7 @@ def unknown_vendor(candidate: Candidate, config: EligibilityConfig) -> str | Non
     if header is None or maker is None:
         return None
     name = re.sub(r"[^A-Z0-9]+", " ", maker.upper()).strip()
-    if any(f"{name} ".startswith(f"{vendor.upper()} ") for vendor in config.vendors):
+    if any(f" {vendor.upper()} " in f" {name} " for vendor in config.vendors):
         return None
     named = f"{maker}, model {header.model_name}" if header.model_name else maker
     return sentence("Manufacturer", named, "those listed under eligibility.vendors")
