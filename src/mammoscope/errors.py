@@ -59,6 +59,7 @@ class Reason(StrEnum):
     DECODE_FAILED = "decode_failed"
     BLANK_IMAGE = "blank_image"
     NO_BREAST = "no_breast"
+    BURNED_IN_TEXT = "burned_in_text"
 
 
 class MammoscopeError(Exception):
