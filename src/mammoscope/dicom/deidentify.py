@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
-from pydicom.uid import UID
+from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID
 
 from mammoscope import __version__
 from mammoscope.dicom.confidentiality import Action, action_for, profile_edition, profile_rows
@@ -118,8 +118,9 @@ class Deidentifier:
         dataset.SOPInstanceUID = identity.sop_instance_uid
         dataset.StudyInstanceUID = identity.study_uid
         dataset.PatientID = dataset.PatientName = identity.patient_id
-        if self._patient_characteristics:
-            _limit_age(dataset, age)
+        if self._patient_characteristics and age and not dataset.get("PatientAge"):
+            # Suggested in PS3.15 section E.1.1 (3) in place of the date of birth.
+            dataset.PatientAge = _limited(age)
         self._describe(dataset, cleaned=cleaned)
         _renew_file_meta(dataset)
         return identity
@@ -177,6 +178,8 @@ class Deidentifier:
         elif element.VR == "SQ":
             for item in element.value:
                 self._clean(item, days, nested=True)
+        elif element.VR == "AS":
+            element.value = _limited(str(element.value or ""))
 
     def _mapped(self, uid: Any) -> str:
         """Map a UID, unless the standard itself defines it (a SOP class, a well-known one)."""
@@ -208,7 +211,7 @@ class Deidentifier:
         dataset.PatientIdentityRemoved = "YES"
         dataset.DeidentificationMethod = [
             f"mammoscope {__version__}",
-            f"PS3.15 E.1-1 {profile_edition()}"[:64],
+            f"PS3.15 Table E.1-1 {profile_edition()}",
             *(["Pixels outside the breast blanked"] if cleaned else []),
         ]
         items = []
@@ -239,8 +242,8 @@ def _set_each(element: DataElement, change: Callable[[Any], str]) -> None:
     element.value = changed[0] if len(changed) == 1 else changed or None
 
 
-def _age_at_study(dataset: FileDataset) -> int | None:
-    """Return her age in years from dates of birth and study, which will not stay."""
+def _age_at_study(dataset: FileDataset) -> str | None:
+    """Return her age as an age string, from dates of birth and study, which will not stay."""
     days = []
     for keyword in ("PatientBirthDate", "StudyDate"):
         text = shift("DA", str(dataset.get(keyword) or ""), 0)
@@ -249,21 +252,16 @@ def _age_at_study(dataset: FileDataset) -> int | None:
         days.append(date(int(text[:4]), int(text[4:6]), int(text[6:])))
     born, seen = days
     years = seen.year - born.year - ((seen.month, seen.day) < (born.month, born.day))
-    return years if 0 <= years <= 150 else None
+    return f"{years:03d}Y" if 0 <= years <= 150 else None
 
 
-def _limit_age(dataset: FileDataset, from_dates: int | None) -> None:
-    """Keep Patient's Age, or put it in place of the date of birth; nobody is over 90."""
-    text = str(dataset.get("PatientAge") or "").strip()
-    if re.fullmatch(r"\d{3}[DWMY]", text):
-        years = int(text[:3]) if text.endswith("Y") else 0
-        # Days, weeks and months of three digits end at 83 years.
-    elif from_dates is not None:
-        years, text = from_dates, f"{from_dates:03d}Y"
-    else:
-        dataset.pop("PatientAge", None)
-        return
-    dataset.PatientAge = f"{_OLDEST_YEARS:03d}Y" if years >= _OLDEST_YEARS else text
+def _limited(age: str) -> str | None:
+    """Return an age string with nobody over 90, or ``None`` if it is none (PS3.5, VR AS)."""
+    if not re.fullmatch(r"\d{3}[DWMY]", age):
+        return None
+    # Days, weeks and months of three digits end at 83 years.
+    over = age.endswith("Y") and int(age[:3]) > _OLDEST_YEARS
+    return f"{_OLDEST_YEARS:03d}Y" if over else age
 
 
 def _renew_file_meta(dataset: FileDataset) -> None:
@@ -272,5 +270,7 @@ def _renew_file_meta(dataset: FileDataset) -> None:
     meta.MediaStorageSOPClassUID = UID(dataset.SOPClassUID)
     meta.MediaStorageSOPInstanceUID = UID(dataset.SOPInstanceUID)
     meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
+    meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
+    meta.ImplementationVersionName = f"MAMMOSCOPE_{__version__}"[:16]
     dataset.file_meta = meta
     dataset.preamble = f"De-identified by mammoscope {__version__}".encode().ljust(128, b"\0")
