@@ -3,7 +3,7 @@
 The table lies beside this module as data, with its edition and sources. What the table
 does not name is decided by its value representation, on the safe side, as note 4 and 5 of
 section E.1.1 and note 3 of section E.3.5 suggest: temporal values are shifted, UIDs mapped,
-free text and binary values removed unless they stand on a list of what describes the image.
+free text is emptied and bytes are removed, unless a list says that they describe the image.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ from typing import Any
 from pydicom.datadict import dictionary_has_tag, keyword_for_tag
 from pydicom.tag import BaseTag
 
-__all__ = ["Action", "ProfileRow", "action_for", "profile_edition", "profile_rows"]
+__all__ = [
+    "Action",
+    "ProfileRow",
+    "action_for",
+    "basic_action",
+    "profile_edition",
+    "profile_rows",
+]
 
 _TEMPORAL_VRS = frozenset({"DA", "DT", "TM"})
 _TEXT_VRS = frozenset({"AE", "AS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
@@ -44,6 +51,12 @@ _STRUCTURAL_UIDS = frozenset({
     "CodingSchemeUID", "ContextGroupExtensionCreatorUID", "ContextUID", "MappingResourceUID",
     "OriginalSpecializedSOPClassUID", "ReferencedSOPClassUID", "RelatedGeneralSOPClassUID",
     "SOPClassUID",
+})  # fmt: skip
+# Of the attributes for which the table has alternatives, those of type 1, 1C, 2 or 2C in the
+# MG, DX, CR or SC image IODs (PS3.3 annexes A.2, A.8, A.26 and A.27); the rest are of type 3.
+_TYPE_1_OR_2 = frozenset({
+    "AcquisitionContextSequence", "ContentDate", "ContentTime", "PatientID",
+    "PatientSexNeutered", "ReferencedPerformedProcedureStepSequence",
 })  # fmt: skip
 _IMAGE_BYTES = frozenset({"LUTData", "PixelData"})
 
@@ -112,9 +125,11 @@ def action_for(tag: BaseTag, vr: str, *, nested: bool, patient_characteristics: 
     # and repeating groups (curves, overlays with their free-text labels) are retired or planes.
     if tag.is_private or tag.group < 0x0008 or tag.element == 0 or _is_plane(tag):
         return Action.REMOVE
-    row = profile_rows().get(f"{tag.group:04X},{tag.element:04X}")
+    row = profile_rows().get(_key(tag))
     if row is not None:
-        return _by_table(row, vr, patient_characteristics=patient_characteristics)
+        return _by_table(
+            row, tag, vr, nested=nested, patient_characteristics=patient_characteristics
+        )
     if not dictionary_has_tag(tag):
         return Action.REMOVE
     return _by_vr(keyword_for_tag(tag), vr, nested=nested)
@@ -125,7 +140,35 @@ def _is_plane(tag: BaseTag) -> bool:
     return tag.group >> 8 in (0x50, 0x60)
 
 
-def _by_table(row: ProfileRow, vr: str, *, patient_characteristics: bool) -> Action:
+def basic_action(tag: BaseTag, *, nested: bool) -> Action:
+    """Decide by the Basic Profile alone; an attribute that is not in the table is removed.
+
+    Where the table leaves the choice to the attribute's type in the IOD, what is of type 3 in
+    all that we accept is removed; in items of sequences, where types vary, the last alternative
+    is taken, which is valid for every type.
+
+    Args:
+        tag: Its tag.
+        nested: It lies in an item of a sequence.
+    """
+    row = profile_rows().get(_key(tag))
+    if row is None:
+        return Action.REMOVE
+    # "X/Z/U*": the sequence stays, with the UIDs in it mapped.
+    if row.basic.endswith("U*"):
+        return Action.KEEP
+    first, _, rest = row.basic.partition("/")
+    optional = not nested and keyword_for_tag(tag) not in _TYPE_1_OR_2
+    return Action(first if not rest or optional else rest.rpartition("/")[2])
+
+
+def _key(tag: BaseTag) -> str:
+    return f"{tag.group:04X},{tag.element:04X}"
+
+
+def _by_table(
+    row: ProfileRow, tag: BaseTag, vr: str, *, nested: bool, patient_characteristics: bool
+) -> Action:
     """Apply the options, which override the profile, then the profile.
 
     Where an option asks for cleaning of something else than a date or time we cannot clean,
@@ -135,11 +178,7 @@ def _by_table(row: ProfileRow, vr: str, *, patient_characteristics: bool) -> Act
         return Action.SHIFT
     if row.device == "K" or (patient_characteristics and row.patient == "K"):
         return Action.KEEP
-    # "X/Z/U*": the sequence stays, with the UIDs in it mapped.
-    if row.basic.endswith("U*"):
-        return Action.KEEP
-    # Of alternatives that depend on the type in the IOD, the last is valid for every type.
-    return Action(row.basic.rpartition("/")[2])
+    return basic_action(tag, nested=nested)
 
 
 def _by_vr(keyword: str, vr: str, *, nested: bool) -> Action:
@@ -148,7 +187,8 @@ def _by_vr(keyword: str, vr: str, *, nested: bool) -> Action:
     if vr == "UI":
         return Action.KEEP if keyword in _STRUCTURAL_UIDS else Action.MAP_UID
     if vr in _TEXT_VRS:
-        return Action.KEEP if keyword in _MACHINE_TEXT else Action.REMOVE
+        # Emptied, not removed: some are of type 2, such as Position Reference Indicator.
+        return Action.KEEP if keyword in _MACHINE_TEXT else Action.EMPTY
     if vr in _BINARY_VRS:
         top_only = keyword == "PixelData" and nested
         return Action.KEEP if keyword in _IMAGE_BYTES and not top_only else Action.REMOVE

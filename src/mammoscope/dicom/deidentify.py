@@ -18,11 +18,10 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
-from pydicom.tag import BaseTag
 from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID
 
 from mammoscope import __version__
-from mammoscope.dicom.confidentiality import Action, action_for, profile_edition, profile_rows
+from mammoscope.dicom.confidentiality import Action, action_for, basic_action, profile_edition
 from mammoscope.dicom.header import DicomFile, tag_name
 from mammoscope.dicom.pseudonyms import PseudonymKey
 from mammoscope.dicom.temporal import shift
@@ -117,7 +116,8 @@ class Deidentifier:
         dataset.SOPClassUID = file.header.sop_class_uid
         dataset.SOPInstanceUID = identity.sop_instance_uid
         dataset.StudyInstanceUID = identity.study_uid
-        dataset.PatientID = dataset.PatientName = identity.patient_id
+        dataset.PatientID = identity.patient_id
+        dataset.PatientName = f"{identity.patient_id}^De-identified"
         if self._patient_characteristics and age and not dataset.get("PatientAge"):
             # Suggested in PS3.15 section E.1.1 (3) in place of the date of birth.
             dataset.PatientAge = _limited(age)
@@ -162,9 +162,11 @@ class Deidentifier:
                 nested=nested,
                 patient_characteristics=self._patient_characteristics,
             )
-            self._perform(action, dataset, element, days)
+            self._perform(action, dataset, element, days, nested)
 
-    def _perform(self, action: Action, dataset: Dataset, element: DataElement, days: int) -> None:
+    def _perform(
+        self, action: Action, dataset: Dataset, element: DataElement, days: int, nested: bool
+    ) -> None:
         if action is Action.REMOVE:
             del dataset[element.tag]
         elif action is Action.EMPTY:
@@ -174,7 +176,7 @@ class Deidentifier:
         elif action is Action.MAP_UID:
             _set_each(element, self._mapped)
         elif action is Action.SHIFT:
-            self._shift(dataset, element, days)
+            self._shift(dataset, element, days, nested)
         elif element.VR == "SQ":
             for item in element.value:
                 self._clean(item, days, nested=True)
@@ -198,13 +200,13 @@ class Deidentifier:
         else:
             element.value = _DUMMIES[element.VR]
 
-    def _shift(self, dataset: Dataset, element: DataElement, days: int) -> None:
+    def _shift(self, dataset: Dataset, element: DataElement, days: int, nested: bool) -> None:
         """Move a date or time; one that cannot be read goes the way of the Basic Profile."""
         moved = [shift(element.VR, str(value), days) for value in _values(element)]
         if all(value is not None for value in moved):
             element.value = moved[0] if len(moved) == 1 else moved or None
             return
-        self._perform(_without_dates(element.tag), dataset, element, days)
+        self._perform(basic_action(element.tag, nested=nested), dataset, element, days, nested)
 
     def _describe(self, dataset: Dataset, *, cleaned: bool) -> None:
         """Write what PS3.15 section E.1.1 (6), E.3.1 and E.3.6 require."""
@@ -224,11 +226,6 @@ class Deidentifier:
         dataset.LongitudinalTemporalInformationModified = "MODIFIED"
         if cleaned:
             dataset.BurnedInAnnotation = "NO"
-
-
-def _without_dates(tag: BaseTag) -> Action:
-    row = profile_rows().get(f"{tag.group:04X},{tag.element:04X}")
-    return Action.REMOVE if row is None else Action(row.basic.rpartition("/")[2])
 
 
 def _values(element: DataElement) -> list[Any]:
