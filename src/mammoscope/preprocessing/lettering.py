@@ -17,10 +17,12 @@ __all__ = ["inspect_pixels"]
 _WORK_HEIGHT = 2048
 # Margin around the breast, as a share of the height: the mask's edge lies inside the skin.
 _MARGIN = 0.015
-# Grey levels of 255 by which letters stand out of what is around them.
-_LEAST_CONTRAST = 24
-# A letter's longer side in shares of the height: from 1 mm to 14 mm on 240 mm.
-_LETTER_SIDE = (0.004, 0.06)
+# Grey levels of 255 by which letters stand out of the air: faint ones are seen at the first,
+# bright ones, whose glow joins them, come apart at the others. Lower than a tenth of the range,
+# the glow of the skin would be taken for letters.
+_CONTRASTS = (24, 60, 120)
+# A letter's longer side in shares of the height: from 1 mm to 24 mm on 240 mm.
+_LETTER_SIDE = (0.004, 0.1)
 _LEAST_LETTER_PX = 5
 # Letters of one word: the gap and the ratio of the longer sides.
 _WIDEST_GAP, _LARGEST_RATIO = 1.2, 2.5
@@ -51,6 +53,7 @@ def inspect_pixels(pixels: FloatImage) -> PixelInspection:
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     grey: ByteImage = np.clip(small * 255.0 + 0.5, 0, 255).astype(np.uint8)
     inside = np.asarray(cv2.resize(grown, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+    levels = [_letters(grey, inside, contrast) for contrast in _CONTRASTS]
     boxes = [
         (
             int(x / scale),
@@ -58,21 +61,22 @@ def inspect_pixels(pixels: FloatImage) -> PixelInspection:
             min(width, int(np.ceil((x + w) / scale))),
             min(height, int(np.ceil((y + h) / scale))),
         )
-        for x, y, w, h in _in_words(_letters(grey, inside))
+        for x, y, w, h in sorted({box for level in levels for box in _in_words(level)})
     ]
     breast = cv2.resize(grown, (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
     return PixelInspection(breast, tuple(boxes))
 
 
-def _letters(grey: ByteImage, inside: ByteImage) -> list[_Rectangle]:
+def _letters(grey: ByteImage, inside: ByteImage, contrast: int) -> list[_Rectangle]:
     """Return regions and holes of a letter's size that stand out of the air.
 
     Args:
         grey: (h, w) uint8.
         inside: (h, w) uint8, 1 on the breast.
+        contrast: Grey levels by which they stand out.
     """
     air = int(np.median(grey[inside == 0])) if (inside == 0).any() else 0
-    bright = ((grey > min(254, air + _LEAST_CONTRAST)) & (inside == 0)).astype(np.uint8)
+    bright = ((grey > min(254, air + contrast)) & (inside == 0)).astype(np.uint8)
     # Outlines of regions and of the holes in them, such as black letters on a white plate.
     outlines, _ = cv2.findContours(bright, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     least = max(_LEAST_LETTER_PX, _LETTER_SIDE[0] * grey.shape[0])
