@@ -27,6 +27,7 @@ from mammoscope.dicom.burned_in import BurnedIn, Inspector, blank_outside, sign_
 from mammoscope.dicom.confidentiality import profile_edition
 from mammoscope.dicom.deidentify import METHOD_CODES, Deidentifier, Identity
 from mammoscope.dicom.eligibility import ACCEPTED_SOP_CLASSES
+from mammoscope.dicom.embedded_text import blank_embedded_text
 from mammoscope.dicom.header import DicomFile, read_dicom, tag_name
 from mammoscope.dicom.pixels import decode
 from mammoscope.dicom.presentation import present
@@ -324,6 +325,8 @@ def _deidentify_file(job: _Job, relative: str, number: int) -> _Outcome:
             warnings.simplefilter("ignore")
             file = read_dicom(job.source / relative)
             cleaned = _check_pixels(file, job)
+            if not cleaned:
+                blank_embedded_text(file)
             worker = Deidentifier(job.key, patient_characteristics=job.patient_characteristics)
             identity = worker.apply(file, cleaned=cleaned)
             part = job.parts / f"{number}.dcm"
