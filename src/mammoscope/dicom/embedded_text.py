@@ -23,7 +23,9 @@ _APPLICATION = range(0xE0, 0xF0)
 _START_OF_TILE, _J2K_COMMENT = 0x90, 0x64
 # Segments that decoders read: JFIF without a thumbnail, Adobe's colour transform, SPIFF's header
 # and end of directory.
-_READ_BY_DECODERS = re.compile(rb"JFIF\0.{9}|Adobe.{7}|SPIFF\0.{24}|\0\0\0\1\xff\xd8", re.DOTALL)
+_READ_BY_DECODERS = re.compile(
+    rb"JFIF\0.{9}|Adobe.{7}|SPIFF\0.{24}|\x00\x00\x00\x01\xff\xd8", re.DOTALL
+)
 _ENCODERS = re.compile(
     rb"Created by OpenJPEG version [\d.]+|Kakadu-v?[\d.]+|JasPer Version [\d.]+|"
     rb"LEAD Technologies Inc\. V[\d.]+"
