@@ -66,7 +66,6 @@ def test_a_key_that_others_may_read_is_remarked(run, archive, tmp_path):
         (("--key", "secret.key"), "--new-key"),
         (("--key", "src/secret.key", "--new-key"), "keep it apart"),
         (("--key", "out/secret.key", "--new-key"), "keep it apart"),
-        (("--key", "secret.key", "--burned-in", "maybe"), "refuse, clean, clean-all"),
     ],
 )
 def test_wrong_words_are_a_sentence(run, archive, tmp_path, monkeypatch, words, message):
@@ -87,8 +86,12 @@ def test_no_key_is_made_for_a_source_that_is_none(run, tmp_path):
     assert not key.exists()
 
 
-def test_a_key_is_needed(run, tmp_path):
-    assert run("deidentify", tmp_path, tmp_path / "out")[0] == 2
+def test_wrong_usage_exits_2(run, tmp_path):
+    words = ("deidentify", tmp_path, tmp_path / "out")
+    assert run(*words)[0] == 2
+    status, err = run(*words, "--key", tmp_path / "key", "--burned-in", "maybe")
+    assert status == 2
+    assert "refuse, clean, clean-all" in err
 
 
 def test_the_picture_that_is_cleaned_loses_its_letters(run, archive, tmp_path):

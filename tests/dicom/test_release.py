@@ -161,6 +161,25 @@ def test_the_header_is_believed_when_it_speaks_of_text(tmp_path, write_mammogram
     assert phrase in rows(made.rejects)[0]["message"]
 
 
+def test_text_that_is_announced_and_not_found_cannot_be_cleaned(tmp_path, write_mammogram):
+    write_mammogram(tmp_path / "src" / "a.dcm", BurnedInAnnotation="YES")
+    write_mammogram(tmp_path / "src" / "b.dcm", seed=1)
+    made = deidentify_folder(
+        tmp_path / "src", tmp_path / "out", KEY, sees_nothing, burned_in=BurnedIn.CLEAN_ALL
+    )
+    assert made.images == 1
+    assert "may lie over it" in rows(made.rejects)[0]["message"]
+
+
+def test_a_linked_folder_is_named_and_not_followed(tmp_path, write_mammogram):
+    write_mammogram(tmp_path / "src" / "a.dcm")
+    write_mammogram(tmp_path / "elsewhere" / "b.dcm", seed=1)
+    (tmp_path / "src" / "link").symlink_to(tmp_path / "elsewhere")
+    made = deidentify_folder(tmp_path / "src", tmp_path / "new" / "out", KEY, sees_nothing)
+    assert made.images == 1
+    assert [row["path"] for row in rows(made.rejects)] == ["link"]
+
+
 def test_a_secondary_capture_that_denies_text_passes(tmp_path, write_mammogram):
     write_mammogram(
         tmp_path / "src" / "a.dcm",

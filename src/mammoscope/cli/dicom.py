@@ -55,7 +55,7 @@ def deidentify(
     from mammoscope.preprocessing.lettering import inspect_pixels
 
     if burned_in not in set(BurnedIn):
-        raise ConfigError(f"--burned-in {burned_in!r}: {', '.join(BurnedIn)} are accepted")
+        raise typer.BadParameter(f"{', '.join(BurnedIn)} are accepted", param_hint="--burned-in")
     secret = _key(key, src, out, new=new_key)
     if key.stat().st_mode & 0o077:
         errors.print(f"[yellow]note:[/] others may read {key}; chmod 600 it", soft_wrap=True)

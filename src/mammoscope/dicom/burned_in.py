@@ -19,7 +19,14 @@ from mammoscope.dicom.header import DicomFile, tag_name
 from mammoscope.dicom.pixels import DecodedPixels
 from mammoscope.types import FloatImage
 
-__all__ = ["BurnedIn", "Inspector", "PixelInspection", "blank_outside", "sign_of_text"]
+__all__ = [
+    "BurnedIn",
+    "Inspector",
+    "PixelInspection",
+    "blank_outside",
+    "says_text_is_there",
+    "sign_of_text",
+]
 
 
 class BurnedIn(StrEnum):
@@ -48,12 +55,20 @@ class PixelInspection:
 Inspector: TypeAlias = Callable[[FloatImage], PixelInspection]
 
 
+def says_text_is_there(file: DicomFile) -> bool:
+    """Say whether Burned In Annotation (0028,0301) is YES."""
+    return _stated(file) == "YES"
+
+
+def _stated(file: DicomFile) -> str:
+    return str(file.dataset.get("BurnedInAnnotation") or "").strip().upper()
+
+
 def sign_of_text(file: DicomFile, inspection: PixelInspection) -> str | None:
     """Say why an image may carry burned-in text, or ``None`` where nothing says so."""
-    stated = str(file.dataset.get("BurnedInAnnotation") or "").strip().upper()
-    if stated == "YES":
+    if says_text_is_there(file):
         return f"{tag_name('BurnedInAnnotation')} is YES"
-    if stated != "NO" and file.header.sop_class_uid == SecondaryCaptureImageStorage:
+    if _stated(file) != "NO" and file.header.sop_class_uid == SecondaryCaptureImageStorage:
         return (
             f"{tag_name('SOPClassUID')} is Secondary Capture Image Storage and "
             f"{tag_name('BurnedInAnnotation')} does not say NO"

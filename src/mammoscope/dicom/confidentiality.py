@@ -176,7 +176,8 @@ def _by_table(
     """
     if row.dates == "C" and vr in _TEMPORAL_VRS:
         return Action.SHIFT
-    if row.device == "K" or (patient_characteristics and row.patient == "K"):
+    # A value of unknown representation may be a sequence that cannot be looked into.
+    if vr != "UN" and (row.device == "K" or (patient_characteristics and row.patient == "K")):
         return Action.KEEP
     return basic_action(tag, nested=nested)
 

@@ -23,7 +23,13 @@ from pydicom.uid import UID
 
 from mammoscope import __version__
 from mammoscope.artefacts import claim_output, write_json
-from mammoscope.dicom.burned_in import BurnedIn, Inspector, blank_outside, sign_of_text
+from mammoscope.dicom.burned_in import (
+    BurnedIn,
+    Inspector,
+    blank_outside,
+    says_text_is_there,
+    sign_of_text,
+)
 from mammoscope.dicom.confidentiality import profile_edition
 from mammoscope.dicom.deidentify import METHOD_CODES, Deidentifier, Identity
 from mammoscope.dicom.eligibility import ACCEPTED_SOP_CLASSES
@@ -266,7 +272,7 @@ def _check_places(
             raise OutputError(f"the {name} {path} must not lie in the source {source}")
         if path.exists() and not overwrite:
             raise OutputError(f"the {name} {path} exists already; move it or pass --overwrite")
-        if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+        if path.is_dir() or (path != rejects and not os.access(path.parent, os.W_OK | os.X_OK)):
             raise OutputError(f"cannot write the {name} {path}")
 
 
@@ -283,8 +289,9 @@ def _files_below(source: Path) -> list[str]:
 
     found = [
         (Path(folder) / name).relative_to(source).as_posix()
-        for folder, _, names in os.walk(source, onerror=refuse)
-        for name in names
+        for folder, folders, names in os.walk(source, onerror=refuse)
+        # Linked folders are not followed, but named: they will be among the rejects.
+        for name in [*names, *(f for f in folders if (Path(folder) / f).is_symlink())]
     ]
     if not found:
         raise MammoscopeError(f"{source} holds no file")
@@ -360,6 +367,12 @@ def _check_pixels(file: DicomFile, job: _Job) -> bool:
     inspection = job.inspect(present(file, decoded))
     sign = sign_of_text(file, inspection)
     if job.burned_in is BurnedIn.CLEAN_ALL or (sign and job.burned_in is BurnedIn.CLEAN):
+        if says_text_is_there(file) and not inspection.text_boxes:
+            raise IneligibleImageError(
+                Reason.BURNED_IN_TEXT,
+                f"{sign}, and none is found outside the breast: it may lie over it, where it "
+                "cannot be blanked",
+            )
         blank_outside(file, decoded, inspection.breast)
         return True
     if sign is not None:
