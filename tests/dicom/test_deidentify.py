@@ -323,6 +323,30 @@ def test_text_in_the_place_of_a_date_does_not_pass(tmp_path, write_mammogram):
     assert after.ContentDate == "19000101"
 
 
+@pytest.mark.parametrize(
+    ("keyword", "vr", "value"),
+    [
+        ("KVP", "LO", "Sentinel"),
+        ("KVP", "DS", "Sentinel"),
+        ("ViewPosition", "LT", "Sentinel"),
+        ("DateOfManufacture", "CS", DAY),
+        ("PatientSize", "DS", "Sentinel"),
+        ("PaddleDescription", "CS", "SENTINEL"),
+    ],
+)
+def test_a_value_of_another_representation_does_not_pass(
+    tmp_path, write_mammogram, keyword, vr, value
+):
+    path = write_mammogram(tmp_path / "a.dcm")
+    dataset = pydicom.dcmread(path)
+    dataset[keyword] = DataElement(keyword, "LO", value)
+    dataset[keyword].VR = vr
+    dataset.save_as(path)
+    assert value.encode() in path.read_bytes()
+    run(path, tmp_path / "b.dcm")
+    assert left_in(tmp_path / "b.dcm") == []
+
+
 def test_the_same_key_gives_the_same_file_and_another_another(tmp_path, write_mammogram):
     path = write_mammogram(tmp_path / "a.dcm", StudyDate="20200301")
     run(path, tmp_path / "b.dcm")

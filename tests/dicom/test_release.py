@@ -247,6 +247,19 @@ def test_other_objects_are_refused(tmp_path, write_mammogram):
     }  # fmt: skip
 
 
+def test_a_value_that_breaks_its_type_is_refused_without_being_quoted(tmp_path, write_mammogram):
+    write_mammogram(tmp_path / "src" / "a.dcm")
+    path = write_mammogram(tmp_path / "src" / "b.dcm", seed=1)
+    # An integer of six bytes, which pydicom takes apart only when it is asked for.
+    whole = path.read_bytes()
+    tag = b"\x28\x00\x06\x01"  # (0028,0106) Smallest Image Pixel Value
+    at = whole.index(b"\x28\x00\x50\x10")
+    path.write_bytes(whole[:at] + tag + b"UL\x06\x00Jane  " + whole[at:])
+    made = deidentify_folder(tmp_path / "src", tmp_path / "out", KEY, sees_nothing)
+    assert made.refused == {"invalid_value": 1}
+    assert "Jane" not in made.rejects.read_text()
+
+
 def test_a_rerun_needs_leave_and_gives_the_same(archive, tmp_path):
     out = tmp_path / "out"
     deidentify_folder(archive, out, KEY, sees_nothing)

@@ -15,7 +15,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from pydicom.datadict import dictionary_has_tag, keyword_for_tag
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.tag import BaseTag
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
 
 _TEMPORAL_VRS = frozenset({"DA", "DT", "TM"})
 _TEXT_VRS = frozenset({"AE", "AS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
+_NUMERIC_VRS = frozenset({"DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"})
 _BINARY_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 
 # Text of the image modules of PS3.3 (MG, DX, CR, SC: general, equipment, detector, grid, LUT
@@ -132,7 +133,7 @@ def action_for(tag: BaseTag, vr: str, *, nested: bool, patient_characteristics: 
         )
     if not dictionary_has_tag(tag):
         return Action.REMOVE
-    return _by_vr(keyword_for_tag(tag), vr, nested=nested)
+    return _by_vr(tag, vr, nested=nested)
 
 
 def _is_plane(tag: BaseTag) -> bool:
@@ -174,15 +175,18 @@ def _by_table(
     Where an option asks for cleaning of something else than a date or time we cannot clean,
     so the profile decides.
     """
-    if row.dates == "C" and vr in _TEMPORAL_VRS:
-        return Action.SHIFT
+    if row.dates == "C":
+        return Action.SHIFT if vr in _TEMPORAL_VRS else basic_action(tag, nested=nested)
     # A value of unknown representation may be a sequence that cannot be looked into.
     if vr != "UN" and (row.device == "K" or (patient_characteristics and row.patient == "K")):
         return Action.KEEP
     return basic_action(tag, nested=nested)
 
 
-def _by_vr(keyword: str, vr: str, *, nested: bool) -> Action:
+def _by_vr(tag: BaseTag, vr: str, *, nested: bool) -> Action:
+    keyword, declared = keyword_for_tag(tag), set(dictionary_VR(tag).split(" or "))
+    if vr not in declared and not {vr, *declared} <= _NUMERIC_VRS:
+        return Action.REMOVE  # text in the place of a number, a name in that of a code
     if vr in _TEMPORAL_VRS:
         return Action.SHIFT
     if vr == "UI":

@@ -55,6 +55,7 @@ _DUMMIES: dict[str, Any] = {
 # Older women are few, so their age names them: 45 CFR 164.514(b)(2)(i)(C) gathers all ages
 # over 89 into one category.
 _OLDEST_YEARS = 90
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _STANDARD_ROOT = "1.2.840.10008."
 
 
@@ -182,6 +183,9 @@ class Deidentifier:
                 self._clean(item, days, nested=True)
         elif element.VR == "AS":
             element.value = _limited(str(element.value or ""))
+        elif element.VR in ("DS", "IS") and not all(map(_is_number, _values(element))):
+            # Number strings can be misused for words (PS3.15 section E.3.5, note 3).
+            element.value = None
 
     def _mapped(self, uid: Any) -> str:
         """Map a UID, unless the standard itself defines it (a SOP class, a well-known one)."""
@@ -226,6 +230,10 @@ class Deidentifier:
         dataset.LongitudinalTemporalInformationModified = "MODIFIED"
         if cleaned:
             dataset.BurnedInAnnotation = "NO"
+
+
+def _is_number(value: Any) -> bool:
+    return _NUMBER.fullmatch(str(value).strip()) is not None
 
 
 def _values(element: DataElement) -> list[Any]:

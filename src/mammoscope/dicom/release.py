@@ -10,6 +10,7 @@ import csv
 import multiprocessing
 import os
 import shutil
+import struct
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydicom.errors import BytesLengthException
 from pydicom.uid import UID
 
 from mammoscope import __version__
@@ -66,7 +68,8 @@ _SOP_CLASSES = frozenset(ACCEPTED_SOP_CLASSES) | {
 # What pydicom raises when it reads or writes a value that breaks its representation.
 _BROKEN = (
     ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError,
-    NotImplementedError, UnicodeError,
+    NotImplementedError, UnicodeError, EOFError, RecursionError, AssertionError, struct.error,
+    BytesLengthException,
 )  # fmt: skip
 
 Progress = Callable[[int, int], None]
