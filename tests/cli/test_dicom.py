@@ -97,7 +97,15 @@ def test_wrong_usage_exits_2(run, tmp_path):
 def test_the_picture_that_is_cleaned_loses_its_letters(run, archive, tmp_path):
     from mammoscope.preprocessing import read_pixels
 
-    words = ("--key", tmp_path / "secret.key", "--new-key", "--burned-in", "clean-all")
+    words = (
+        "--key",
+        tmp_path / "secret.key",
+        "--new-key",
+        "--burned-in",
+        "clean-all",
+        "--workers",
+        1,
+    )
     assert run("deidentify", archive, tmp_path / "out", *words)[0] == 0
     for path in (tmp_path / "out").rglob("*.dcm"):
         assert np.all(read_pixels(path).pixels[:25, 190:] == 0)

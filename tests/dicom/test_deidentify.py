@@ -141,6 +141,11 @@ def clean(identifying) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def result(clean) -> FileDataset:
+    return pydicom.dcmread(clean)
+
+
 def left_in(path: Path) -> list[bytes]:
     content = path.read_bytes().lower()
     return [
@@ -157,8 +162,8 @@ def test_no_byte_of_an_identity_is_left(clean):
 
 
 @pytest.mark.parametrize("row", profile_rows().values(), ids=lambda row: row.tag)
-def test_each_row_of_the_table_is_obeyed(row, clean):
-    dataset = pydicom.dcmread(clean)
+def test_each_row_of_the_table_is_obeyed(row, result):
+    dataset = result
     nested = dataset.AnatomicRegionSequence[0]
     for tag in tags_of(row):
         keyword = pydicom.datadict.keyword_for_tag(tag)

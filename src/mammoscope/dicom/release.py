@@ -10,8 +10,6 @@ import csv
 import multiprocessing
 import os
 import shutil
-import struct
-import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -20,34 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydicom.errors import BytesLengthException
-from pydicom.uid import UID
-
 from mammoscope import __version__
 from mammoscope.artefacts import claim_output, write_json
-from mammoscope.dicom.burned_in import (
-    BurnedIn,
-    Inspector,
-    blank_outside,
-    says_text_is_there,
-    sign_of_text,
-)
+from mammoscope.dicom.burned_in import BurnedIn, Inspector
 from mammoscope.dicom.confidentiality import profile_edition
-from mammoscope.dicom.deidentify import METHOD_CODES, Deidentifier, Identity
-from mammoscope.dicom.eligibility import ACCEPTED_SOP_CLASSES
-from mammoscope.dicom.embedded_text import blank_embedded_text
-from mammoscope.dicom.header import DicomFile, read_dicom, tag_name
-from mammoscope.dicom.pixels import decode
-from mammoscope.dicom.presentation import present
+from mammoscope.dicom.deidentify import METHOD_CODES
 from mammoscope.dicom.pseudonyms import PseudonymKey
-from mammoscope.errors import (
-    DicomError,
-    IneligibleImageError,
-    MammoscopeError,
-    NotAMammogramError,
-    OutputError,
-    Reason,
-)
+from mammoscope.dicom.release_file import Job, Outcome, deidentify_file
+from mammoscope.errors import MammoscopeError, OutputError, Reason
 
 __all__ = ["FORMAT_VERSION", "ReleaseSummary", "deidentify_folder"]
 
@@ -59,19 +37,6 @@ _CROSSWALK_COLUMNS = (
     "path", "patient_id", "study_uid", "sop_instance_uid",
     "new_patient_id", "new_study_uid", "new_sop_instance_uid", "day_shift",
 )  # fmt: skip
-_MODALITIES = ("MG", "CR", "DX", "OT")
-# X-ray images that a mammography unit or archive makes; images for processing too.
-_SOP_CLASSES = frozenset(ACCEPTED_SOP_CLASSES) | {
-    "1.2.840.10008.5.1.4.1.1.1.2.1",
-    "1.2.840.10008.5.1.4.1.1.1.1.1",
-}
-# What pydicom raises when it reads or writes a value that breaks its representation.
-_BROKEN = (
-    ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError,
-    NotImplementedError, UnicodeError, EOFError, RecursionError, AssertionError, struct.error,
-    BytesLengthException,
-)  # fmt: skip
-
 Progress = Callable[[int, int], None]
 
 
@@ -92,30 +57,6 @@ class ReleaseSummary:
     cleaned: int
     refused: dict[str, int]
     rejects: Path
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What every file needs; sent to each worker."""
-
-    source: Path
-    parts: Path
-    key: PseudonymKey
-    inspect: Inspector
-    burned_in: BurnedIn
-    patient_characteristics: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What became of one file: an identity and a part, or a reason and a sentence."""
-
-    relative: str
-    identity: Identity | None = None
-    part: Path | None = None
-    cleaned: bool = False
-    reason: str = ""
-    message: str = ""
 
 
 def deidentify_folder(
@@ -154,19 +95,11 @@ def deidentify_folder(
     _check_places(source, out, crosswalk, rejects, overwrite=overwrite)
     names = _files_below(source)
     claim_output(out, overwrite=overwrite, marker=_MARKER)
-    facts = {
-        "format_version": FORMAT_VERSION,
-        "kind": "deidentified",
-        "package_version": __version__,
-        "profile": f"PS3.15 Table E.1-1, {profile_edition()}",
-        "key_fingerprint": key.fingerprint,
-        "burned_in": burned_in.value,
-        "options": _options(patient_characteristics, burned_in),
-    }
-    write_json(out / _MARKER, {**facts, "complete": False})
     parts = out / _PARTS
+    job = Job(source, parts, key, inspect, burned_in, patient_characteristics)
+    facts = _facts(job)
+    write_json(out / _MARKER, {**facts, "complete": False})
     parts.mkdir()
-    job = _Job(source, parts, key, inspect, burned_in, patient_characteristics)
     ledger = _Ledger(out, crosswalk is not None)
     try:
         for done, outcome in enumerate(_outcomes(job, names, workers), start=1):
@@ -192,12 +125,21 @@ def deidentify_folder(
     )
 
 
-def _options(patient_characteristics: bool, burned_in: BurnedIn) -> list[str]:
-    """Name the options that were asked for; a file's own codes say what was done to it."""
-    left_out = set() if patient_characteristics else {"113108"}
-    if burned_in is BurnedIn.REFUSE:
+def _facts(job: Job) -> dict[str, Any]:
+    """Return what the report says of how it was done; a file's own codes say what was."""
+    left_out = set() if job.patient_characteristics else {"113108"}
+    if job.burned_in is BurnedIn.REFUSE:
         left_out.add("113101")
-    return [f"{code} {name}" for code, name in METHOD_CODES.items() if code not in left_out]
+    codes = [f"{code} {name}" for code, name in METHOD_CODES.items() if code not in left_out]
+    return {
+        "format_version": FORMAT_VERSION,
+        "kind": "deidentified",
+        "package_version": __version__,
+        "profile": f"PS3.15 Table E.1-1, {profile_edition()}",
+        "key_fingerprint": job.key.fingerprint,
+        "burned_in": job.burned_in.value,
+        "options": codes,
+    }
 
 
 class _Ledger:
@@ -213,7 +155,7 @@ class _Ledger:
         self.rejects: list[tuple[str, ...]] = []
         self.crosswalk: list[tuple[str, ...]] = []
 
-    def enter(self, outcome: _Outcome) -> None:
+    def enter(self, outcome: Outcome) -> None:
         """Enter what became of a file; of two with one SOP Instance UID the first stays."""
         identity, part = outcome.identity, outcome.part
         if identity is None or part is None:
@@ -301,18 +243,18 @@ def _files_below(source: Path) -> list[str]:
     return sorted(found)
 
 
-def _outcomes(job: _Job, names: list[str], workers: int) -> Iterator[_Outcome]:
+def _outcomes(job: Job, names: list[str], workers: int) -> Iterator[Outcome]:
     """Yield what became of each file, in the order of the names."""
     if workers <= 1 or len(names) < 2:
-        yield from (_deidentify_file(job, name, n) for n, name in enumerate(names))
+        yield from (deidentify_file(job, name, n) for n, name in enumerate(names))
         return
     # Spawned, not forked: a fork copies the locks of threads that it does not copy.
     pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
     waiting = iter(enumerate(names))
-    running: deque[Future[_Outcome]] = deque()
+    running: deque[Future[Outcome]] = deque()
     try:
         for number, name in waiting:
-            running.append(pool.submit(_deidentify_file, job, name, number))
+            running.append(pool.submit(deidentify_file, job, name, number))
             # A few files ahead of the workers, so that memory does not grow with the folder.
             if len(running) >= 4 * workers:
                 yield running.popleft().result()
@@ -325,65 +267,6 @@ def _outcomes(job: _Job, names: list[str], workers: int) -> Iterator[_Outcome]:
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _deidentify_file(job: _Job, relative: str, number: int) -> _Outcome:
-    """De-identify one file into a part, or say why not. A disk that is full raises OSError."""
-    try:
-        # Public files break small rules; what matters raises.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            file = read_dicom(job.source / relative)
-            cleaned = _check_pixels(file, job)
-            if not cleaned:
-                blank_embedded_text(file)
-            worker = Deidentifier(job.key, patient_characteristics=job.patient_characteristics)
-            identity = worker.apply(file, cleaned=cleaned)
-            part = job.parts / f"{number}.dcm"
-            file.dataset.save_as(part, enforce_file_format=True)
-    except (DicomError, IneligibleImageError) as error:
-        reason = error.reason or Reason.UNREADABLE_FILE
-        return _Outcome(relative, reason=reason.value, message=str(error))
-    except _BROKEN as error:
-        # The text of such an error may quote the value, which may be a name.
-        message = f"{relative} holds a value that breaks its type ({type(error).__name__})"
-        return _Outcome(relative, reason=Reason.INVALID_VALUE.value, message=message)
-    except (FileNotFoundError, PermissionError) as error:
-        message = f"{relative} cannot be opened: {error.strerror}"
-        return _Outcome(relative, reason=Reason.UNREADABLE_FILE.value, message=message)
-    return _Outcome(relative, identity, part, cleaned)
-
-
-def _check_pixels(file: DicomFile, job: _Job) -> bool:
-    """Refuse or clean burned-in text; says whether the pixels were cleaned."""
-    header = file.header
-    if header.modality is not None and header.modality not in _MODALITIES:
-        raise NotAMammogramError(
-            f"{tag_name('Modality')} is {header.modality}; {', '.join(_MODALITIES)} are accepted"
-        )
-    if header.sop_class_uid is not None and header.sop_class_uid not in _SOP_CLASSES:
-        raise NotAMammogramError(
-            f"{tag_name('SOPClassUID')} is {UID(header.sop_class_uid).name}; accepted: X-ray and "
-            "secondary capture images of one frame"
-        )
-    decoded = decode(file)
-    inspection = job.inspect(present(file, decoded))
-    sign = sign_of_text(file, inspection)
-    if job.burned_in is BurnedIn.CLEAN_ALL or (sign and job.burned_in is BurnedIn.CLEAN):
-        if says_text_is_there(file) and not inspection.text_boxes:
-            raise IneligibleImageError(
-                Reason.BURNED_IN_TEXT,
-                f"{sign}, and none is found outside the breast: it may lie over it, where it "
-                "cannot be blanked",
-            )
-        blank_outside(file, decoded, inspection.breast)
-        return True
-    if sign is not None:
-        raise IneligibleImageError(
-            Reason.BURNED_IN_TEXT,
-            f"{sign}; pass --burned-in clean to blank all outside the breast",
-        )
-    return False
 
 
 def _write_private(path: Path, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
