@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import shutil
 import stat
 from pathlib import Path
@@ -305,6 +306,14 @@ def test_places_that_would_leak_are_refused_before_any_work(
             crosswalk=tmp_path / crosswalk if crosswalk else None,
         )  # fmt: skip
     assert snapshot(tmp_path) == before
+
+
+def test_a_name_that_is_not_utf_8_is_listed_as_it_is(archive, tmp_path):
+    with open(os.fsencode(archive) + b"/M\xfcller.txt", "wb") as stream:  # noqa: PTH123
+        stream.write(b"notes")
+    made = deidentify_folder(archive, tmp_path / "out", KEY, sees_nothing)
+    assert made.images == 4
+    assert b"M\xfcller.txt,not_an_image" in made.rejects.read_bytes()
 
 
 def test_a_source_that_is_none_is_refused(tmp_path):

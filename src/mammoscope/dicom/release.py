@@ -275,7 +275,10 @@ def _write_private(path: Path, columns: tuple[str, ...], rows: list[tuple[str, .
     try:
         part.unlink(missing_ok=True)
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w", newline="", encoding="utf-8") as stream:
+        # Names of files are bytes; those that are not UTF-8 go back as they came.
+        with os.fdopen(
+            handle, "w", newline="", encoding="utf-8", errors="surrogateescape"
+        ) as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(columns)
             writer.writerows(rows)
