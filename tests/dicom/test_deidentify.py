@@ -18,7 +18,7 @@ from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, Expli
 
 from fixtures.images import breast_pixels
 from mammoscope.dicom import read_dicom
-from mammoscope.dicom.confidentiality import ProfileRow, profile_rows
+from mammoscope.dicom.confidentiality import Action, ProfileRow, action_for, profile_rows
 from mammoscope.dicom.deidentify import METHOD_CODES, Deidentifier
 from mammoscope.dicom.pseudonyms import PseudonymKey
 from mammoscope.errors import MissingTagError
@@ -350,6 +350,14 @@ def test_a_value_of_another_representation_does_not_pass(
     assert value.encode() in path.read_bytes()
     run(path, tmp_path / "b.dcm")
     assert left_in(tmp_path / "b.dcm") == []
+
+
+def test_what_cannot_be_looked_into_is_not_kept():
+    sequence = Tag(0x0018100A)  # UDI Sequence, which Retain Device Identity keeps
+    known, unknown = (
+        action_for(sequence, vr, nested=False, patient_characteristics=True) for vr in ("SQ", "UN")
+    )
+    assert (known, unknown) == (Action.KEEP, Action.REMOVE)
 
 
 def test_the_same_key_gives_the_same_file_and_another_another(tmp_path, write_mammogram):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import JPEGLosslessSV1, SecondaryCaptureImageStorage
 
 from fixtures.images import breast_pixels
@@ -122,6 +123,19 @@ def written(out: Path, row: dict[str, str]) -> Path:
     return study / f"{row['new_sop_instance_uid']}.dcm"
 
 
+def test_a_comment_in_the_codestream_does_not_reach_the_release(tmp_path, write_mammogram):
+    path = write_mammogram(tmp_path / "src" / "a.dcm", syntax=SYNTAX)
+    dataset = pydicom.dcmread(path)
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    comment = b"\xff\xfe" + (2 + len(b"Doe^Jane")).to_bytes(2) + b"Doe^Jane"
+    dataset.PixelData = encapsulate([frame[:2] + comment + frame[2:]])
+    dataset.save_as(path)
+    deidentify_folder(path.parent, tmp_path / "out", KEY, sees_nothing)
+    after = next((tmp_path / "out").rglob("*.dcm"))
+    assert b"Doe^Jane" not in after.read_bytes()
+    assert (pydicom.dcmread(after).pixel_array == breast_pixels()).all()
+
+
 def test_results_do_not_depend_on_the_number_of_workers(archive, tmp_path):
     deidentify_folder(archive, tmp_path / "one", KEY, sees_nothing, workers=1)
     deidentify_folder(archive, tmp_path / "two", KEY, sees_nothing, workers=2)
@@ -210,6 +224,7 @@ def test_cleaning_blanks_the_outside_and_nothing_else(tmp_path, write_mammogram,
     after = pydicom.dcmread(next((tmp_path / "out").rglob("*.dcm")))
     assert (after.pixel_array[inside] == pixels[inside]).all()
     assert (after.pixel_array[~inside] == 0).all()
+    assert not after["PixelData"].is_undefined_length
     assert after.BurnedInAnnotation == "NO"
     assert "113101" in [item.CodeValue for item in after.DeidentificationMethodCodeSequence]
     assert after.file_meta.TransferSyntaxUID == pydicom.uid.ExplicitVRLittleEndian
