@@ -104,6 +104,5 @@ def blank_outside(
     element = dataset["PixelData"]
     element.value = content + b"\0" * (len(content) % 2)
     element.VR = "OB" if file.header.bits_allocated == 8 else "OW"
-    element.is_undefined_length = False
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return cleaned
