@@ -85,6 +85,7 @@ class Reason(StrEnum):
     UNKNOWN_VIEW = "unknown_view"
     UNSUPPORTED_VIEW = "unsupported_view"
     UNKNOWN_VENDOR = "unknown_vendor"
+    BURNED_IN_TEXT = "burned_in_text"
 
 
 class MammoscopeError(Exception):

@@ -18,6 +18,7 @@ VERBS = (
     "ingest",
     "prepare",
     "split",
+    "deidentify",
     "train",
     "evaluate",
     "export",
