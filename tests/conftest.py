@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["fixtures.images", "fixtures.bundles", "fixtures.serving"]
+pytest_plugins = ["fixtures.images", "fixtures.bundles", "fixtures.layouts", "fixtures.serving"]

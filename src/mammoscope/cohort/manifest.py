@@ -20,6 +20,7 @@ __all__ = [
     "read_cohort",
     "read_manifest",
     "read_rejects",
+    "source_roots",
     "write_manifest",
     "write_rejects",
 ]
@@ -141,3 +142,20 @@ def read_cohort(cohort: Path) -> dict[str, Any]:
             f"{values.get('format_version')!r}; this version reads cohort format {FORMAT_VERSION}"
         )
     return values
+
+
+def source_roots(cohort: Path) -> dict[str, Path]:
+    """Return the folder of each source, by the word in the manifest's column ``source``.
+
+    Paths in the manifest and in the findings are relative to it.
+
+    Raises:
+        CohortError: If ``cohort.json`` does not say.
+    """
+    roots = read_cohort(cohort).get("source_roots")
+    if not isinstance(roots, dict) or not roots:
+        raise CohortError(
+            f"{cohort}/cohort.json has no source_roots: it was made by an earlier version; "
+            "run mammoscope ingest again"
+        )
+    return {str(name): Path(root) for name, root in roots.items()}

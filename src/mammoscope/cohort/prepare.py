@@ -16,9 +16,9 @@ import cv2
 from mammoscope.artefacts import claim_output, read_json, sha256_json, write_json
 from mammoscope.cohort.manifest import (
     Reject,
-    read_cohort,
     read_manifest,
     read_rejects,
+    source_roots,
     write_rejects,
 )
 from mammoscope.cohort.store import PreparedStore, write_prepared
@@ -70,14 +70,15 @@ def prepare(
         OutputError: If the disk is full or cannot be written; a rerun goes on from there.
     """
     cohort = Path(cohort)
-    root = Path(read_cohort(cohort)["source_root"])
-    if not root.is_dir():
-        raise CohortError(f"{root}, which {cohort} was ingested from, is no longer there")
-    rows = read_manifest(cohort).select("image_id", "path", "laterality", "pixel_aspect")
+    roots = source_roots(cohort)
+    for root in roots.values():
+        if not root.is_dir():
+            raise CohortError(f"{root}, which {cohort} was ingested from, is no longer there")
+    rows = read_manifest(cohort).select("image_id", "path", "laterality", "pixel_aspect", "source")
     images = _claim_images(cohort, config, overwrite=overwrite)
     there = set(PreparedStore(cohort))
     todo = [
-        {**row, "root": str(root), "images": str(images), "preprocess": config}
+        {**row, "root": str(roots[row["source"]]), "images": str(images), "preprocess": config}
         for row in rows.iter_rows(named=True)
         if row["image_id"] not in there
     ]
