@@ -57,6 +57,7 @@ FINDINGS_SCHEMA: dict[str, pl.DataType] = {
 # The owners' words, lower case and with underscores, for ours.
 _SYNONYMS = {
     "masses": "mass",
+    "mass_enhancement": "mass",
     "spiculated_mass": "mass",
     "circumscribed_mass": "mass",
     "circ": "mass",

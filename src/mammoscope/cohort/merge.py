@@ -235,28 +235,35 @@ def _new_findings(known: list[_Row], others: list[_Row]) -> list[_Row]:
 
 
 def _clashing_columns(images: list[_Image], patients: Patients) -> tuple[str, ...]:
-    """Return the columns of names in which two sources have one name for different things."""
+    """Return the columns of names in which one name would stand for different things."""
     clashing: list[str] = []
-    for column in ("image_id", "patient_id", "exam_id"):
-        spaces: dict[str, set[tuple[str, Path]]] = defaultdict(set)
-        times: dict[str, int] = defaultdict(int)
-        for image in images:
-            spaces[image.row[column]].add(image.space)
-            times[image.row[column]] += 1
-        shared = [found for found in spaces.values() if len(found) > 1]
-        if column == "image_id":
-            # Copies are gone: two images of one name are two images.
-            if any(count > 1 for count in times.values()):
-                clashing.append(column)
-        elif shared and patients != "same":
-            unsure = sum(len({source for source, _ in found}) < len(found) for found in shared)
-            if unsure and patients == "auto":
-                raise CohortError(
-                    f"{unsure} {column}s stand in two folders of one layout: say "
-                    "--patients same if they are the same women, --patients apart if not"
-                )
-            clashing.append(column)
+    # Copies are gone: two images of one name are two images.
+    if len({image.row["image_id"] for image in images}) < len(images):
+        clashing.append("image_id")
+    if patients != "same" and _shares_patients(images, patients):
+        # The exams of two women who had one name.
+        return (*clashing, "patient_id", "exam_id")
+    women: dict[str, set[str]] = defaultdict(set)
+    for image in images:
+        women[image.row["exam_id"]].add(image.row["patient_id"])
+    if any(len(found) > 1 for found in women.values()):
+        clashing.append("exam_id")
     return tuple(clashing)
+
+
+def _shares_patients(images: list[_Image], patients: Patients) -> bool:
+    """Say whether two folders share patient names; ask where they are of one layout."""
+    spaces: dict[str, set[tuple[str, Path]]] = defaultdict(set)
+    for image in images:
+        spaces[image.row["patient_id"]].add(image.space)
+    shared = [found for found in spaces.values() if len(found) > 1]
+    unsure = sum(len({source for source, _ in found}) < len(found) for found in shared)
+    if unsure and patients == "auto":
+        raise CohortError(
+            f"{unsure} patient names stand in two folders of one layout: say --patients same if "
+            "they are the same women, --patients apart if not"
+        )
+    return bool(shared)
 
 
 def _renamed(

@@ -8,7 +8,9 @@ Khaled et al. 2022, https://doi.org/10.1038/s41597-022-01238-0.
 - ``age``, ``density``, ``birads`` (of several the highest) and the machine are the table's; ``_``
   is unknown. The patient is Patient_ID.
 - A finding is a region of ``Radiology_hand_drawn_segmentations_v2.csv`` (VGG Image Annotator).
-  Its kind is the image's, where the image has but one; ellipses become contours of 64 points.
+  Its kind is the image's, where the image has but one; ``malignant`` is 0 in an image without
+  cancer, 1 where an image with cancer has but one region, else unknown. Ellipses become
+  contours of 64 points.
 
 Quirks: image names come with and without ``.jpg``, and with a blank before it.
 """
@@ -18,6 +20,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from mammoscope.cohort.sources.listing import (
     bad_row,
     files_below,
     first_below,
+    malignant_by_image,
     needed_below,
     without_row,
 )
@@ -82,8 +86,10 @@ class CddCesmSource:
                 message = f"row {number} of {origin} names {name}, which does not exist"
                 rejects.append(Reject("ingest", path, name, Reason.MISSING_FILE, message))
             else:
-                findings = tuple(_described(finding, row) for finding in mine)
-                images.append(ListedImage(file, _words(row, name), findings))
+                words = _words(row, name)
+                malignant = malignant_by_image(words["cancer"], len(mine))
+                findings = tuple(_described(finding, row, malignant) for finding in mine)
+                images.append(ListedImage(file, words, findings))
         for name, lost in regions.items():
             message = f"its image {name} has no row in {origin}"
             reason = Reason.INVALID_FINDING
@@ -122,20 +128,12 @@ def _words(row: dict[str, str], name: str) -> dict[str, str]:
     }
 
 
-def _described(finding: ListedFinding, row: dict[str, str]) -> ListedFinding:
+def _described(finding: ListedFinding, row: dict[str, str], malignant: int | None) -> ListedFinding:
     """Give a region what the workbook says of its whole image, as far as that can be said."""
     words = _known(row, "Findings")
     kinds = {kind_of(word) for word in re.split(r"[$,;]", words)} & {*KINDS}
-    return ListedFinding(
-        origin=finding.origin,
-        row=finding.row,
-        kind=kinds.pop() if len(kinds) == 1 else None,
-        malignant=0 if _CANCER.get(_known(row, _PATHOLOGY).lower()) == "0" else None,
-        description=words,
-        box=finding.box,
-        contour=finding.contour,
-        circle=finding.circle,
-    )
+    kind = kinds.pop() if len(kinds) == 1 else None
+    return replace(finding, kind=kind, malignant=malignant, description=words)
 
 
 def _read_regions(root: Path) -> tuple[dict[str, list[ListedFinding]], list[Reject]]:

@@ -3,8 +3,8 @@
 Labels are the table's own columns. A finding is a box of ``boxes.coco.json`` (COCO's
 object detection format; ``malignant`` and ``birads`` of an annotation are kept where it has
 them) or the file of the column ``mask``. A box and the mask that agrees with it (intersection
-over union of at least a half) are one finding. An image without cancer has no malignant
-finding; which one of an image with cancer is malignant is not guessed.
+over union of at least a half) are one finding. A finding's ``malignant`` is the annotation's;
+else 0 in an image without cancer, 1 where an image with cancer has but one box, else unknown.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mammoscope.cohort.sources.listing import (
     ListedFinding,
     ListedImage,
     Listing,
+    malignant_by_image,
     safe_id,
     without_row,
 )
@@ -99,23 +100,25 @@ def _listed(
 ) -> ListedImage:
     """Put a file, its words and its findings together; takes its boxes out of ``boxes``."""
     filled = {key: value for key, value in words.items() if value}
-    benign = 0 if filled.get("cancer") in ("0", "0.0") else None
-    findings = [_finding(annotation, benign) for annotation in boxes.pop(path, [])]
+    mine = boxes.pop(path, [])
+    # A box and a mask are one finding as a rule, or the mask is of the boxes together.
+    malignant = malignant_by_image(filled.get("cancer", ""), max(1, len(mine)))
+    findings = [_finding(annotation, malignant) for annotation in mine]
     if filled.get("mask"):
         mask = root / filled["mask"]
-        findings.append(ListedFinding(filled["mask"], malignant=benign, masks=(mask,)))
+        findings.append(ListedFinding(filled["mask"], malignant=malignant, masks=(mask,)))
     name = safe_id(without_suffix(path.relative_to(root)).as_posix())
     return ListedImage(path, {"image_id": name, **filled}, tuple(findings))
 
 
-def _finding(annotation: dict[str, Any], benign: int | None) -> ListedFinding:
+def _finding(annotation: dict[str, Any], by_image: int | None) -> ListedFinding:
     x, y, width, height = annotation["bbox"]
     malignant = annotation.get("malignant")
     birads = annotation.get("birads")
     return ListedFinding(
         origin=_BOXES,
         kind=kind_of(annotation["category"]),
-        malignant=malignant if malignant in (0, 1) else benign,
+        malignant=malignant if malignant in (0, 1) else by_image,
         birads=None if birads is None else str(birads),
         description=annotation["category"],
         box=(x, y, x + width, y + height),

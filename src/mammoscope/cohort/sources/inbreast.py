@@ -3,8 +3,8 @@
 Moreira et al. 2012, https://doi.org/10.1016/j.acra.2011.09.014.
 
 - ``cancer`` is 1 for BI-RADS 4a to 6, 0 for 1 to 3, as is commonly taken; biopsies are not
-  part of the release. A finding is not malignant in an image without cancer; which of an
-  image's findings is malignant is not said.
+  part of the release. A finding's ``malignant`` is 0 in an image without cancer, 1 where an
+  image with cancer has but one region, else unknown.
 - The patient is the hash in the file name (the table's Patient ID is removed); the exam is
   the hash and the acquisition date. ``density`` ACR 1 to 4 is A to D.
 - A finding is a region of ``AllXML/<image>.xml``, an Apple property list as OsiriX writes it:
@@ -31,6 +31,7 @@ from mammoscope.cohort.sources.listing import (
     bad_row,
     files_below,
     first_below,
+    malignant_by_image,
     needed_below,
     without_row,
 )
@@ -136,7 +137,7 @@ def _read_contours(
         finding = ListedFinding(
             origin=origin,
             kind=kind_of(name),
-            malignant=0 if words["cancer"] == "0" else None,
+            malignant=malignant_by_image(words["cancer"], len(regions)),
             description=name,
             contour=contour,
         )

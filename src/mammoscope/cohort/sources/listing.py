@@ -20,6 +20,7 @@ __all__ = [
     "bad_row",
     "files_below",
     "first_below",
+    "malignant_by_image",
     "needed_below",
     "safe_id",
     "without_row",
@@ -159,6 +160,21 @@ def files_below(root: Path, suffixes: Iterable[str]) -> list[Path]:
         for path in root.rglob("*")
         if path.suffix.lower() in wanted and not path.name.startswith(".") and path.is_file()
     )
+
+
+def malignant_by_image(cancer: str, findings: int) -> int | None:
+    """Say of an image's findings what the image's label allows.
+
+    None is malignant in an image without cancer; the only one is in an image with cancer; of
+    several it is not known which.
+
+    Args:
+        cancer: The image's label: ``1``, ``0`` or nothing.
+        findings: How many findings it has.
+    """
+    if cancer in ("0", "0.0"):
+        return 0
+    return 1 if cancer in ("1", "1.0") and findings == 1 else None
 
 
 def first_below(root: Path, patterns: Iterable[str]) -> Path | None:

@@ -40,7 +40,7 @@ def read_xlsx_rows(path: Path, required: tuple[str, ...]) -> list[dict[str, str]
     """Read a worksheet as rows of stripped words; its first row names the columns.
 
     Of several sheets the one called ``all`` serves, else the first that has the columns.
-    Rows without any word are left out.
+    Empty rows at the end are left out.
 
     Raises:
         CohortError: If it is not a workbook, or no sheet has the required columns.
@@ -60,13 +60,11 @@ def read_xlsx_rows(path: Path, required: tuple[str, ...]) -> list[dict[str, str]
     names: list[str] = []
     for sheet in sorted(sheets, key=lambda sheet: sheet.title.lower() != "all"):
         rows = [[_word(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
+        while rows and not any(rows[-1]):
+            rows.pop()
         names = rows[0] if rows else []
         if set(required) <= set(names):
-            return [
-                {name: word for name, word in zip(names, row, strict=True) if name}
-                for row in rows[1:]
-                if any(row)
-            ]
+            return [dict(zip(names, row, strict=True)) for row in rows[1:]]
     _check_columns(path, names, required)
     raise CohortError(f"{path} holds no worksheet")
 
