@@ -128,8 +128,8 @@ class TestVindr:
         [
             ("20.5,100.25,60.0,140.75", "60,100,20,140", "has no area"),
             ("20.5,100.25,60.0,140.75", "600,100,620,140", "100% of its box"),
-            ("20.5,100.25,60.0,140.75", "a,100,620,140", "are not all numbers"),
-            ("20.5,100.25,60.0,140.75", "nan,100,620,140", "not a finite number"),
+            ("20.5,100.25,60.0,140.75", "a,100,620,140", "are not all finite numbers"),
+            ("20.5,100.25,60.0,140.75", "nan,100,620,140", "are not all finite numbers"),
             ("['Focal Asymmetry']", "Focal Asymmetry", "not a list"),
             ("i3,L,MLO,320,256", "i3,L,MLO,320,300", "other proportions"),
             ("s2,x,i3", "s2,x,i9", "its image is not in breast-level_annotations.csv"),
@@ -429,6 +429,36 @@ class TestFolder:
         assert [pick(row, "shape", "mask") for row in findings["in-0"]] == [("box", None)]
         assert (reject.path, reject.reason, reject.image_id) == ("m/0.png", reason, "in-0")
         assert says in reject.message
+
+    def test_files_and_masks_may_lie_elsewhere(self, read, tmp_path):
+        def spoil(root):
+            for name in ("in/0.png", "m/0.png"):
+                (tmp_path / name).parent.mkdir()
+                (root / name).rename(tmp_path / name)
+            table = root / "labels.csv"
+            text = table.read_text().replace("in/0.png", str(tmp_path / "in/0.png"))
+            table.write_text(text.replace("m/0.png", str(tmp_path / "m/0.png")))
+
+        rows, findings, _ = read("folder", spoil)
+        assert rows["0"]["path"] == str(tmp_path / "in/0.png")
+        assert [row["mask"] for row in findings["0"]] == [str(tmp_path / "m/0.png")]
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [("bbox", ["a", 2, 3, 4]), ("bbox", None), ("image_id", 99), ("bbox", [1, 2, -3, 4]),
+         ("bbox", [1, 2, float("inf"), 4])],
+    )  # fmt: skip
+    def test_an_annotation_that_cannot_be_is_refused(self, read, key, value):
+        def spoil(root):
+            path = root / "boxes.coco.json"
+            values = json.loads(path.read_text())
+            values["annotations"][1][key] = value
+            path.write_text(json.dumps(values))
+
+        rows, findings, (reject,) = read("folder", spoil)
+        assert "in-1" in rows
+        assert "in-1" not in findings
+        assert (reject.path, reject.reason) == ("boxes.coco.json", "invalid_finding")
 
     def test_boxes_of_no_image_and_of_no_form_are_listed(self, read):
         def spoil(root):

@@ -161,7 +161,7 @@ def _place_mask(candidates: tuple[Path, ...], root: Path, size: tuple[int, int])
     """Find the mask among files by the image's size, and the box around its bright pixels."""
     there = [path for path in candidates if path.is_file()]
     if not there:
-        names = ", ".join(path.relative_to(root).as_posix() for path in candidates)
+        names = ", ".join(_below(root, path) for path in candidates)
         raise DicomError(f"the mask {names} does not exist", Reason.MISSING_FILE)
     sizes: list[str] = []
     for path in there:
@@ -169,7 +169,7 @@ def _place_mask(candidates: tuple[Path, ...], root: Path, size: tuple[int, int])
         height, width = pixels.shape
         if abs(height - size[0]) <= _MASK_SLACK_PX and abs(width - size[1]) <= _MASK_SLACK_PX:
             return _Place(_mask_box(path.name, pixels), "mask", mask=path)
-        sizes.append(f"{path.relative_to(root).as_posix()} is {height} x {width}")
+        sizes.append(f"{_below(root, path)} is {height} x {width}")
     raise _impossible(f"no mask has the image's size of {size[0]} x {size[1]}: {', '.join(sizes)}")
 
 
@@ -251,9 +251,14 @@ def _row(
     row |= dict(zip(("x_min", "y_min", "x_max", "y_max"), clipped, strict=True))
     row["shape"] = place.shape
     row["contour"] = list(place.contour) if place.contour else None
-    row["mask"] = place.mask.relative_to(root).as_posix() if place.mask else None
+    row["mask"] = _below(root, place.mask) if place.mask else None
     over = max(abs(a - b) for a, b in zip(place.box, clipped, strict=True))
     return row, over
+
+
+def _below(root: Path, path: Path) -> str:
+    """Name a file by its path below the root; a table may name one outside it in full."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def _clip(box: _Box, size: tuple[int, int]) -> _Box:

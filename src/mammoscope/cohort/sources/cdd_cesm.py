@@ -148,7 +148,7 @@ def _read_regions(root: Path) -> tuple[dict[str, list[ListedFinding]], list[Reje
     for number, row in enumerate(rows, start=2):
         name = _name(row["#filename"])
         try:
-            finding = _region(origin, number, json.loads(row["region_shape_attributes"] or "{}"))
+            finding = _region(origin, number, row["region_shape_attributes"])
         except (ValueError, LookupError, TypeError) as error:
             message = f"region_shape_attributes cannot be read: {error}"
             reason = Reason.INVALID_FINDING
@@ -159,11 +159,14 @@ def _read_regions(root: Path) -> tuple[dict[str, list[ListedFinding]], list[Reje
     return regions, rejects
 
 
-def _region(origin: str, number: int, shape: dict[str, Any]) -> ListedFinding | None:
+def _region(origin: str, number: int, text: str) -> ListedFinding | None:
     """Read one region in the annotator's format; an image without a region has an empty one.
 
     See https://www.robots.ox.ac.uk/~vgg/software/via/ (version 2, CSV export).
     """
+    shape = json.loads(text or "{}")
+    if not isinstance(shape, dict):
+        raise TypeError(f"{text!r} is not an object")
     if not shape:
         return None
     value = {key: _floats(item) for key, item in shape.items() if key != "name"}

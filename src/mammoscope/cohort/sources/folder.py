@@ -107,7 +107,8 @@ def _listed(
     if filled.get("mask"):
         mask = root / filled["mask"]
         findings.append(ListedFinding(filled["mask"], malignant=malignant, masks=(mask,)))
-    name = safe_id(without_suffix(path.relative_to(root)).as_posix())
+    below = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+    name = safe_id(without_suffix(below).as_posix())
     return ListedImage(path, {"image_id": name, **filled}, tuple(findings))
 
 
@@ -118,7 +119,7 @@ def _finding(annotation: dict[str, Any], by_image: int | None) -> ListedFinding:
     return ListedFinding(
         origin=_BOXES,
         kind=kind_of(annotation["category"]),
-        malignant=malignant if malignant in (0, 1) else by_image,
+        malignant=int(malignant) if malignant in (0, 1) else by_image,
         birads=None if birads is None else str(birads),
         description=annotation["category"],
         box=(x, y, x + width, y + height),
@@ -147,7 +148,7 @@ def _read_boxes(root: Path) -> tuple[dict[Path, list[dict[str, Any]]], list[Reje
     for number, annotation in enumerate(annotations, start=1):
         try:
             image = images[annotation["image_id"]]
-            size = (image["height"], image["width"]) if "height" in image else None
+            size = (int(image["height"]), int(image["width"])) if "height" in image else None
             bbox = tuple(float(value) for value in annotation["bbox"])
             if len(bbox) != 4:
                 raise ValueError(f"bbox has {len(bbox)} numbers, not x, y, width, height")

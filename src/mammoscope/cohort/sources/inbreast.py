@@ -122,7 +122,7 @@ def _read_contours(
     rejects: list[Reject] = []
     try:
         with path.open("rb") as stream:
-            regions = plistlib.load(stream)["Images"][0]["ROIs"]
+            regions = list(plistlib.load(stream)["Images"][0]["ROIs"])
     except (OSError, ExpatError, plistlib.InvalidFileException, ValueError, LookupError, TypeError):
         message = f"{origin} is not a property list with Images and ROIs"
         return [], [Reject("ingest", origin, image, Reason.INVALID_FINDING, message)]
@@ -148,7 +148,7 @@ def _read_contours(
 def _contour(region: Any) -> tuple[float, ...]:
     values: list[float] = []
     for text in region["Point_px"]:
-        point = _POINT.fullmatch(text.strip())
+        point = _POINT.fullmatch(str(text).strip())
         if point is None:
             raise ValueError(f"{text!r} is not a point (x, y)")
         values += [float(point[1]), float(point[2])]

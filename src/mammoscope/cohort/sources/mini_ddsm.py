@@ -1,6 +1,6 @@
 """mini-DDSM: DDSM's scanned films at a smaller size, with its annotations.
 
-Lekamlage et al. 2020, https://doi.org/10.1145/3441369.3441370; DDSM: Heath et al. 2000.
+Lekamlage et al. 2020, https://ardisdataset.github.io/MiniDDSM/; DDSM: Heath et al. 2000.
 
 - Folders say Normal, Benign or Cancer of a **case**, not of a breast. ``cancer`` is 0 in Normal
   and Benign. In Cancer it is 1 for both views of a breast where an ``.OVERLAY`` file says

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import math
 import warnings
 import zipfile
 from datetime import date
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import ParseError
 
 from mammoscope.errors import CohortError
 
@@ -55,7 +57,15 @@ def read_xlsx_rows(path: Path, required: tuple[str, ...]) -> list[dict[str, str]
             # Of drop-down lists and styles that openpyxl does not know.
             warnings.simplefilter("ignore", UserWarning)
             sheets = load_workbook(path, data_only=True).worksheets
-    except (OSError, InvalidFileException, zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (
+        OSError,
+        InvalidFileException,
+        zipfile.BadZipFile,
+        ParseError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise CohortError(f"{path} cannot be read as an Excel workbook: {error}") from error
     names: list[str] = []
     for sheet in sorted(sheets, key=lambda sheet: sheet.title.lower() != "all"):
@@ -87,15 +97,19 @@ def _word(cell: Any) -> str:
 
 
 def numbers(*words: str) -> tuple[float, ...]:
-    """Read words as numbers.
+    """Read words as finite numbers.
 
     Raises:
-        ValueError: If one is none; the message names it.
+        ValueError: If one is none; the message names them.
     """
+    message = f"{', '.join(map(repr, words))} are not all finite numbers"
     try:
-        return tuple(float(word) for word in words)
+        values = tuple(float(word) for word in words)
     except ValueError as error:
-        raise ValueError(f"{', '.join(map(repr, words))} are not all numbers") from error
+        raise ValueError(message) from error
+    if not all(math.isfinite(value) for value in values):
+        raise ValueError(message)
+    return values
 
 
 def density_letter(word: str) -> str:
