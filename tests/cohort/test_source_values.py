@@ -218,7 +218,7 @@ class TestMias:
         rows, findings, _ = read("mini-mias", spoil)
         assert box(findings["mdb001"][0]) == (0, 402, 297, 796)
         assert rows["mdb001"]["notes"] == (
-            "finding mdb001-1 ran 97 px over the border and was clipped"
+            "the finding at (0, 402) ran 97 px over the border: clipped"
         )
 
     @pytest.mark.parametrize("place", ["535 425", "535 425 x", "535 425 0"])

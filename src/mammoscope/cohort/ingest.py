@@ -124,6 +124,7 @@ def _inspect_all(
                     rejects.append(_duplicate(outcome, what, kept))
                     if what != "image_id":
                         findings += _moved(located, kept["image_id"], findings)
+                        kept["notes"] = _joined(kept["notes"], *located.notes)
             if progress is not None:
                 progress(done, len(images))
     return rows, findings, rejects
@@ -137,7 +138,7 @@ def _inspect(
     if isinstance(row, Reject):
         return row, Located()
     located = locate(image.findings, root, row["image_id"], (row["rows"], row["columns"]))
-    row["notes"] = "; ".join(filter(None, [row["notes"], *located.notes])) or None
+    row["notes"] = _joined(row["notes"], *located.notes)
     return row, located
 
 
@@ -182,7 +183,7 @@ def _read_row(root: Path, image: ListedImage, *, named_patients: bool) -> dict[s
             "view": view.value,
             **_labels(words, header),
             **facts,
-            "notes": "; ".join(notes) or None,
+            "notes": _joined(*notes),
         }
         return row
     except DicomError as error:
@@ -309,6 +310,11 @@ def _moved(located: Located, image_id: str, findings: list[dict[str, Any]]) -> l
         {**row, "image_id": image_id, "finding_id": f"{image_id}-{number}"}
         for number, row in enumerate(new, start=len(there) + 1)
     ]
+
+
+def _joined(*notes: str | None) -> str | None:
+    """Join sentences, each once."""
+    return "; ".join(dict.fromkeys(note for note in notes if note)) or None
 
 
 def _unseen_breasts(images: list[ListedImage], rows: list[dict[str, Any]]) -> list[Reject]:

@@ -86,11 +86,11 @@ def locate(
     rows: list[dict[str, Any]] = []
     notes: list[str] = []
     for number, (finding, place) in enumerate(_join(placed), start=1):
-        finding_id = f"{image_id}-{number}"
         row, over = _row(finding, place, root, size)
-        rows.append({"finding_id": finding_id, "image_id": image_id, **row})
+        rows.append({"finding_id": f"{image_id}-{number}", "image_id": image_id, **row})
         if over > 0:
-            notes.append(f"finding {finding_id} ran {over:g} px over the border and was clipped")
+            where = f"({row['x_min']:g}, {row['y_min']:g})"
+            notes.append(f"the finding at {where} ran {over:g} px over the border: clipped")
     return Located(tuple(rows), tuple(rejects), tuple(notes))
 
 
