@@ -81,6 +81,26 @@ class TestCbis:
         _, findings, _ = read("cbis-ddsm")
         assert box(findings["Mass-Test_P_00002_RIGHT_MLO"][0]) == (20, 60, 50, 80)
 
+    def test_a_mask_under_a_name_that_the_table_does_not_know_is_found(self, read):
+        def rename(root):
+            for region in (root / "CBIS-DDSM").glob("Mass-Training_P_00001_LEFT_CC_*"):
+                for path in region.rglob("*.dcm"):
+                    path.rename(path.with_name(f"renamed-{path.name}"))
+
+        _, findings, _ = read("cbis-ddsm", rename)
+        found = {box(row) for row in findings["Calc-Training_P_00001_LEFT_CC"]}
+        assert found == {(30, 90, 60, 130), (70, 180, 95, 200), (100, 140, 112, 150)}
+
+    def test_a_region_without_any_file_is_a_missing_file(self, read):
+        def remove(root):
+            for path in (root / "CBIS-DDSM").glob("Mass-Test_P_00002_RIGHT_MLO_1/*/*/*.dcm"):
+                path.unlink()
+
+        rows, _, rejects = read("cbis-ddsm", remove)
+        assert "Mass-Test_P_00002_RIGHT_MLO" in rows
+        (reject,) = [reject for reject in rejects if reject.reason == "missing_file"]
+        assert "row 2 of mass_case_description_test_set.csv: the mask Mass-Test" in reject.message
+
     def test_a_finding_without_a_mask_of_its_size_is_refused_and_its_film_stays(self, read):
         def keep_the_crop(root):
             for mask in (root / "CBIS-DDSM").glob("Mass-Test_P_00002_RIGHT_MLO_1/*/*/1-2.dcm"):
@@ -316,6 +336,13 @@ class TestCesm:
         assert "P2_L_DM_CC" not in findings
         (reject,) = [reject for reject in rejects if reject.reason == "invalid_finding"]
         assert "row 6 of Radiology_hand_drawn_segmentations_v2.csv" in reject.message
+
+    def test_a_workbook_without_the_columns_says_which(self, build_layout, tmp_path):
+        root = build_layout("cdd-cesm")
+        sheets = {"first": [["Image_name", "View"]], "second": []}
+        write_workbook(root / "Radiology manual annotations.xlsx", sheets)
+        with pytest.raises(CohortError, match="lacks the columns Patient_ID, Side, Type"):
+            ingest(root, tmp_path / "c")
 
     def test_a_workbook_that_is_none_says_so(self, build_layout, tmp_path):
         root = build_layout("cdd-cesm")

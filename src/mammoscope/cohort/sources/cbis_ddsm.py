@@ -49,7 +49,6 @@ _REQUIRED = (
     "assessment",
     "pathology",
     "image file path",
-    "cropped image file path",
     "ROI mask file path",
 )
 _CASE = re.compile(
@@ -166,9 +165,9 @@ def _finding(root: Path, row: _Abnormality, by_folder: dict[str, list[Path]]) ->
     words = row.words
     region = f"{row.case}_{words['abnormality id']}"
     files = by_folder.get(region, [])
-    paths = (words["ROI mask file path"], words["cropped image file path"])
-    named = [path for path in files if any(path.as_posix().endswith(f"/{p}") for p in paths)]
-    masks = named or files or [root / (paths[0] or region)]
+    mask = words["ROI mask file path"]
+    # The table's mask first, then whatever lies there: sizes decide, not names.
+    masks = sorted(files, key=lambda path: not path.as_posix().endswith(f"/{mask}"))
     described = [
         words.get(column, "")
         for column in ("mass shape", "mass margins", "calc type", "calc distribution")
@@ -183,5 +182,5 @@ def _finding(root: Path, row: _Abnormality, by_folder: dict[str, list[Path]]) ->
         malignant=_MALIGNANT[words["pathology"]],
         birads=words["assessment"] or None,
         description="; ".join(word for word in described if word),
-        masks=tuple(masks),
+        masks=tuple(masks) or (root / (mask or region),),
     )

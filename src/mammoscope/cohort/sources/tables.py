@@ -67,7 +67,7 @@ def read_xlsx_rows(path: Path, required: tuple[str, ...]) -> list[dict[str, str]
         ValueError,
     ) as error:
         raise CohortError(f"{path} cannot be read as an Excel workbook: {error}") from error
-    names: list[str] = []
+    nearest: list[str] = []
     for sheet in sorted(sheets, key=lambda sheet: sheet.title.lower() != "all"):
         rows = [[_word(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
         while rows and not any(rows[-1]):
@@ -75,7 +75,8 @@ def read_xlsx_rows(path: Path, required: tuple[str, ...]) -> list[dict[str, str]
         names = rows[0] if rows else []
         if set(required) <= set(names):
             return [dict(zip(names, row, strict=True)) for row in rows[1:]]
-    _check_columns(path, names, required)
+        nearest = max(nearest, names, key=lambda found: len(set(required) & set(found)))
+    _check_columns(path, nearest, required)
     raise CohortError(f"{path} holds no worksheet")
 
 
