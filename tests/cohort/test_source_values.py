@@ -275,7 +275,7 @@ class TestCmmd:
             rows = [
                 head,
                 ["D1-0001", "L", 44, 2, "mass", "Malignant", None],
-                ["D1-0001", "L", 44, 2, "mass", "Benign", None],
+                ["D1-0001", "L", 44, 2, "calcification", "Benign", None],
                 ["D2-0004", "X", 51, 1, "mass", "Benign", None],
                 ["D2-0004", "R", 51, 1, "mass", "Benign", None],
                 ["D2-0500", "L", 60, 1, "mass", "Benign", None],
@@ -283,10 +283,11 @@ class TestCmmd:
             write_workbook(root / "CMMD_clinicaldata_revision.xlsx", {"Sheet1": rows})
 
         rows, _, rejects = read("cmmd", spoil)
-        assert len(rows) == 5
+        # One breast, two lesions: any that is malignant makes it cancer.
+        left = [r for r in rows.values() if pick(r, "patient_id", "laterality") == ("D1-0001", "L")]
+        assert [row["cancer"] for row in left] == [1, 1]
         said = {reject.message.partition(" of ")[0]: reject for reject in rejects}
-        assert "contradicts row 2" in said["row 3"].message
-        assert "LeftRight 'X'" in said["row 4"].message
+        assert "LeftRight is 'X'" in said["row 4"].message
         assert said["row 6"].reason == "missing_file"
 
     def test_a_row_of_a_breast_that_no_image_shows_is_listed(self, read):
@@ -387,6 +388,23 @@ class TestMiniDdsm:
         assert pick(mask, "kind", "malignant", "shape") == (None, 0, "mask")
         assert box(mask) == (150, 100, 190, 160)
         assert not any("Mask" in name for name in rows)
+
+    @pytest.mark.parametrize(
+        ("drawn", "shapes"),
+        [
+            ((31, 101, 50, 110), [("polygon", True), ("polygon", False)]),
+            ((100, 200, 120, 210), [("polygon", False), ("polygon", False), ("mask", True)]),
+        ],
+    )
+    def test_a_mask_belongs_to_the_boundary_that_it_agrees_with(self, read, drawn, shapes):
+        def spoil(root):
+            path = next(root.rglob("C_0029_1.LEFT_CC.png"))
+            write_mask(path.with_name("C_0029_1.LEFT_CC_Mask.png"), drawn)
+
+        _, findings, _ = read("mini-ddsm", spoil)
+        found = findings["C_0029_1.LEFT_CC"]
+        assert [(row["shape"], row["mask"] is not None) for row in found] == shapes
+        assert found[0]["contour"] is not None
 
     def test_other_copies_of_the_films_are_refused_as_such(self, read):
         def spoil(root):

@@ -212,7 +212,7 @@ def _check_inside(place: _Place | None, size: tuple[int, int]) -> _Place | None:
 def _join(
     placed: list[tuple[ListedFinding, _Place | None]],
 ) -> list[tuple[ListedFinding, _Place | None]]:
-    """Give a mask without words of its own to the box that it agrees with, if there is one."""
+    """Give a mask without words of its own to the finding that it agrees with, if there is one."""
     joined = [entry for entry in placed if not _is_bare_mask(entry)]
     for finding, mask in (entry for entry in placed if _is_bare_mask(entry)):
         best, at = 0.0, -1
@@ -223,7 +223,9 @@ def _join(
                     best, at = overlap, index
         if mask is not None and best >= _SAME_FINDING:
             other, place = joined[at]
-            joined[at] = other, replace(place, shape="mask", mask=mask.mask) if place else None
+            if place is not None:
+                shape = "mask" if place.shape == "box" else place.shape
+                joined[at] = other, replace(place, shape=shape, mask=mask.mask)
         else:
             joined.append((finding, mask))
     return joined

@@ -2,8 +2,9 @@
 
 Cui et al. 2021, https://doi.org/10.7937/tcia.eqde-4b16.
 
-- ``cancer`` is the table's classification of the breast, Malignant or Benign. The other breast
-  of a patient has images and no row: its ``cancer`` is unknown, not 0.
+- ``cancer`` is the table's classification of the breast, Malignant or Benign; of several rows of
+  one breast any Malignant. The other breast of a patient has images and no row: its ``cancer`` is
+  unknown, not 0.
 - Laterality and view are the header's, so ingest gives each image its breast's words.
 - There are no findings: the table says of a breast that it has a mass or calcifications, not
   where. The molecular subtype is not carried over.
@@ -72,7 +73,7 @@ class CmmdSource:
                     bad_row(
                         origin,
                         breast.row,
-                        f"there is no image of {patient}",
+                        "there is no image of its patient",
                         reason=Reason.MISSING_FILE,
                     )
                     for breast in breasts.values()
@@ -83,7 +84,7 @@ class CmmdSource:
 def _read_breasts(
     table: Path, origin: str
 ) -> tuple[dict[str, dict[str, ListedBreast]], list[Reject]]:
-    """Read the table by patient and breast; rows of one breast that disagree are refused."""
+    """Read the table by patient and breast; a breast with several rows has the worst of them."""
     patients: dict[str, dict[str, ListedBreast]] = {}
     rejects: list[Reject] = []
     for number, row in enumerate(read_xlsx_rows(table, _REQUIRED), start=2):
@@ -91,16 +92,13 @@ def _read_breasts(
         cancer = _CANCER.get(row["classification"].lower())
         if not _PATIENT.fullmatch(patient) or side not in ("L", "R") or cancer is None:
             message = (
-                f"ID1 is {patient!r}, LeftRight {side!r}, classification "
-                f"{row['classification']!r}; accepted: D1-0001 and so on; L, R; Benign, Malignant"
+                f"LeftRight is {side!r}, classification {row['classification']!r}; accepted: L, R; "
+                "Benign, Malignant; and an ID1 of the form D1-0001"
             )
             rejects.append(bad_row(origin, number, message))
             continue
         words = {"cancer": cancer, "age": row["Age"]}
         breasts = patients.setdefault(patient, {})
-        if side in breasts and breasts[side].words != words:
-            message = f"it contradicts row {breasts[side].row} of the same breast"
-            rejects.append(bad_row(origin, number, message))
-            continue
-        breasts.setdefault(side, ListedBreast(words, origin, number))
+        if side not in breasts or cancer > breasts[side].words["cancer"]:
+            breasts[side] = ListedBreast(words, origin, number)
     return patients, rejects

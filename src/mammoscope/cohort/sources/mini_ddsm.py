@@ -9,8 +9,8 @@ Lekamlage et al. 2020, https://ardisdataset.github.io/MiniDDSM/; DDSM: Heath et 
 - The patient is the case's letter and number. ``age`` and ``density`` (1 to 4 is A to D) are those
   of the ``.ics`` file.
 - A finding is an abnormality of the ``.OVERLAY`` file; its boundary, drawn on the scanned film, is
-  scaled by the film's size in the ``.ics`` file. Where there is none, mask files
-  (``…_Mask.png``) are findings of unknown kind.
+  scaled by the film's size in the ``.ics`` file. A mask file (``…_Mask.png``), which may be an
+  outline, belongs to the boundary that it agrees with, or is a finding of unknown kind.
 
 The distribution holds each film several times (PNG of 16 bits, JPEG, a selection with more
 masks): the 16-bit one is read where it is there, the others are refused as duplicates.
@@ -127,7 +127,7 @@ def _take(root: Path, case: _Case, path: Path) -> list[Reject]:
 
 
 def _listed(root: Path, case: _Case, path: Path, film: re.Match[str]) -> ListedImage:
-    findings: list[ListedFinding]
+    findings: list[ListedFinding] = []
     if path.stem in case.overlays:
         overlay, abnormalities = case.overlays[path.stem]
         origin = overlay.relative_to(root).as_posix()
@@ -145,12 +145,11 @@ def _listed(root: Path, case: _Case, path: Path, film: re.Match[str]) -> ListedI
             for abnormality in abnormalities
             for lesion, described in abnormality.lesions
         ]
-    else:
-        malignant = 0 if case.status != "Cancer" else None
-        findings = [
-            ListedFinding(mask.relative_to(root).as_posix(), malignant=malignant, masks=(mask,))
-            for mask in case.masks[path.stem]
-        ]
+    malignant = 0 if case.status != "Cancer" else None
+    findings += [
+        ListedFinding(mask.relative_to(root).as_posix(), malignant=malignant, masks=(mask,))
+        for mask in case.masks[path.stem]
+    ]
     assessments = [finding.birads for finding in findings if finding.birads]
     words = {
         "image_id": path.stem,
