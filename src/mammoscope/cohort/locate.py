@@ -148,12 +148,10 @@ def _contour_box(contour: tuple[float, ...]) -> _Box:
     """Return the box around a contour; one or two points mark the pixels they lie in."""
     xs, ys = contour[::2], contour[1::2]
     if len(xs) < 3:
-        return (
-            math.floor(min(xs)),
-            math.floor(min(ys)),
-            math.floor(max(xs)) + 1,
-            math.floor(max(ys)) + 1,
+        x_min, y_min, x_max, y_max = (
+            float(np.floor(value)) for value in (min(xs), min(ys), max(xs), max(ys))
         )
+        return x_min, y_min, x_max + 1, y_max + 1
     return min(xs), min(ys), max(xs), max(ys)
 
 
