@@ -67,18 +67,20 @@ def find_breast(pixels: FloatImage) -> BreastRegion:
     """
     height, width = pixels.shape
     grey = _reduce(pixels)
-    if int(grey.max()) - int(grey.min()) < LEAST_CONTRAST:
-        raise IneligibleImageError(
-            Reason.BLANK_IMAGE, "all pixels are alike: their grey values span less than 3 %"
-        )
     inverted = is_inverted(grey)
     if inverted:
         grey = 255 - grey
-    smooth = cv2.GaussianBlur(grey, (0, 0), 2.0)
+    smooth = np.asarray(cv2.GaussianBlur(grey, (0, 0), 2.0), np.uint8)
+    if int(smooth.max()) - int(smooth.min()) < LEAST_CONTRAST:
+        raise IneligibleImageError(
+            Reason.BLANK_IMAGE, "all pixels are alike: their grey values span less than 3 %"
+        )
     frame = film_frame(grey, tissue_levels(smooth).threshold)
     levels = tissue_levels(smooth, frame)
     foreground = _foreground(smooth, frame, levels)
-    mask = _breast(foreground, grey, frame) if levels.has_air else foreground
+    mask = foreground
+    if levels.has_air:
+        mask = _breast(foreground, grey, frame, levels.threshold)
     area = float(mask.mean())
     if area < _LEAST_AREA:
         raise IneligibleImageError(
@@ -104,11 +106,23 @@ def find_breast(pixels: FloatImage) -> BreastRegion:
 
 
 def _reduce(pixels: FloatImage) -> ByteImage:
+    """Shrink to at most the working height, and to 8 bits.
+
+    Halves first: OpenCV averages whole pairs ten times faster than broken ratios. An odd
+    last row or column is left out, which moves nothing by more than a cell of the result.
+    """
     height, width = pixels.shape
+    while pixels.shape[0] >= 2 * _WORK_HEIGHT and pixels.shape[1] > 1:
+        rows, columns = pixels.shape[0] // 2, pixels.shape[1] // 2
+        even = pixels[: 2 * rows, : 2 * columns]
+        halved = cv2.resize(even, (columns, rows), interpolation=cv2.INTER_AREA)
+        pixels = np.asarray(halved, dtype=np.float32)
     if height > _WORK_HEIGHT:
         size = (max(1, round(width * _WORK_HEIGHT / height)), _WORK_HEIGHT)
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return np.clip(pixels * np.float32(255) + np.float32(0.5), 0, 255).astype(np.uint8)
+        small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        pixels = np.asarray(small, dtype=np.float32)
+    grey = np.clip(pixels * np.float32(255) + np.float32(0.5), 0, 255)
+    return np.asarray(grey, dtype=np.uint8)
 
 
 def _foreground(smooth: ByteImage, frame: ByteImage, levels: Levels) -> ByteImage:
@@ -116,15 +130,15 @@ def _foreground(smooth: ByteImage, frame: ByteImage, levels: Levels) -> ByteImag
     film = frame == 0
     if levels.has_air:
         return np.asarray(film & (smooth > levels.threshold), dtype=np.uint8)
-    coarse = cv2.blur(smooth, (27, 27))
-    if coarse[film].std() < _NOISE_LOSS * smooth[film].std():
+    coarse = cv2.blur(smooth.astype(np.float32), (27, 27))
+    if float(coarse[film].std()) < _NOISE_LOSS * float(smooth[film].std()):
         raise IneligibleImageError(
             Reason.NO_BREAST, "the image holds noise alone: no air, and no structure in it"
         )
-    return film.astype(np.uint8)
+    return np.asarray(film, np.uint8)
 
 
-def _breast(foreground: ByteImage, grey: ByteImage, frame: ByteImage) -> ByteImage:
+def _breast(foreground: ByteImage, grey: ByteImage, frame: ByteImage, dark: float) -> ByteImage:
     """Keep the breast's part of the foreground, and fill its holes.
 
     The outside of the image counts as air where bridges are cut, so that strips along the
@@ -141,7 +155,7 @@ def _breast(foreground: ByteImage, grey: ByteImage, frame: ByteImage) -> ByteIma
     near = cv2.distanceTransform(1 - core, cv2.DIST_L2, 5) <= reach + 2
     region = _largest(np.asarray(near & (padded > 0), dtype=np.uint8))[1:-1, 1:-1]
     region = cut_strips(region, frame)
-    return _largest(cut_labels(region, grey, frame))
+    return _largest(cut_labels(region, grey, dark))
 
 
 def _largest(mask: ByteImage) -> ByteImage:
@@ -168,10 +182,11 @@ def _box(mask: ByteImage, height: int, width: int) -> tuple[int, int, int, int]:
 def _chest_wall(mask: ByteImage, frame: ByteImage) -> Laterality:
     """The side with more breast along the film's edge, or in its half: tissue tapers away."""
     columns = mask.sum(axis=0, dtype=np.int64)
-    film = np.flatnonzero(frame.mean(axis=0) < 0.5)
+    film = np.flatnonzero((frame.mean(axis=0) < 0.5) | (columns > 0))
+    first, end = int(film[0]), int(film[-1]) + 1
     band = max(1, round(0.05 * mask.shape[1]))
-    left = int(columns[film[0] : film[0] + band].sum())
-    right = int(columns[film[-1] + 1 - band : film[-1] + 1].sum())
+    left = int(columns[first : first + band].sum())
+    right = int(columns[max(first, end - band) : end].sum())
     if left == right:
         present = np.flatnonzero(columns)
         middle = (present[0] + present[-1] + 1) // 2

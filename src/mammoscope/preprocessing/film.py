@@ -119,8 +119,8 @@ def _line(
         slope, offset = np.polyfit(at[near], points[near], 1)
         if abs(slope) > _STEEPEST:
             return None
-    # One pixel more: the reduction has mixed the edge with what lies beside it.
-    fitted = slope * np.arange(depth.size) + offset + tolerance / 2 + 1
+    # A little more: the reduction has mixed the edge with what lies beside it.
+    fitted = slope * np.arange(depth.size) + offset + tolerance / 4 + 1
     return np.asarray(np.clip(fitted, 0, _BAND_DEPTH * 1.5 * length))
 
 
@@ -182,7 +182,7 @@ def _runs(flags: NDArray[np.bool_], least: int) -> list[tuple[int, int]]:
     return [(first, last) for first, last in pairs if last - first >= least]
 
 
-def cut_labels(mask: ByteImage, grey: ByteImage, frame: ByteImage) -> ByteImage:
+def cut_labels(mask: ByteImage, grey: ByteImage, dark: float) -> ByteImage:
     """Cut labels and tape out of the outer part of a mask: white up to a sharp outer edge.
 
     Skin fades into air over several pixels, as less and less tissue lies in the beam; a lead
@@ -191,18 +191,23 @@ def cut_labels(mask: ByteImage, grey: ByteImage, frame: ByteImage) -> ByteImage:
     Args:
         mask: (h, w) of 0 and 1.
         grey: (h, w) grey values.
-        frame: (h, w), 1 where a film border was found. Neither there nor beyond the image
-            does a mask have an outer edge: tissue goes on.
+        dark: Grey level up to which a pixel is air.
 
     Returns:
         (h, w) uint8, the mask without labels.
     """
     white = max(_LABEL_LEVEL, grey_at(0.9, grey, mask))
     bright = (grey >= white) & (mask > 0)
-    solid = mask | frame
-    # Two to four pixels inside the outer edge: the first is mixed with air.
-    rim = cv2.erode(solid, _disc(1)) > cv2.erode(solid, _disc(4))
-    rim &= bright
+    # Not the thin black lines along the edges of scans, which muscle meets as sharply.
+    square = np.ones((2 * max(2, grey.shape[0] // 64) - 1,) * 2, np.uint8)
+    air = cv2.morphologyEx(
+        (grey <= dark).astype(np.uint8),
+        cv2.MORPH_OPEN,
+        square,
+        borderType=cv2.BORDER_CONSTANT,
+        borderValue=0,
+    )
+    rim = bright & (cv2.dilate(air, _disc(3)) > 0)
     least = max(6, round(_LABEL_EDGE * grey.shape[0]))
     if np.count_nonzero(rim) < least:
         return mask
@@ -211,15 +216,15 @@ def cut_labels(mask: ByteImage, grey: ByteImage, frame: ByteImage) -> ByteImage:
     )
     touching = np.bincount(labels[rim], minlength=count)
     areas = stats[:, cv2.CC_STAT_AREA]
-    # The rim is three pixels wide; along a square's one side it would be 3 times the root
-    # of the area.
-    wanted = (touching >= least) & (touching >= 2 * np.sqrt(areas))
+    # Two pixels of the rim are white: along one side of a square they come to twice the root
+    # of its area.
+    wanted = (touching >= least) & (touching >= 1.5 * np.sqrt(areas))
     wanted &= areas <= _LARGEST_LABEL * np.count_nonzero(mask)
     wanted[0] = False
     if not wanted.any():
         return mask
     found = cv2.dilate(wanted[labels].astype(np.uint8), _disc(max(3, grey.shape[0] // 80)))
-    return np.asarray(mask & (1 - found), dtype=np.uint8)
+    return np.where(found > 0, np.uint8(0), mask)
 
 
 def _disc(radius: int) -> ByteImage:

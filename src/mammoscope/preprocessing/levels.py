@@ -16,6 +16,8 @@ __all__ = ["LEAST_CONTRAST", "Levels", "grey_at", "tissue_levels"]
 LEAST_CONTRAST = 6
 # Grey level of 255 above which the darkest peak of the histogram is tissue, not air.
 _BRIGHTEST_BACKGROUND = 64
+# Grey level of the median of tissue over that of air, at the least.
+_LEAST_RATIO = 1.5
 # Air fills one narrow peak: this share of all dark pixels within so many grey levels.
 _LEAST_PEAK, _PEAK_WIDTH = 0.25, 4
 
@@ -53,8 +55,14 @@ def tissue_levels(smooth: ByteImage, excluded: ByteImage | None = None) -> Level
     above = np.log2(1.0 + np.maximum(0.0, grey - background))
     threshold = max(background + LEAST_CONTRAST, _otsu(counts, above))
     peak = dark[max(0, background - _PEAK_WIDTH) : background + _PEAK_WIDTH + 1].sum()
-    narrow = bool(peak >= _LEAST_PEAK * dark.sum())
-    return Levels(background, threshold, narrow and background <= _BRIGHTEST_BACKGROUND)
+    tissue = np.cumsum(counts[threshold + 1 :])
+    median = threshold + 1 + int(np.searchsorted(tissue, tissue[-1] / 2)) if tissue.size else 255
+    has_air = (
+        background <= _BRIGHTEST_BACKGROUND
+        and bool(peak >= _LEAST_PEAK * dark.sum())
+        and median >= _LEAST_RATIO * background
+    )
+    return Levels(background, threshold, has_air)
 
 
 def grey_at(share: float, grey: ByteImage, mask: ByteImage) -> int:

@@ -38,14 +38,14 @@ def is_inverted(grey: ByteImage) -> bool:
     height, width = grey.shape
     if height > _ROWS:
         size = (max(1, round(width * _ROWS / height)), _ROWS)
-        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-    smooth = cv2.blur(grey, (3, 3))
+        grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+    smooth = np.asarray(cv2.blur(grey, (3, 3)), np.uint8)
     film = np.ones_like(grey)
     if _excess(smooth, film) < _CLEAR:
         return False
     negative: ByteImage = 255 - grey
     frame = film_frame(grey, tissue_levels(smooth).threshold)
-    frame |= film_frame(negative, tissue_levels(cv2.blur(negative, (3, 3))).threshold)
+    frame |= film_frame(negative, tissue_levels(255 - smooth).threshold)
     film -= frame
     return bool(film.any()) and _excess(smooth, film) > _LEAST_EXCESS
 
@@ -62,6 +62,6 @@ def _excess(smooth: ByteImage, film: ByteImage) -> float:
     nine = np.ones((9, 9), np.uint8)
     inner = cv2.erode(film, nine, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     ring = inside & (inner == 0)
-    area = np.count_nonzero(bright) - np.count_nonzero(dark)
-    along = np.count_nonzero(bright & ring) - np.count_nonzero(dark & ring)
-    return area / smooth.size + along / max(1, np.count_nonzero(ring))
+    area = int(bright.sum()) - int(dark.sum())
+    along = int((bright & ring).sum()) - int((dark & ring).sum())
+    return area / smooth.size + along / max(1, int(ring.sum()))
