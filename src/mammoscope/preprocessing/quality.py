@@ -55,9 +55,11 @@ def borders_touched(mask: ByteImage, frame: ByteImage) -> dict[str, float]:
             shown, film = shown[::-1], film[::-1]
         # A film border is no deeper than this; what begins further in touches nothing.
         outer = max(4, shown.shape[0] // 5)
-        shown, film = np.ascontiguousarray(shown[:outer]), np.ascontiguousarray(film[:outer])
-        gap = shown.argmax(axis=0) - film.argmax(axis=0)
-        share = float((shown.any(axis=0) & (gap <= reach[axis])).mean())
+        # A line per column of the side.
+        seen = np.ascontiguousarray(shown[:outer].T) > 0
+        start = seen.argmax(axis=1)
+        gap = start - (np.ascontiguousarray(film[:outer].T) > 0).argmax(axis=1)
+        share = float((seen[np.arange(start.size), start] & (gap <= reach[axis])).mean())
         if share >= _TOUCH_LENGTH:
             touched[name] = share
     return touched
