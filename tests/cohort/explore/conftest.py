@@ -1,0 +1,127 @@
+"""Cohorts of known counts, written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fixtures.hand_made import image
+from mammoscope.artefacts import sha256_file, write_json
+from mammoscope.cohort.manifest import Reject, write_manifest, write_rejects
+from mammoscope.cohort.prepare import prepare
+from mammoscope.config import PreprocessConfig
+
+WriteCohort = Callable[..., Path]
+
+
+@pytest.fixture
+def write_hand_made(tmp_path) -> WriteCohort:
+    """Write a cohort folder from rows of :func:`image`."""
+
+    def write(
+        rows: list[dict[str, Any]], rejects: tuple[Reject, ...] = (), *, synthetic: bool = False
+    ) -> Path:
+        cohort = tmp_path / "hand-made"
+        manifest = write_manifest(cohort, rows)
+        write_rejects(cohort, rejects)
+        facts = {
+            "format_version": 1,
+            "kind": "cohort",
+            "synthetic": synthetic,
+            "source": "rsna",
+            "source_root": "/data/of/someone",
+            "hashes": {"manifest.parquet": sha256_file(manifest)},
+        }
+        write_json(cohort / "cohort.json", facts)
+        return cohort
+
+    return write
+
+
+@pytest.fixture
+def two_sites() -> list[dict[str, Any]]:
+    """Forty patients of four images: site 1 on machine 49, site 2 on 29, without density.
+
+    At site 1 ten of twenty have cancer of the left breast, at site 2 one of twenty.
+    """
+    rows = []
+    for patient in range(40):
+        site = 1 + patient // 20
+        sick = patient < 10 or patient == 20
+        for number, (side, view) in enumerate(
+            [("L", "CC"), ("L", "MLO"), ("R", "CC"), ("R", "MLO")]
+        ):
+            rows.append(
+                image(
+                    4 * patient + number,
+                    f"secret-{patient:02}",
+                    laterality=side,
+                    view=view,
+                    cancer=int(sick and side == "L"),
+                    difficult_negative_case=int(not sick and patient % 5 == 0 and side == "L"),
+                    site_id=str(site),
+                    machine_id={1: "49", 2: "29"}[site],
+                    density="B" if site == 1 else None,
+                    age=45.0 + patient % 20,
+                    implant=0,
+                    photometric_interpretation=f"MONOCHROME{3 - site}",
+                    bits_stored=12,
+                    transfer_syntax_uid="1.2.840.10008.1.2.4.90",
+                )
+            )
+    return rows
+
+
+@pytest.fixture
+def prepared(tmp_path, write_hand_made, write_mammogram, two_sites) -> Path:
+    """The same cohort with prepared pixels; those of site 2 are darker."""
+    cohort = write_hand_made(two_sites)
+    facts = {"format_version": 1, "kind": "cohort", "synthetic": True, "source": "rsna"}
+    hashes = {"manifest.parquet": sha256_file(cohort / "manifest.parquet")}
+    write_json(
+        cohort / "cohort.json", {**facts, "source_root": str(tmp_path / "src"), "hashes": hashes}
+    )
+    for number, row in enumerate(two_sites):
+        write_mammogram(tmp_path / "src" / row["path"], _breast(number, row))
+    prepare(cohort, PreprocessConfig(height=64, width=32))
+    return cohort
+
+
+def _breast(number: int, row: dict[str, Any]) -> np.ndarray:
+    rng = np.random.default_rng(number)
+    y, x = np.mgrid[0:80, 0:64]
+    inside = ((y - 40) / 34) ** 2 + (x / 44) ** 2 < 1
+    grey = (3000 if row["site_id"] == "1" else 1800) + rng.normal(0, 120)
+    values = np.where(inside, grey + rng.normal(0, 60, inside.shape), 0).clip(0, 4095)
+    values = values if row["laterality"] == "L" else values[:, ::-1]
+    return np.ascontiguousarray(values.astype(np.uint16))
+
+
+@pytest.fixture(autouse=True)
+def _stub_facts(monkeypatch):
+    import polars as pl
+
+    from mammoscope.cohort.store import PreparedStore
+
+    def facts(self):
+        return pl.DataFrame(
+            [
+                dict(
+                    image_id=n,
+                    breast_fraction=0.3,
+                    kept_fraction=1.0,
+                    borders="",
+                    quality=1.0,
+                    warnings="",
+                    decoder="x",
+                )
+                for n in self
+            ]
+        )
+
+    if not hasattr(PreparedStore, "facts"):
+        monkeypatch.setattr(PreparedStore, "facts", facts, raising=False)
