@@ -114,6 +114,22 @@ def test_where_nothing_differs_no_bias_is_claimed(write_hand_made):
     assert "No bias was found that these tests can see." in made.path.read_text()
 
 
+def test_a_difference_that_screening_explains_is_apart_from_the_biases(write_hand_made):
+    """Women of 70 have cancer more often than those of 45: no fault of the cohort."""
+    rows = [
+        image(n, f"p{n}", age=45.0 if n < 100 else 70.0, cancer=int(n % 10 < (1 if n < 100 else 6)))
+        for n in range(200)
+    ]
+    made = explore(write_hand_made(rows))
+    assert made.report["biases"]["found"] == []
+    assert made.report["biases"]["expected"][0].startswith(
+        "The share of cancer differs by age band: 60.0 % of images of women of 70 to 79 (60 of "
+        "100) against 10.0 % of women of 40 to 49 (10 of 100) (chi-square 54.9, 1 df, adjusted "
+        "p < 0.001): expected,"
+    )
+    assert "No bias was found that these tests can see." in made.path.read_text()
+
+
 def test_too_few_images_are_said_to_be_too_few(write_hand_made):
     rows = [image(n, f"p{n}", cancer=n % 2, site_id=str(n % 2)) for n in range(4)]
     made = explore(write_hand_made(rows))

@@ -15,7 +15,7 @@ def percent(share: float | None) -> str:
     if share is None:
         return "–"
     digits = 1 if share == 0 or share >= 0.001 else 2
-    return f"{100 * share:.{digits}f} %"
+    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def word(level: str | None) -> str:
