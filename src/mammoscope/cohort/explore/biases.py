@@ -68,8 +68,9 @@ def find_biases(frame: pl.DataFrame, measured: pl.DataFrame | None) -> dict[str,
     done = [(test, test.outcome) for test in made if test.outcome is not None]
     adjusted = holm_adjusted([outcome.p for _, outcome in done])
     tests = [_written(test, outcome, p) for (test, outcome), p in zip(done, adjusted, strict=True)]
-    # The surest first, and among the equally sure the largest difference.
-    ranked = sorted((test for test in tests if test["found"]), key=_rank)
+    # The surest first; of very sure ones p is 0 to the last digit, and chi-square tells.
+    found = [test for test in tests if test["found"]]
+    ranked = sorted(found, key=lambda test: (test["p"], -test["chi_square"] / test["df"]))
     return {
         "significance": SIGNIFICANCE,
         "tests": tests,
@@ -188,33 +189,34 @@ def _written(test: _Test, outcome: Outcome, adjusted: float) -> dict[str, Any]:
 
 def _sentence(test: _Test, outcome: Outcome, levels: list[dict[str, Any]], adjusted: float) -> str:
     by = ATTRIBUTES.get(test.by, test.by)
-    high, low = levels[0], levels[-1]
-    tested = f"(chi-square {outcome.statistic:.1f}, {outcome.df} df, {_p_words(adjusted)})"
-    if test.family == "mean":
-        what = "mean age" if test.column == "age" else "mean grey of tissue"
-        unit = " years" if test.column == "age" else " of 1"
-        form = "{:.1f}" if test.column == "age" else "{:.3f}"
-        figures = (
-            f"{form.format(high['value'])}{unit} {_at(test.by, high['level'])} "
-            f"({high['patients']} patients) against {form.format(low['value'])} "
-            f"{_at(test.by, low['level'])} ({low['patients']} patients)"
-        )
-        return f"The {what} differs by {by}: {figures} {tested}: {test.meaning}."
-    if test.family == "missing":
-        head = f"How often {test.column} is missing differs by {by}: "
-        verb = "of images lack it "
-    elif test.family == "composition":
-        head = f"The share held out for the test differs by {by}: "
-        verb = "of images "
-    else:
-        head = f"The share of cancer differs by {by}: "
-        verb = "of images "
-    figures = (
-        f"{_percent(high)} {verb}{_at(test.by, high['level'])} "
-        f"({high['positives']:,} of {high['images']:,}) against "
-        f"{_percent(low)} {_at(test.by, low['level'])} ({low['positives']:,} of {low['images']:,})"
+    what = {
+        "cancer": f"The share of cancer differs by {by}",
+        "missing": f"How often {test.column} is missing differs by {by}",
+        "composition": f"The share held out for the test differs by {by}",
+        "mean": f"The mean {test.column} differs by {by}",
+    }[test.family]
+    say = _mean if test.family == "mean" else _share
+    p = "adjusted p < 0.001" if adjusted < 0.001 else f"adjusted p = {adjusted:.3f}"
+    return (
+        f"{what}: {say(test, levels[0], first=True)} against {say(test, levels[-1])} "
+        f"(chi-square {outcome.statistic:.1f}, {outcome.df} df, {p}): {test.meaning}."
     )
-    return f"{head}{figures} {tested}: {test.meaning}."
+
+
+def _share(test: _Test, row: dict[str, Any], *, first: bool = False) -> str:
+    of = ""
+    if first:
+        of = " of images lack it" if test.family == "missing" else " of images"
+    share = f"{100 * row['value']:.1f} %"
+    counts = f"({row['positives']:,} of {row['images']:,})"
+    return f"{share}{of} {_at(test.by, row['level'])} {counts}"
+
+
+def _mean(test: _Test, row: dict[str, Any], *, first: bool = False) -> str:
+    age = test.column == "age"
+    value = f"{row['value']:.1f}" if age else f"{row['value']:.3f}"
+    unit = (" years" if age else " of white") if first else ""
+    return f"{value}{unit} {_at(test.by, row['level'])} ({row['patients']:,} patients)"
 
 
 def _at(by: str, level: Any) -> str:
@@ -241,19 +243,6 @@ def _at(by: str, level: Any) -> str:
         "split": "in the {} split",
     }[by]
     return phrase.format(level)
-
-
-def _percent(row: dict[str, Any]) -> str:
-    return f"{row['value']:.1%}".replace("%", " %")
-
-
-def _p_words(p: float) -> str:
-    return "adjusted p < 0.001" if p < 0.001 else f"adjusted p = {p:.3f}"
-
-
-def _rank(test: dict[str, Any]) -> tuple[float, float]:
-    levels = test["levels"]
-    return round(test["p_adjusted"], 4), levels[-1]["value"] - levels[0]["value"]
 
 
 def _confounded(frame: pl.DataFrame) -> Iterator[str]:

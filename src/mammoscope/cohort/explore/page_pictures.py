@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from mammoscope.cohort.explore.page_tables import percent, word
+from mammoscope.cohort.explore.page_tables import bars, word
 from mammoscope.pages import Html, element, joined, picture, table
-from mammoscope.pages.drawing import bar, histogram
+from mammoscope.pages.drawing import histogram
 
 __all__ = ["galleries", "pixels", "quality"]
+
+_MOST_WARNINGS = 12
 
 
 def pixels(values: dict[str, Any] | None, pictures: dict[str, str]) -> Html | None:
@@ -164,16 +166,12 @@ def _quantiles(values: dict[str, dict[str, float | None]]) -> Html:
 
 
 def _counts(values: dict[str, Any]) -> Html:
-    whole = max(1, values["images"])
     rows = [
         *((f"breast touches {row['what']}", row["images"]) for row in values["borders"]),
-        *((row["what"], row["images"]) for row in values["warnings"][:8]),
+        *((row["what"], row["images"]) for row in values["warnings"][:_MOST_WARNINGS]),
         *((f"decoded by {name}", images) for name, images in values["decoders"].items()),
     ]
-    cells = [
-        (what, f"{images:,}", bar(images / whole, percent(images / whole))) for what, images in rows
-    ]
-    return table(("what", "images", ""), cells, "What was noted", class_="numbers bars")
+    return bars(("what", "images"), rows, "What was noted", values["images"])
 
 
 def _by_machine(rows: list[dict[str, Any]]) -> Html:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mammoscope.pages import Html, element, joined, table
 from mammoscope.pages.drawing import bar, interval
 
-__all__ = ["balance", "encodings", "exams", "findings", "missing", "percent", "sizes", "word"]
+__all__ = [
+    "balance",
+    "bars",
+    "encodings",
+    "exams",
+    "findings",
+    "missing",
+    "percent",
+    "sizes",
+    "word",
+]
 
 
 def percent(share: float | None) -> str:
@@ -21,6 +32,20 @@ def percent(share: float | None) -> str:
 def word(level: str | None) -> str:
     """Write a level; null is unknown."""
     return "unknown" if level is None else level
+
+
+def bars(
+    head: tuple[str, str],
+    rows: Sequence[tuple[str, int]],
+    caption: str,
+    whole: int | None = None,
+) -> Html:
+    """Draw counts as bars of a whole, which is their sum unless it is given."""
+    total = max(1, sum(count for _, count in rows) if whole is None else whole)
+    cells = [
+        (name, f"{count:,}", bar(count / total, percent(count / total))) for name, count in rows
+    ]
+    return table((*head, ""), cells, caption, class_="numbers bars")
 
 
 def balance(attributes: dict[str, dict[str, Any]]) -> Html:
@@ -134,29 +159,19 @@ def exams(values: dict[str, Any]) -> Html:
         if values["repeated_views"]
         else "No view was made twice."
     )
-    per_exam = [
-        (images, f"{count:,}", bar(count / whole, percent(count / whole)))
-        for images, count in values["images_per_exam"].items()
-    ]
+    per_exam = list(values["images_per_exam"].items())
     most = 10
-    lost: list[tuple[object, ...]] = [
-        (
-            row["views"],
-            f"{row['exams']:,}",
-            bar(row["exams"] / whole, percent(row["exams"] / whole)),
-        )
-        for row in values["missing_views"][:most]
-    ]
+    lost = [(row["views"], row["exams"]) for row in values["missing_views"][:most]]
     left = values["missing_views"][most:]
     if left:
-        lost.append((f"{len(left)} other patterns", f"{sum(r['exams'] for r in left):,}", ""))
+        lost.append((f"{len(left)} other patterns", sum(row["exams"] for row in left)))
     return joined(
         [
             element("p", complete + repeated),
             element(
                 "div",
-                table(("images", "exams", ""), per_exam, "Images per exam", class_="numbers bars"),
-                table(("missing", "exams", ""), lost, "Missing views", class_="numbers bars"),
+                bars(("images", "exams"), per_exam, "Images per exam"),
+                bars(("missing", "exams"), lost, "Missing views"),
                 class_="pair",
             ),
         ]
@@ -215,28 +230,12 @@ def findings(values: dict[str, Any] | None) -> Html | None:
         )
         for row in values["faults"]
     ]
+    counted = ("findings", "images", "patients", "malignant", "benign", "unknown")
     kinds = [
-        tuple(
-            [word(row["kind"])]
-            + [
-                f"{row[k]:,}"
-                for k in ("findings", "images", "patients", "malignant", "benign", "unknown")
-            ]
-        )
-        for row in values["kinds"]
+        (word(row["kind"]), *(f"{row[name]:,}" for name in counted)) for row in values["kinds"]
     ]
-    all_images = max(1, sum(values["per_image"].values()))
-    per_image = [
-        (findings, f"{images:,}", bar(images / all_images, percent(images / all_images)))
-        for findings, images in values["per_image"].items()
-    ]
-    boxes = max(1, sum(row["boxes"] for row in values["areas"]["counts"]))
     areas = [
-        (
-            f"{100 * row['from']:g} to {100 * row['to']:g} %",
-            f"{row['boxes']:,}",
-            bar(row["boxes"] / boxes, percent(row["boxes"] / boxes)),
-        )
+        (f"{100 * row['from']:g} to {100 * row['to']:g} %", row["boxes"])
         for row in values["areas"]["counts"]
     ]
     said = (
@@ -244,23 +243,17 @@ def findings(values: dict[str, Any] | None) -> Html | None:
         f"{values['patients']:,} patients; {values['with_box']:,} have a box and "
         f"{values['with_mask']:,} a mask."
     )
+    images = list(values["per_image"].items())
     return joined(
         [
             element("p", said),
             table(("contradiction", "count", "images, for example"), faults, class_="faults"),
-            table(
-                ("kind", "findings", "images", "patients", "malignant", "benign", "unknown"),
-                kinds,
-                "By kind",
-                class_="numbers",
-            ),
+            table(("kind", *counted), kinds, "By kind", class_="numbers"),
             element(
                 "div",
-                table(("findings", "images", ""), per_image, "Findings per image",
-                      class_="numbers bars"),
-                table(("share of the image", "boxes", ""), areas, "Size of boxes",
-                      class_="numbers bars"),
+                bars(("findings", "images"), images, "Findings per image"),
+                bars(("share of the image", "boxes"), areas, "Size of boxes"),
                 class_="pair",
             ),
         ]
-    )  # fmt: skip
+    )
