@@ -24,6 +24,7 @@ __all__ = [
     "PreprocessConfig",
     "TrainConfig",
     "load_config",
+    "resolved",
     "validated",
 ]
 
@@ -36,7 +37,7 @@ class _Frozen(BaseModel):
 
 
 class PreprocessConfig(_Frozen):
-    """From presentation values to network input; stored whole in every bundle."""
+    """From stored pixel values to network input; stored whole in every bundle."""
 
     height: Annotated[int, Field(ge=32, le=8192)] = Field(
         default=1024, description="Height of the network's input in pixels."
@@ -45,11 +46,46 @@ class PreprocessConfig(_Frozen):
         default=512, description="Width of the network's input in pixels."
     )
     bits: Literal[8, 16] = Field(default=8, description="Depth of a grey value.")
+    resolution: Literal["reduced", "full"] = Field(
+        default="reduced",
+        description="reduced decodes JPEG 2000 at the smallest of its resolutions whose crop still "
+        "covers the network's input; full decodes everything.",
+    )
+    rescale: bool = Field(
+        default=True, description="Apply the modality LUT or Rescale Slope and Intercept."
+    )
+    voi: Literal["auto", "lut", "window", "none"] = Field(
+        default="auto",
+        description="VOI transformation: auto is the VOI LUT, else the window, else none; none "
+        "shows the whole range of values.",
+    )
+    voi_index: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Which of several windows or VOI LUTs, counted from 0."
+    )
+    photometric: bool = Field(
+        default=True, description="Invert MONOCHROME1, so that tissue is bright."
+    )
+    inverted: Literal["correct", "refuse", "ignore"] = Field(
+        default="correct",
+        description="What to do with an image whose background is bright although its header "
+        "says otherwise.",
+    )
+    orient: bool = Field(default=True, description="Mirror so that the chest wall is on the left.")
     crop: bool = Field(default=True, description="Crop to the breast; off keeps the whole image.")
     margin: Annotated[float, Field(ge=0, le=0.5)] = Field(
         default=0.02, description="Border kept around the breast, as a share of the crop's size."
     )
-    orient: bool = Field(default=True, description="Mirror so that the chest wall is on the left.")
+    mask: bool = Field(default=True, description="Blank what lies outside the breast.")
+    normalise: Literal["window", "breast"] = Field(
+        default="window",
+        description="Which values become black and white: the ends of the VOI window, or those "
+        "between which 99 % of the breast's pixels lie.",
+    )
+    resize: bool = Field(
+        default=True,
+        description="Fit to height and width; off keeps the crop's own size, for export to other "
+        "tools.",
+    )
 
     @property
     def max_value(self) -> int:
@@ -178,10 +214,16 @@ class Config(_Frozen):
 
 
 def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """Resolve the configuration of ``train`` and ``evaluate``, as :func:`resolved` does."""
+    return resolved(Config, path, overrides)
+
+
+def resolved(model: type[Model], path: Path | None = None, overrides: Iterable[str] = ()) -> Model:
     """Resolve the configuration: defaults, then a YAML file, then overrides.
 
     Args:
-        path: A YAML file with any of the sections of :class:`Config`.
+        model: What to build: :class:`Config`, or the model of one stage.
+        path: A YAML file with any of the keys of the model.
         overrides: Items such as ``train.lr=3e-4``; the value is read as YAML.
 
     Raises:
@@ -191,9 +233,9 @@ def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Conf
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key.strip():
-            raise ConfigError(f"--set {override!r} is not of the form section.key=value")
+            raise ConfigError(f"--set {override!r} is not of the form key=value")
         _assign(values, key.strip().split("."), _parse_value(text), override)
-    return validated(Config, values)
+    return validated(model, values)
 
 
 def validated(model: type[Model], values: Any, where: str = "") -> Model:

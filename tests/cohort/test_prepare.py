@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import cv2
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ from mammoscope.cohort.prepare import prepare
 from mammoscope.cohort.splits import split_cohort
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import PreprocessConfig
-from mammoscope.errors import CohortError, OutputError
+from mammoscope.errors import CohortError, ConfigError, OutputError
 
 SMALL = PreprocessConfig(height=64, width=32)
 
@@ -191,3 +193,49 @@ def test_geometry_lies_beside_the_pixels_and_leads_back(cohort):
     geometry = PreparedStore(cohort).read_geometry("101")
     assert (geometry.height, geometry.width) == (64, 32)
     assert (geometry.original_height, geometry.original_width) == (320, 256)
+
+
+@pytest.mark.parametrize(("file_format", "tolerance"), [("png", 0), ("jpeg", 12)])
+def test_pictures_hold_the_same_pixels_as_the_store(cohort, file_format, tolerance):
+    prepare(cohort, SMALL)
+    prepare(cohort, SMALL, file_format=file_format, workers=2)
+    store, folder = PreparedStore(cohort), cohort / f"images-{file_format}"
+    pictures = sorted(p for p in folder.iterdir() if p.suffix in (".png", ".jpg"))
+    assert [path.stem for path in pictures] == list(store)
+    for path in pictures[:3]:
+        picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_allclose(picture.astype(int), store.read(path.stem), atol=tolerance)
+        facts = json.loads(path.with_suffix(".json").read_text())
+        assert facts["geometry"] == store.read_geometry(path.stem).as_dict()
+    pictures[0].unlink()
+    assert prepare(cohort, SMALL, file_format=file_format).prepared == 1
+
+
+def test_png_keeps_sixteen_bits_and_the_crops_own_size(cohort):
+    config = SMALL.model_copy(update={"bits": 16, "resize": False})
+    prepare(cohort, config, file_format="png")
+    picture = cv2.imread(str(cohort / "images-png" / "101.png"), cv2.IMREAD_UNCHANGED)
+    assert picture.dtype == np.uint16
+    assert picture.shape[0] > 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "file_format", "named"),
+    [
+        ({"bits": 16}, "jpeg", "JPEG holds 8 bits"),
+        ({"resize": False}, "store", "images of one size"),
+        ({}, "bmp", "accepted: store, png, jpeg"),
+    ],
+)
+def test_a_format_that_cannot_hold_it_is_refused_before_work(cohort, changes, file_format, named):
+    with pytest.raises(ConfigError, match=named):
+        prepare(cohort, SMALL.model_copy(update=changes), file_format=file_format)
+    assert not list(cohort.glob("images*"))
+
+
+def test_the_store_says_how_each_image_was_read(cohort):
+    prepare(cohort, SMALL)
+    facts = PreparedStore(cohort).facts()
+    assert facts.height == 36
+    assert set(facts["decoder"]) == {"native"}
+    assert facts["breast_fraction"].is_between(0.2, 0.8).all()

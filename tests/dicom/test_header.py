@@ -30,9 +30,10 @@ def test_an_rsna_like_header_is_read_for_what_it_says(tmp_path, write_mammogram)
     assert header.modality is None
     assert header.view is None
     assert header.laterality is Laterality.L
-    assert (header.window_center, header.window_width) == (1802.31, 1091.97)
+    assert header.windows[0] == (1802.31, 1091.97)
+    assert [center for center, _ in header.windows] == [1802.31, 1802.31, 2020.704, 1583.916]
     assert header.voi_lut_function == "SIGMOID"
-    assert header.pixel_padding_value == 3044
+    assert header.pixel_padding == (3044, 3044)
     assert header.age == 63
     check_eligibility(header)
 

@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
+from mammoscope.config import PreprocessConfig
 from mammoscope.dicom import decode, present, read_dicom
-from mammoscope.dicom.presentation import apply_window
+from mammoscope.dicom.presentation import apply_window, presentation
 from mammoscope.errors import DicomError
 
 
@@ -134,12 +135,111 @@ def test_a_lut_that_is_shorter_than_it_says_is_an_error(tmp_path, write_mammogra
         shown(path)
 
 
-def test_without_a_window_the_range_without_padding_is_shown(tmp_path, write_mammogram):
+def test_without_a_window_the_range_without_padding_is_shown_and_padding_is_black(
+    tmp_path, write_mammogram
+):
     values = np.array([[4095, 100, 200, 300]], np.uint16)
     path = write_mammogram(
         tmp_path / "a.dcm", values, WindowCenter=None, WindowWidth=None, PixelPaddingValue=4095
     )
-    np.testing.assert_allclose(shown(path), [[1, 0, 0.5, 1]], atol=1e-6)
+    np.testing.assert_allclose(shown(path), [[0, 0, 0.5, 1]], atol=1e-6)
+
+
+@pytest.mark.parametrize(("value", "limit"), [(3000, 3200), (3200, 3000)])
+def test_a_range_of_padding_is_black_whichever_end_is_named_first(
+    tmp_path, write_mammogram, value, limit
+):
+    values = np.array([[2999, 3000, 3100, 3200, 3201]], np.uint16)
+    path = write_mammogram(
+        tmp_path / "a.dcm",
+        values,
+        WindowCenter=0,
+        WindowWidth=1,
+        PixelPaddingValue=value,
+        PixelPaddingRangeLimit=limit,
+    )
+    np.testing.assert_array_equal(shown(path), [[1, 0, 0, 0, 1]])
+
+
+def test_padding_of_another_grey_forbids_that_neighbours_are_averaged(tmp_path, write_mammogram):
+    values = np.array([[0, 100, 2000]], np.uint16)
+    for photometric, mixes in (("MONOCHROME1", False), ("MONOCHROME2", True)):
+        path = write_mammogram(
+            tmp_path / "a.dcm",
+            values,
+            PixelPaddingValue=0,
+            PhotometricInterpretation=photometric,
+        )
+        file = read_dicom(path)
+        assert presentation(file, decode(file)).mixes is mixes
+
+
+@pytest.mark.parametrize(
+    ("photometric", "shape", "warned"),
+    [
+        ("MONOCHROME1", "INVERSE", False),
+        ("MONOCHROME2", "IDENTITY", False),
+        ("MONOCHROME1", "IDENTITY", True),
+        ("MONOCHROME2", "INVERSE", True),
+    ],
+)
+def test_the_presentation_lut_shape_inverts_nothing_twice(
+    tmp_path, write_mammogram, photometric, shape, warned
+):
+    values = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    path = write_mammogram(
+        tmp_path / "a.dcm",
+        values,
+        PhotometricInterpretation=photometric,
+        PresentationLUTShape=shape,
+    )
+    file = read_dicom(path)
+    chain = presentation(file, decode(file))
+    assert (chain.table[0] > chain.table[4095]) is np.bool_(photometric == "MONOCHROME1")
+    assert any("PresentationLUTShape" in note for note in chain.warnings) is warned
+
+
+def test_each_step_can_be_left_out(tmp_path, write_mammogram, lut_item):
+    values = np.array([[0, 1, 2, 4]], np.uint16)
+    path = write_mammogram(
+        tmp_path / "a.dcm",
+        values,
+        RescaleSlope=2,
+        RescaleIntercept=0,
+        WindowCenter=[4, 2],
+        WindowWidth=[8, 4],
+        VOILUTFunction="LINEAR_EXACT",
+        PhotometricInterpretation="MONOCHROME1",
+        VOILUTSequence=[lut_item([0, 0, 0, 0, 255, 255, 255, 255, 255], 0, 8)],
+    )
+
+    file = read_dicom(path)
+
+    def with_options(**options):
+        return present(file, decode(file), PreprocessConfig(**options)).tolist()[0]
+
+    assert with_options() == [1, 1, 0, 0]
+    assert with_options(voi="window") == [1, 0.75, 0.5, 0]
+    assert with_options(voi="window", voi_index=1) == [1, 0.5, 0, 0]
+    assert with_options(voi="window", rescale=False) == [1, 0.875, 0.75, 0.5]
+    assert with_options(voi="window", photometric=False) == [0, 0.25, 0.5, 1]
+    assert with_options(voi="none", photometric=False) == [0, 0.25, 0.5, 1]
+
+
+def test_a_window_that_the_header_lacks_is_replaced_and_said(tmp_path, write_mammogram):
+    file = read_dicom(write_mammogram(tmp_path / "a.dcm"))
+    beyond = presentation(file, decode(file), PreprocessConfig(voi_index=3))
+    assert beyond.warnings == (
+        "(0028,1050) WindowCenter has 1 values, number 3 was asked for: last used",
+    )
+    absent = presentation(file, decode(file), PreprocessConfig(voi="lut"))
+    assert "VOILUTSequence is absent" in absent.warnings[0]
+
+
+def test_as_many_centers_as_widths_are_needed(tmp_path, write_mammogram):
+    path = write_mammogram(tmp_path / "a.dcm", WindowCenter=[1, 2], WindowWidth=[3])
+    with pytest.raises(DicomError, match=r"WindowCenter has 2 values and .* WindowWidth 1"):
+        read_dicom(path)
 
 
 def test_signed_values_are_windowed_as_signed(tmp_path, write_mammogram):

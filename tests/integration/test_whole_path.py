@@ -16,7 +16,7 @@ from mammoscope.cohort.store import PreparedStore
 from mammoscope.errors import RunError
 from mammoscope.export import PARITY_TOLERANCE, export_bundle
 from mammoscope.inference import Scorer, load_bundle, read_exam
-from mammoscope.preprocessing import Preprocessor, read_pixels
+from mammoscope.preprocessing import Preprocessor, SourceImage
 from mammoscope.results import results_schema
 from mammoscope.training import load_classifier
 from mammoscope.types import Laterality
@@ -87,8 +87,8 @@ def test_training_and_serving_give_one_score_for_one_dicom_file(home):
     predictor = load_bundle(home / "bundle")
     for row in manifest.head(6).iter_rows(named=True):
         path = home / "dicom" / row["path"]
-        prepared = Preprocessor(preprocess)(
-            read_pixels(path).pixels, Laterality(row["laterality"]), row["pixel_aspect"]
+        prepared = Preprocessor(preprocess).prepare(
+            SourceImage(path), Laterality(row["laterality"]), row["pixel_aspect"]
         )
         np.testing.assert_array_equal(prepared.pixels, store.read(row["image_id"]))
         batch = torch.from_numpy(prepared.pixels[None, None].astype(np.float32))

@@ -17,6 +17,8 @@ def geometries(draw):
         draw(st.integers(x_min + 10, width)),
         draw(st.integers(y_min + 10, height)),
     )
+    # Half pixels, as the crop of an image that was halved while it was decoded.
+    crop = tuple(edge - draw(st.sampled_from([0.0, 0.5, 1.5])) for edge in crop)
     size = (draw(st.integers(32, 2048)), draw(st.integers(32, 2048)))
     aspect = draw(st.floats(0.3, 3))
     return Geometry.fit(
@@ -71,3 +73,38 @@ def test_a_hot_cell_is_spread_back_over_the_pixels_it_came_from(mirrored, x, y):
     assert spread.shape == (330, 240)
     assert cell.x_min - 3 <= peak_x <= cell.x_max + 3
     assert cell.y_min - 3 <= peak_y <= cell.y_max + 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(geometry=geometries(), x=st.floats(0.1, 0.9), y=st.floats(0.1, 0.9))
+def test_a_mask_over_the_original_lies_where_boxes_say(geometry, x, y):
+    """An edge of a coarse mask maps to the network's grid as the edge of a box does."""
+    grid = np.zeros((200, 160), np.float32)
+    column, row = round(160 * x), round(200 * y)
+    grid[row:, column:] = 1
+    edge = Box(
+        column * geometry.original_width / 160,
+        row * geometry.original_height / 200,
+        geometry.original_width,
+        geometry.original_height,
+    )
+    there = geometry.to_network(edge)
+    right, left = max(there.x_min, there.x_max), min(there.x_min, there.x_max)
+    mapped = geometry.apply_to_grid(grid)
+    across, down = geometry.fitted_width, geometry.top + geometry.fitted_height
+    # Well inside the box and well outside it, a cell of the mask from its edges.
+    cell_x = 2 + geometry.fitted_width / (geometry.crop[2] - geometry.crop[0]) * (
+        geometry.original_width / 160
+    )
+    cell_y = 2 + geometry.fitted_height / (geometry.crop[3] - geometry.crop[1]) * (
+        geometry.original_height / 200
+    )
+    rows = np.arange(geometry.top, down) + 0.5
+    columns = np.arange(0, across) + 0.5
+    deep_y, deep_x = (
+        rows > there.y_min + cell_y,
+        (columns > left + cell_x) & (columns < right - cell_x),
+    )
+    part = mapped[geometry.top : down, :across]
+    assert (part[np.ix_(deep_y, deep_x)] > 0.99).all()
+    assert (part[rows < there.y_min - cell_y] < 0.01).all()

@@ -108,27 +108,51 @@ def ingest(
 
 def prepare(
     cohort: CohortArgument,
-    size: Annotated[str, typer.Option(help="Height x width of the prepared images.")] = "1024x512",
-    bits: Annotated[int, typer.Option(help="8 or 16 bits a pixel.")] = 8,
+    size: Annotated[
+        str | None, typer.Option(help="Height x width of the prepared images; 1024x512 unless set.")
+    ] = None,
+    bits: Annotated[int | None, typer.Option(help="8 or 16 bits a pixel; 8 unless set.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of preprocessing settings.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A preprocessing setting: key=value. May be repeated."),
+    ] = None,
+    file_format: Annotated[
+        str, typer.Option("--format", help="store (for training), png or jpeg.")
+    ] = "store",
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
     overwrite: Overwrite = False,
 ) -> None:
     """Decode, window, crop, orient and fit every image. A rerun finishes what is left.
 
-    Example: `mammoscope prepare cohort --size 1024x512 --workers 8`
+    Example: `mammoscope prepare cohort --size 1024x512 --set voi_index=1 --workers 8`
     """
     from mammoscope.cli.console import stage
     from mammoscope.cohort.prepare import prepare as run
-    from mammoscope.config import PreprocessConfig, validated
+    from mammoscope.config import PreprocessConfig, resolved
 
-    height, width = parse_size(size)
-    values = {"height": height, "width": width, "bits": bits}
-    config = validated(PreprocessConfig, values, "--size, --bits")
+    given = [] if bits is None else [f"bits={bits}"]
+    if size is not None:
+        given += [
+            f"{side}={n}" for side, n in zip(("height", "width"), parse_size(size), strict=True)
+        ]
+    preprocess = resolved(PreprocessConfig, config, [*given, *(overrides or [])])
     with stage("prepare") as current:
-        made = run(cohort, config, workers=workers, overwrite=overwrite, progress=current.advance)
+        made = run(
+            cohort,
+            preprocess,
+            workers=workers,
+            file_format=file_format,
+            overwrite=overwrite,
+            progress=current.advance,
+        )
         earlier = f", {made.found} were prepared already" if made.found else ""
         refused = f", {made.refused} refused (see rejects.csv)" if made.refused else ""
-        current.note = f"{made.prepared} images of {height} x {width}{earlier}{refused}"
+        current.note = (
+            f"{made.prepared} images of {preprocess.height} x {preprocess.width}{earlier}{refused}"
+        )
 
 
 def split(

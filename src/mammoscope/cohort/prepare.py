@@ -21,16 +21,17 @@ from mammoscope.cohort.manifest import (
     read_rejects,
     write_rejects,
 )
-from mammoscope.cohort.store import PreparedStore, write_prepared
+from mammoscope.cohort.store import FORMATS, prepared_names, write_picture, write_prepared
 from mammoscope.config import PreprocessConfig
 from mammoscope.errors import (
     CohortError,
+    ConfigError,
     DicomError,
     IneligibleImageError,
     MammoscopeError,
     Reason,
 )
-from mammoscope.preprocessing import Preprocessor, read_pixels
+from mammoscope.preprocessing import Preprocessor, SourceImage
 from mammoscope.types import Laterality
 
 __all__ = ["PrepareSummary", "prepare", "prepare_image"]
@@ -52,6 +53,7 @@ def prepare(
     config: PreprocessConfig,
     *,
     workers: int = 1,
+    file_format: str = "store",
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> PrepareSummary:
@@ -61,23 +63,33 @@ def prepare(
         cohort: The cohort folder.
         config: How; images of another configuration must not be there.
         workers: Processes; results do not depend on their number.
+        file_format: ``store`` for training, ``png`` or ``jpeg`` for the eye and other tools;
+            each has a folder of its own in the cohort.
         overwrite: Prepare all images anew, whatever is there.
         progress: Called with (done, total).
 
     Raises:
         CohortError: If the cohort is not ready, its source is gone, or images of another
             configuration are there.
+        ConfigError: If the format cannot hold what the configuration asks for.
         OutputError: If the disk is full or cannot be written; a rerun goes on from there.
     """
+    _check_format(config, file_format)
     cohort = Path(cohort)
     root = Path(read_cohort(cohort)["source_root"])
     if not root.is_dir():
         raise CohortError(f"{root}, which {cohort} was ingested from, is no longer there")
     rows = read_manifest(cohort).select("image_id", "path", "laterality", "pixel_aspect")
-    images = _claim_images(cohort, config, overwrite=overwrite)
-    there = set(PreparedStore(cohort))
+    images = _claim_images(cohort / FORMATS[file_format][0], config, overwrite=overwrite)
+    there = prepared_names(images, file_format)
     todo = [
-        {**row, "root": str(root), "images": str(images), "preprocess": config}
+        {
+            **row,
+            "root": str(root),
+            "images": str(images),
+            "preprocess": config,
+            "format": file_format,
+        }
         for row in rows.iter_rows(named=True)
         if row["image_id"] not in there
     ]
@@ -98,7 +110,8 @@ def prepare_image(task: dict[str, Any]) -> Reject | None:
 
     Args:
         task: ``image_id``, ``path``, ``laterality``, ``pixel_aspect`` of the manifest, with
-            ``root`` (of the source), ``images`` (folder to write to) and ``preprocess``.
+            ``root`` (of the source), ``images`` (folder to write to), ``preprocess`` and
+            ``format``.
 
     Returns:
         ``None`` once the file is written, or the reject that says why there is none.
@@ -106,10 +119,15 @@ def prepare_image(task: dict[str, Any]) -> Reject | None:
     # Images are the unit of work: OpenCV's own threads would only crowd the workers.
     cv2.setNumThreads(1)
     try:
-        source = read_pixels(Path(task["root"]) / task["path"])
         preprocessor = Preprocessor(task["preprocess"])
-        prepared = preprocessor(source.pixels, Laterality(task["laterality"]), task["pixel_aspect"])
-        write_prepared(Path(task["images"]), task["image_id"], prepared)
+        source = SourceImage(Path(task["root"]) / task["path"], preprocessor.config)
+        prepared = preprocessor.prepare(
+            source, Laterality(task["laterality"]), task["pixel_aspect"]
+        )
+        if task["format"] == "store":
+            write_prepared(Path(task["images"]), task["image_id"], prepared)
+        else:
+            write_picture(Path(task["images"]), task["image_id"], prepared, task["format"])
     except (DicomError, IneligibleImageError) as error:
         reason = error.reason or Reason.UNREADABLE_FILE
         return Reject("prepare", task["path"], task["image_id"], reason, str(error))
@@ -119,9 +137,19 @@ def prepare_image(task: dict[str, Any]) -> Reject | None:
     return None
 
 
-def _claim_images(cohort: Path, config: PreprocessConfig, *, overwrite: bool) -> Path:
+def _check_format(config: PreprocessConfig, file_format: str) -> None:
+    if file_format not in FORMATS:
+        raise ConfigError(f"format {file_format!r} is unknown; accepted: {', '.join(FORMATS)}")
+    if file_format == "jpeg" and config.bits != 8:
+        raise ConfigError("JPEG holds 8 bits a pixel: prepare with --bits 8, or to PNG")
+    if file_format == "store" and not config.resize:
+        raise ConfigError(
+            "the training store holds images of one size: resize: false needs --format"
+        )
+
+
+def _claim_images(images: Path, config: PreprocessConfig, *, overwrite: bool) -> Path:
     """Open the images folder for this configuration, or refuse to mix two."""
-    images = cohort / "images"
     marker = images / "prepare.json"
     digest = sha256_json(config.model_dump(mode="json"))
     if marker.is_file() and not overwrite:

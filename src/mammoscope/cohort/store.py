@@ -1,7 +1,9 @@
-"""Prepared images on disk: one safetensors file each, pixels and geometry together.
+"""Prepared images on disk: one file each, for training or for the eye and other tools.
 
 One file per image is what makes ``prepare`` resumable: it appears whole, by rename,
-or not at all. Safetensors maps from disk without a copy and holds no code.
+or not at all. The training store is safetensors, pixels and geometry together, which maps
+from disk without a copy and holds no code. PNG and JPEG have their facts in a JSON file
+beside them.
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import polars as pl
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from mammoscope.artefacts import canonical_json, read_json, write_atomically
+from mammoscope.artefacts import canonical_json, read_json, write_atomically, write_json
 from mammoscope.cohort.manifest import read_manifest, read_rejects
 from mammoscope.cohort.splits import read_splits
 from mammoscope.config import PreprocessConfig, validated
@@ -24,23 +27,61 @@ from mammoscope.errors import CohortError
 from mammoscope.preprocessing import Geometry, PreparedImage
 from mammoscope.types import GreyImage
 
-__all__ = ["PreparedStore", "write_prepared"]
+__all__ = ["FORMATS", "PreparedStore", "prepared_names", "write_picture", "write_prepared"]
 
-_SUFFIX = ".safetensors"
+#: Formats of prepared images: the folder in the cohort, and the files' suffix.
+FORMATS: dict[str, tuple[str, str]] = {
+    "store": ("images", ".safetensors"),
+    "png": ("images-png", ".png"),
+    "jpeg": ("images-jpeg", ".jpg"),
+}
+_SUFFIX = FORMATS["store"][1]
 _FACTS = "prepared"
+_FACT_COLUMNS = {
+    "breast_fraction": pl.Float64(),
+    "decoder": pl.String(),
+    "reduction": pl.Int64(),
+    "warnings": pl.String(),
+}
+_ENCODING = {
+    "png": [cv2.IMWRITE_PNG_COMPRESSION, 3],
+    "jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95],
+}
+
+
+def prepared_names(images: Path, file_format: str) -> set[str]:
+    """Return the image_id of every image that a folder holds whole."""
+    suffix = FORMATS[file_format][1]
+    return {path.name.removesuffix(suffix) for path in images.glob(f"*{suffix}")}
+
+
+def write_picture(images: Path, image_id: str, prepared: PreparedImage, file_format: str) -> Path:
+    """Write one prepared image as PNG or (8 bits only) JPEG, and its facts as JSON before it."""
+    path = images / f"{image_id}{FORMATS[file_format][1]}"
+    data = cv2.imencode(path.suffix, prepared.pixels, _ENCODING[file_format])[1].tobytes()
+    # The picture's appearance says that the image is done, so its facts come first.
+    write_json(path.with_suffix(".json"), _facts(prepared))
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(data)
+    return path
+
+
+def _facts(prepared: PreparedImage) -> dict[str, Any]:
+    return {
+        "geometry": prepared.geometry.as_dict(),
+        "breast_fraction": prepared.breast_fraction,
+        "decoder": prepared.decoder,
+        "reduction": prepared.reduction,
+        "warnings": list(prepared.warnings),
+    }
 
 
 def write_prepared(images: Path, image_id: str, prepared: PreparedImage) -> Path:
-    """Write one prepared image; the file appears whole or not at all."""
+    """Write one prepared image to the store; the file appears whole or not at all."""
     path = images / f"{image_id}{_SUFFIX}"
-    facts = {
-        "geometry": prepared.geometry.as_dict(),
-        "breast_fraction": prepared.breast_fraction,
-        "warnings": prepared.warnings,
-    }
     # One key: safetensors writes several in an order of its own, and equal images are to give
     # equal bytes.
-    metadata = {_FACTS: canonical_json(facts)}
+    metadata = {_FACTS: canonical_json(_facts(prepared))}
     data = save({"pixels": np.ascontiguousarray(prepared.pixels)}, metadata)
     with write_atomically(path) as temporary:
         # Written by Python: safetensors' own error of a full disk is no OSError.
@@ -49,7 +90,7 @@ def write_prepared(images: Path, image_id: str, prepared: PreparedImage) -> Path
 
 
 class PreparedStore:
-    """The prepared images of a cohort.
+    """The prepared images of a cohort, as training reads them.
 
     Args:
         cohort: The cohort folder.
@@ -71,7 +112,7 @@ class PreparedStore:
         return (self.images / f"{image_id}{_SUFFIX}").is_file()
 
     def __iter__(self) -> Iterator[str]:
-        return (path.name.removesuffix(_SUFFIX) for path in sorted(self.images.glob(f"*{_SUFFIX}")))
+        return iter(sorted(prepared_names(self.images, "store")))
 
     def read(self, image_id: str) -> GreyImage:
         """Return the pixels of one image, (H, W) uint8 or uint16.
@@ -87,6 +128,21 @@ class PreparedStore:
         """Return the geometry of one image without reading its pixels."""
         with self._open(image_id) as file:
             return Geometry.from_dict(json.loads(file.metadata()[_FACTS])["geometry"])
+
+    def facts(self) -> pl.DataFrame:
+        """Return what ``prepare`` found out about each image, without reading pixels.
+
+        Returns:
+            A row per prepared image with ``image_id``, ``breast_fraction``, ``decoder``,
+            ``reduction`` and ``warnings`` (sentences joined by ``"; "``).
+        """
+        rows = []
+        for image_id in self:
+            with self._open(image_id) as file:
+                facts = json.loads(file.metadata()[_FACTS])
+            facts["warnings"] = "; ".join(facts["warnings"])
+            rows.append({"image_id": image_id, **{key: facts[key] for key in _FACT_COLUMNS}})
+        return pl.DataFrame(rows, schema={"image_id": pl.String(), **_FACT_COLUMNS})
 
     def _open(self, image_id: str) -> Any:
         path = self.images / f"{image_id}{_SUFFIX}"

@@ -1,7 +1,15 @@
 """DICOM in: header, pixels, presentation, eligibility."""
 
 from mammoscope.dicom.header import DicomFile, ImageHeader, read_dicom
-from mammoscope.dicom.pixels import DecodedPixels, decode
+from mammoscope.dicom.pixels import DecodedPixels, decode, encoded_pixels
 from mammoscope.dicom.presentation import present
 
-__all__ = ["DecodedPixels", "DicomFile", "ImageHeader", "decode", "present", "read_dicom"]
+__all__ = [
+    "DecodedPixels",
+    "DicomFile",
+    "ImageHeader",
+    "decode",
+    "encoded_pixels",
+    "present",
+    "read_dicom",
+]

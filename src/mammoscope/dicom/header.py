@@ -6,15 +6,17 @@ public data sets are often stripped, so every descriptive attribute may be ``Non
 
 from __future__ import annotations
 
+import io
 import struct
 import threading
 import warnings
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pydicom
-from pydicom.dataset import FileDataset
+from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
@@ -38,6 +40,8 @@ _VIEW_CODES = {
 }
 
 
+# Of a deflated data set: more than the largest image that is decoded, at 16 bits.
+_MOST_BYTES = 256 << 20
 _ONE_AT_A_TIME = threading.Lock()
 _BROKEN = (
     OSError,
@@ -49,6 +53,7 @@ _BROKEN = (
     OverflowError,
     NotImplementedError,
     BytesLengthException,
+    zlib.error,
 )
 
 
@@ -72,16 +77,20 @@ class ImageHeader:
         frames: Number of Frames (0028,0008), 1 where absent.
         bits_allocated: Bits Allocated (0028,0100).
         bits_stored: Bits Stored (0028,0101).
+        high_bit: High Bit (0028,0102), one less than Bits Stored where absent.
+        overlay_in_pixels: An overlay lies in pixel bits above those stored (60xx,0102).
         signed: Pixel Representation (0028,0103) is 1.
         photometric_interpretation: Photometric Interpretation (0028,0004).
         transfer_syntax_uid: Transfer Syntax UID (0002,0010).
         transfer_syntax_name: Its name in the standard.
         rescale_slope: Rescale Slope (0028,1053), 1 where absent.
         rescale_intercept: Rescale Intercept (0028,1052), 0 where absent.
-        window_center: First Window Center (0028,1050).
-        window_width: First Window Width (0028,1051).
+        windows: (center, width) of each window, from Window Center (0028,1050) and Window
+            Width (0028,1051).
         voi_lut_function: VOI LUT Function (0028,1056), LINEAR where absent.
-        pixel_padding_value: Pixel Padding Value (0028,0120).
+        presentation_lut_shape: Presentation LUT Shape (2050,0020).
+        pixel_padding: Stored values, first and last, that Pixel Padding Value (0028,0120)
+            and Pixel Padding Range Limit (0028,0121) set apart.
         pixel_spacing_mm: (row, column) spacing, from Pixel Spacing or Imager Pixel Spacing.
         age: Patient's Age (0010,1010) in years.
         implant: Breast Implant Present (0028,1300).
@@ -103,16 +112,18 @@ class ImageHeader:
     frames: int
     bits_allocated: int
     bits_stored: int
+    high_bit: int
+    overlay_in_pixels: bool
     signed: bool
     photometric_interpretation: str
     transfer_syntax_uid: str
     transfer_syntax_name: str
     rescale_slope: float
     rescale_intercept: float
-    window_center: float | None
-    window_width: float | None
+    windows: tuple[tuple[float, float], ...]
     voi_lut_function: str
-    pixel_padding_value: int | None
+    presentation_lut_shape: str | None
+    pixel_padding: tuple[int, int] | None
     pixel_spacing_mm: tuple[float, float] | None
     age: float | None
     implant: bool | None
@@ -185,12 +196,25 @@ def read_dicom(path: Path) -> DicomFile:
 def _read_dataset(path: Path) -> FileDataset:
     meta = pydicom.filereader.read_file_meta_info(path)
     if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        # pydicom inflates without a bound; a small file could fill the memory.
-        raise DicomError(
-            f"{path.name} is of transfer syntax {DeflatedExplicitVRLittleEndian.name}, "
-            "which is not accepted"
-        )
+        return _read_deflated(path, meta)
     return pydicom.dcmread(path)
+
+
+def _read_deflated(path: Path, meta: FileMetaDataset) -> FileDataset:
+    """Inflate a data set up to a bound; pydicom has none, and a small file could fill memory."""
+    with path.open("rb") as stream:
+        # Preamble, prefix and the group length's own element come before what that counts.
+        stream.seek(128 + 4 + 12 + int(meta.FileMetaInformationGroupLength))
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        data = inflater.decompress(stream.read(), _MOST_BYTES)
+    if inflater.unconsumed_tail:
+        raise DicomError(f"{path.name} inflates to more than the {_MOST_BYTES} bytes accepted")
+    if not inflater.eof:
+        raise EOFError
+    dataset = pydicom.filereader.read_dataset(
+        io.BytesIO(data), is_implicit_VR=False, is_little_endian=True
+    )
+    return FileDataset(path, dataset, file_meta=meta, is_implicit_VR=False, is_little_endian=True)
 
 
 def _without_pixels(path: Path, dataset: FileDataset) -> DicomError:
@@ -230,7 +254,8 @@ def _header_of(path: Path, dataset: FileDataset) -> ImageHeader:
 def _build_header(path: Path, dataset: FileDataset) -> ImageHeader:
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
     spacing = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing")
-    padding = dataset.get("PixelPaddingValue")
+    bits_stored = int(dataset.get("BitsStored") or dataset.BitsAllocated)
+    high_bit = dataset.get("HighBit")
     meta_class = dataset.file_meta.get("MediaStorageSOPClassUID")
     return ImageHeader(
         sop_instance_uid=_text(dataset, "SOPInstanceUID"),
@@ -247,17 +272,19 @@ def _build_header(path: Path, dataset: FileDataset) -> ImageHeader:
         samples_per_pixel=int(dataset.get("SamplesPerPixel", 1) or 1),
         frames=int(dataset.get("NumberOfFrames", 1) or 1),
         bits_allocated=int(_needed(path, dataset, "BitsAllocated")),
-        bits_stored=int(dataset.get("BitsStored") or dataset.BitsAllocated),
+        bits_stored=bits_stored,
+        high_bit=bits_stored - 1 if high_bit is None else int(high_bit),
+        overlay_in_pixels=_overlay_in_pixels(dataset),
         signed=int(dataset.get("PixelRepresentation", 0) or 0) == 1,
         photometric_interpretation=str(_needed(path, dataset, "PhotometricInterpretation")),
         transfer_syntax_uid=str(syntax),
         transfer_syntax_name=syntax.name,
         rescale_slope=_number(dataset, "RescaleSlope", 1.0),
         rescale_intercept=_number(dataset, "RescaleIntercept", 0.0),
-        window_center=_number(dataset, "WindowCenter", None),
-        window_width=_number(dataset, "WindowWidth", None),
+        windows=_windows(dataset),
         voi_lut_function=(_text(dataset, "VOILUTFunction") or "LINEAR").upper(),
-        pixel_padding_value=None if padding is None else int(padding),
+        presentation_lut_shape=_text(dataset, "PresentationLUTShape"),
+        pixel_padding=_padding(dataset),
         pixel_spacing_mm=_spacing(spacing),
         age=_age_years(dataset),
         implant={"YES": True, "NO": False}.get(_text(dataset, "BreastImplantPresent") or ""),
@@ -278,16 +305,47 @@ def _text(dataset: FileDataset, keyword: str) -> str | None:
     return text or None
 
 
-def _number(dataset: FileDataset, keyword: str, default: Any) -> Any:
-    """Return a decimal string as float; of several values the first (PS3.3 C.11.2.1.2)."""
+def _numbers(dataset: FileDataset, keyword: str) -> tuple[float, ...]:
+    """Return a decimal string's values as floats, none where it is absent or empty."""
     value = dataset.get(keyword)
     if value is None or value == "":
-        return default
-    if isinstance(value, pydicom.multival.MultiValue):
-        if not value:
-            return default
-        value = value[0]
-    return float(value)
+        return ()
+    several = isinstance(value, pydicom.multival.MultiValue)
+    return tuple(float(item) for item in (value if several else (value,)))
+
+
+def _number(dataset: FileDataset, keyword: str, default: float) -> float:
+    """Return a decimal string as float; of several values the first."""
+    values = _numbers(dataset, keyword)
+    return values[0] if values else default
+
+
+def _windows(dataset: FileDataset) -> tuple[tuple[float, float], ...]:
+    centers, widths = _numbers(dataset, "WindowCenter"), _numbers(dataset, "WindowWidth")
+    if len(centers) != len(widths):
+        raise ValueError(
+            f"{tag_name('WindowCenter')} has {len(centers)} values and {tag_name('WindowWidth')} "
+            f"{len(widths)}; a window needs both"
+        )
+    return tuple(zip(centers, widths, strict=True))
+
+
+def _padding(dataset: FileDataset) -> tuple[int, int] | None:
+    """Return the first and last stored value that pad the image (PS3.3 C.7.5.1.1.2)."""
+    value = dataset.get("PixelPaddingValue")
+    if value is None:
+        return None
+    limit = dataset.get("PixelPaddingRangeLimit")
+    ends = (int(value), int(value if limit is None else limit))
+    return min(ends), max(ends)
+
+
+def _overlay_in_pixels(dataset: FileDataset) -> bool:
+    """Say whether an overlay plane lies in the pixel data (retired, PS3.3-2004 C.9.2)."""
+    return any(
+        (group, 0x0100) in dataset and int(dataset[group, 0x0100].value or 1) > 1
+        for group in range(0x6000, 0x6020, 2)
+    )
 
 
 def _spacing(values: Any) -> tuple[float, float] | None:

@@ -2,33 +2,58 @@
 
 The order and the window functions are those of PS3.3 C.11.1 and C.11.2. As stored
 values are integers of at most 16 bits, the whole chain is computed once for every
-value that occurs, in float64, and looked up: exact and independent of the image's size.
+value that can occur, in float64, and looked up: exact and independent of the image's size.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRBigEndian
 
+from mammoscope.config import PreprocessConfig
 from mammoscope.dicom.header import DicomFile, tag_name
 from mammoscope.dicom.pixels import DecodedPixels
 from mammoscope.errors import DicomError, Reason
 from mammoscope.types import FloatImage
 
-__all__ = ["apply_window", "present"]
+__all__ = ["Presentation", "apply_table", "apply_window", "present", "presentation"]
 
 _FloatTable = NDArray[np.float64]
+# Padding that is brighter than this would smear into the image where neighbours are mixed.
+_DARK = 0.1
 
 
-def present(file: DicomFile, decoded: DecodedPixels) -> FloatImage:
+@dataclass(frozen=True, slots=True)
+class Presentation:
+    """The whole chain from stored to presentation values, as one table.
+
+    Attributes:
+        table: (256,) or (65536,) float32 in [0, 1], indexed by the stored bits.
+        mixes: Neighbouring stored values may be averaged before the table is applied: no
+            padding of another grey lies beside the image.
+        warnings: What a reader must know.
+    """
+
+    table: NDArray[np.float32]
+    mixes: bool
+    warnings: tuple[str, ...] = ()
+
+
+def present(
+    file: DicomFile, decoded: DecodedPixels, config: PreprocessConfig | None = None
+) -> FloatImage:
     """Map stored values to presentation values, 0 black to 1 white.
 
     Args:
         file: The file, for its LUTs and windows.
         decoded: Its stored values.
+        config: Which steps to take; all by default.
 
     Returns:
         (H, W) float32 in [0, 1], tissue bright whatever the photometric interpretation.
@@ -37,23 +62,69 @@ def present(file: DicomFile, decoded: DecodedPixels) -> FloatImage:
         DicomError: If a LUT or window in the header is not valid, or the
             photometric interpretation is not a grey one.
     """
+    return apply_table(presentation(file, decoded, config).table, decoded)
+
+
+def presentation(
+    file: DicomFile, decoded: DecodedPixels, config: PreprocessConfig | None = None
+) -> Presentation:
+    """Compute the table that maps stored to presentation values.
+
+    Args:
+        file: The file, for its LUTs and windows.
+        decoded: Its stored values, of which the type counts, and the range where the header
+            names no window.
+        config: Which steps to take; all by default.
+
+    Raises:
+        DicomError: As :func:`present`.
+    """
+    config = config or PreprocessConfig()
     header = file.header
-    stored = decoded.stored
-    low, high = int(stored.min()), int(stored.max())
-    values = np.arange(low, high + 1, dtype=np.float64)
-    values = _modality(values, file)
-    table = _voi(values, file, decoded, low)
-    if header.photometric_interpretation == "MONOCHROME1":
+    notes: list[str] = []
+    kind = decoded.stored.dtype
+    bits = np.arange(1 << 8 * kind.itemsize, dtype=f"u{kind.itemsize}")
+    stored = bits.view(kind)
+    values = stored.astype(np.float64)
+    if config.rescale:
+        values = _modality(values, file)
+    table = _voi(values, file, decoded, config, notes)
+    if _is_inverse(file, notes) and config.photometric:
         table = 1.0 - table
-    elif header.photometric_interpretation != "MONOCHROME2":
+    mixes = True
+    if header.pixel_padding is not None:
+        # Padding is no part of the image: it is shown as background (PS3.3 C.7.5.1.1.2).
+        padding = (stored >= header.pixel_padding[0]) & (stored <= header.pixel_padding[1])
+        mixes = not padding.any() or float(table[padding].max()) < _DARK
+        table[padding] = 0.0
+    return Presentation(table.astype(np.float32), mixes, tuple(notes))
+
+
+def apply_table(table: NDArray[np.float32], decoded: DecodedPixels) -> FloatImage:
+    """Look stored values up in the table of :func:`presentation`: (H, W) float32."""
+    stored = decoded.stored
+    looked_up = cv2.LUT(stored.view(f"u{stored.dtype.itemsize}"), table.reshape(1, -1))
+    return np.asarray(looked_up, dtype=np.float32)
+
+
+def _is_inverse(file: DicomFile, notes: list[str]) -> bool:
+    """Say whether low values are white; photometric interpretation is believed."""
+    found = file.header.photometric_interpretation
+    if found not in ("MONOCHROME1", "MONOCHROME2"):
         raise DicomError(
-            f"{tag_name('PhotometricInterpretation')} is {header.photometric_interpretation}; "
+            f"{tag_name('PhotometricInterpretation')} is {found}; "
             "MONOCHROME1 and MONOCHROME2 are accepted",
             Reason.INVALID_VALUE,
         )
-    lookup = table.astype(np.float32)
-    indices = stored if low == 0 else stored.astype(np.int32) - low
-    return np.take(lookup, indices)
+    shape = file.header.presentation_lut_shape
+    due = "INVERSE" if found == "MONOCHROME1" else "IDENTITY"
+    if shape is not None and shape != due:
+        notes.append(
+            f"{tag_name('PresentationLUTShape')} is {shape} with "
+            f"{tag_name('PhotometricInterpretation')} {found}, which asks for {due}: "
+            "the latter is believed"
+        )
+    return found == "MONOCHROME1"
 
 
 def apply_window(
@@ -97,31 +168,49 @@ def apply_window(
 def _modality(values: _FloatTable, file: DicomFile) -> _FloatTable:
     sequence = file.dataset.get("ModalityLUTSequence")
     if sequence:
-        return _apply_lut(values, sequence[0], "ModalityLUTSequence")
+        return _apply_lut(
+            values, sequence[0], "ModalityLUTSequence", big_endian=_is_big_endian(file)
+        )
     return np.asarray(values * file.header.rescale_slope + file.header.rescale_intercept)
 
 
-def _voi(values: _FloatTable, file: DicomFile, decoded: DecodedPixels, low: int) -> _FloatTable:
+def _voi(
+    values: _FloatTable,
+    file: DicomFile,
+    decoded: DecodedPixels,
+    config: PreprocessConfig,
+    notes: list[str],
+) -> _FloatTable:
     header = file.header
     sequence = file.dataset.get("VOILUTSequence")
-    if sequence:
-        output = _apply_lut(values, sequence[0], "VOILUTSequence")
-        bits = int(sequence[0].LUTDescriptor[2])
-        return np.asarray(np.clip(output / ((1 << bits) - 1), 0.0, 1.0))
-    if header.window_center is not None and header.window_width is not None:
-        return apply_window(
-            values, header.window_center, header.window_width, header.voi_lut_function
-        )
-    return _stretch(values, _seen_values(decoded, header.pixel_padding_value) - low)
+    if sequence and config.voi in ("auto", "lut"):
+        item = sequence[_chosen(len(sequence), config.voi_index, "VOILUTSequence", notes)]
+        output = _apply_lut(values, item, "VOILUTSequence", big_endian=_is_big_endian(file))
+        return np.asarray(np.clip(output / ((1 << _lut_bits(item)) - 1), 0.0, 1.0))
+    if header.windows and config.voi in ("auto", "window"):
+        index = _chosen(len(header.windows), config.voi_index, "WindowCenter", notes)
+        return apply_window(values, *header.windows[index], header.voi_lut_function)
+    if config.voi in ("lut", "window"):
+        keyword = "VOILUTSequence" if config.voi == "lut" else "WindowCenter"
+        notes.append(f"{tag_name(keyword)} is absent: the whole range of values is shown")
+    return _stretch(values, _ends(decoded, header.pixel_padding))
 
 
-def _seen_values(decoded: DecodedPixels, padding: int | None) -> NDArray[Any]:
-    """Return the extreme stored values of the image, padding excluded."""
+def _chosen(count: int, index: int, keyword: str, notes: list[str]) -> int:
+    if index < count:
+        return index
+    notes.append(f"{tag_name(keyword)} has {count} values, number {index} was asked for: last used")
+    return count - 1
+
+
+def _ends(decoded: DecodedPixels, padding: tuple[int, int] | None) -> NDArray[Any]:
+    """Return the table's indices of the extreme stored values, padding excluded."""
     stored = decoded.stored
     if padding is not None:
-        kept = stored[stored != padding]
+        kept = stored[(stored < padding[0]) | (stored > padding[1])]
         stored = kept if kept.size else stored
-    return np.array([stored.min(), stored.max()], dtype=np.int64)
+    ends = np.array([stored.min(), stored.max()], dtype=stored.dtype)
+    return ends.view(f"u{stored.dtype.itemsize}")
 
 
 def _stretch(values: _FloatTable, ends: NDArray[Any]) -> _FloatTable:
@@ -133,7 +222,9 @@ def _stretch(values: _FloatTable, ends: NDArray[Any]) -> _FloatTable:
     return np.asarray(np.clip((values - black) / (white - black), 0.0, 1.0))
 
 
-def _apply_lut(values: _FloatTable, item: Dataset, keyword: str) -> _FloatTable:
+def _apply_lut(
+    values: _FloatTable, item: Dataset, keyword: str, *, big_endian: bool
+) -> _FloatTable:
     """Look values up in a LUT; inputs outside it take its first or last entry.
 
     Source: PS3.3 C.11.1.1 and C.11.2.1.1: descriptor (entries, first input value, bits);
@@ -146,8 +237,10 @@ def _apply_lut(values: _FloatTable, item: Dataset, keyword: str) -> _FloatTable:
             Reason.MISSING_TAG,
         )
     entries = int(descriptor[0]) or 65536
-    bits = int(descriptor[2])
-    raw = data if not isinstance(data, bytes) else np.frombuffer(data, _lut_type(data, entries))
+    bits = _lut_bits(item)
+    raw = data
+    if isinstance(data, bytes):
+        raw = np.frombuffer(data, _lut_type(data, entries, big_endian=big_endian))
     table = np.asarray(raw, dtype=np.float64)
     if table.size != entries or not 1 <= bits <= 16:
         raise DicomError(
@@ -156,9 +249,22 @@ def _apply_lut(values: _FloatTable, item: Dataset, keyword: str) -> _FloatTable:
             Reason.INVALID_VALUE,
         )
     first = int(descriptor[1])
+    if first > 32767 and float(values.min()) < 0:
+        # The descriptor is signed where its input is, and not always written so.
+        first -= 65536
     index = np.clip(np.rint(values) - first, 0, entries - 1).astype(np.int64)
     return np.asarray(table[index])
 
 
-def _lut_type(data: bytes, entries: int) -> str:
-    return "u1" if len(data) == entries else "<u2"
+def _is_big_endian(file: DicomFile) -> bool:
+    return file.header.transfer_syntax_uid == ExplicitVRBigEndian
+
+
+def _lut_bits(item: Dataset) -> int:
+    return int(item.LUTDescriptor[2])
+
+
+def _lut_type(data: bytes, entries: int, *, big_endian: bool) -> str:
+    if len(data) == entries:
+        return "u1"
+    return ">u2" if big_endian else "<u2"

@@ -18,7 +18,7 @@ from mammoscope.errors import (
 from mammoscope.explain import find_regions
 from mammoscope.inference.scorer import Scorer
 from mammoscope.log import get_logger
-from mammoscope.preprocessing import Preprocessor, read_pixels
+from mammoscope.preprocessing import Preprocessor, SourceImage
 from mammoscope.results import ModelInfo
 from mammoscope.types import (
     SCREENING_VIEWS,
@@ -120,13 +120,13 @@ class Predictor:
         )
 
     def _score(self, image: MammogramImage, on_image: OnImage | None) -> ImageResult:
-        source = read_pixels(image.path)
-        prepared = self._preprocessor(source.pixels, image.laterality, image.pixel_aspect)
+        source = SourceImage(image.path, self._preprocessor.config)
+        prepared = self._preprocessor.prepare(source, image.laterality, image.pixel_aspect)
         scores = self._scorer([prepared.pixels])
         score, heatmap = float(scores.score[0]), scores.heatmap[0]
         suspicious = score >= self._image_threshold
         findings = find_regions(heatmap, prepared.geometry, self._image_threshold)
-        height, width = source.pixels.shape
+        height, width = source.shape
         result = ImageResult(
             image_id=image.image_id,
             laterality=image.laterality,
@@ -137,12 +137,12 @@ class Predictor:
             score=score,
             suspicious=suspicious,
             findings=findings if suspicious else (),
-            warnings=(*source.warnings, *prepared.warnings),
+            warnings=prepared.warnings,
             heatmap=heatmap,
             geometry=prepared.geometry.as_dict(),
         )
         if on_image is not None:
-            on_image(result, source.pixels)
+            on_image(result, source.read().pixels)
         return result
 
     def _breasts(self, images: list[ImageResult]) -> tuple[BreastResult, ...]:

@@ -2,7 +2,7 @@
 
 from mammoscope.preprocessing.breast import BreastRegion, find_breast
 from mammoscope.preprocessing.preprocessor import PreparedImage, Preprocessor
-from mammoscope.preprocessing.reading import SourcePixels, read_pixels
+from mammoscope.preprocessing.reading import SourceImage, SourcePixels, read_pixels
 from mammoscope.preprocessing.resample import Geometry
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Geometry",
     "PreparedImage",
     "Preprocessor",
+    "SourceImage",
     "SourcePixels",
     "find_breast",
     "read_pixels",

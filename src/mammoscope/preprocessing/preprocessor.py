@@ -1,15 +1,17 @@
-"""THE path from presentation pixels to network input, for training and serving alike."""
+"""THE path from a file's pixels to network input, for training and serving alike."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mammoscope.config import PreprocessConfig
 from mammoscope.preprocessing.breast import BreastRegion, find_breast
-from mammoscope.preprocessing.resample import Geometry
+from mammoscope.preprocessing.reading import SourceImage
+from mammoscope.preprocessing.resample import Geometry, halved_margin
 from mammoscope.types import FloatImage, GreyImage, Laterality
 
 __all__ = ["PreparedImage", "Preprocessor"]
@@ -17,6 +19,8 @@ __all__ = ["PreparedImage", "Preprocessor"]
 # The mask's outline is grown by this share of the image before the rest is blanked, so
 # that the skin line, which is fainter than the tissue below it, is kept.
 _SKIN_REACH = 0.015
+# Percentiles of the breast's pixels that become black and white under ``normalise: breast``.
+_BREAST_ENDS = (0.5, 99.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +31,16 @@ class PreparedImage:
         pixels: (H, W) uint8 or uint16 grey values, chest wall on the left.
         geometry: The map between this grid and the original.
         breast_fraction: Share of the original that is breast.
+        decoder: Which decoder served; empty where pixels were handed in.
+        reduction: How often the image was halved while it was decoded.
         warnings: What a reader must know.
     """
 
     pixels: GreyImage
     geometry: Geometry
     breast_fraction: float
+    decoder: str = ""
+    reduction: int = 0
     warnings: tuple[str, ...] = ()
 
 
@@ -46,45 +54,132 @@ class Preprocessor:
     def __init__(self, config: PreprocessConfig) -> None:
         self.config = config
 
+    def prepare(
+        self,
+        source: SourceImage,
+        laterality: Laterality | None = None,
+        pixel_aspect: float = 1.0,
+    ) -> PreparedImage:
+        """Prepare one file, decoding no more than the network's input needs.
+
+        Args:
+            source: The file, opened.
+            laterality: What header or table say, to check the image against.
+            pixel_aspect: True width of a pixel over its height.
+
+        Raises:
+            DicomError: If its pixels cannot be decoded.
+            IneligibleImageError: If the image is blank or no breast is found.
+        """
+        reduction = self._coarsest(source, pixel_aspect)
+        while True:
+            read = source.read(reduction)
+            prepared = self(
+                read.pixels,
+                laterality,
+                pixel_aspect,
+                original=source.shape,
+                reduction=read.reduction,
+            )
+            if read.reduction == 0 or _covers(prepared.geometry, read.reduction):
+                return replace(
+                    prepared,
+                    decoder=read.decoder,
+                    warnings=(*read.warnings, *prepared.warnings),
+                )
+            reduction -= 1
+
     def __call__(
         self,
         pixels: FloatImage,
         laterality: Laterality | None = None,
         pixel_aspect: float = 1.0,
+        *,
+        original: tuple[int, int] | None = None,
+        reduction: int = 0,
     ) -> PreparedImage:
-        """Prepare one image.
+        """Prepare the pixels of one image.
 
         Args:
             pixels: (H, W) float32 presentation values in [0, 1], tissue bright.
             laterality: What header or table say, to check the image against.
             pixel_aspect: True width of a pixel over its height.
+            original: (H, W) of the original, where ``pixels`` are it halved.
+            reduction: How often they were halved.
 
         Raises:
             IneligibleImageError: If the image is blank or no breast is found.
         """
-        config = self.config
         region = find_breast(pixels)
         notes: tuple[str, ...] = ()
         if laterality is not None and laterality is not region.chest_wall:
             # A left breast is stored with its chest wall on the left of the image.
             side = "left" if region.chest_wall is Laterality.L else "right"
             notes = (f"laterality is {laterality}, but the chest wall lies on the {side}",)
-        mirrored = config.orient and region.chest_wall is Laterality.R
         height, width = pixels.shape
-        crop = self._crop(region, height, width) if config.crop else (0, 0, width, height)
+        geometry = self._geometry(
+            self._crop(region, height, width) if self.config.crop else (0, 0, width, height),
+            original or (height, width),
+            reduction,
+            mirrored=self.config.orient and region.chest_wall is Laterality.R,
+            pixel_aspect=pixel_aspect,
+        )
+        fitted = geometry.apply(pixels, reduction)
+        inside = geometry.apply_to_grid(_spread_mask(region)) >= 0.5
+        if self.config.normalise == "breast":
+            fitted = _stretched(fitted, inside)
+        if self.config.mask:
+            fitted *= inside
+        return PreparedImage(
+            self._quantise(fitted),
+            geometry,
+            region.area_fraction,
+            reduction=reduction,
+            warnings=notes,
+        )
+
+    def _coarsest(self, source: SourceImage, pixel_aspect: float) -> int:
+        """Return the most reductions under which the whole image covers the input."""
+        if self.config.resolution == "full" or not self.config.resize:
+            return 0
+        height, width = source.shape
+        # Minus a floor of minus is a ceiling: halved sides are rounded up.
+        for reduction in range(source.reductions, 0, -1):
+            whole = self._geometry(
+                (0, 0, -(-width >> reduction), -(-height >> reduction)),
+                source.shape,
+                reduction,
+                mirrored=False,
+                pixel_aspect=pixel_aspect,
+            )
+            if _covers(whole, reduction):
+                return reduction
+        return 0
+
+    def _geometry(
+        self,
+        crop: tuple[int, int, int, int],
+        original: tuple[int, int],
+        reduction: int,
+        *,
+        mirrored: bool,
+        pixel_aspect: float,
+    ) -> Geometry:
+        """Return the geometry of a crop given in pixels of the halved image."""
+        step, margin = 1 << reduction, halved_margin(reduction)
+        x_min, y_min, x_max, y_max = (edge * step - margin for edge in crop)
         if mirrored:
-            crop = (width - crop[2], crop[1], width - crop[0], crop[3])
-        geometry = Geometry.fit(
-            (height, width),
-            crop,
-            (config.height, config.width),
+            x_min, x_max = original[1] - x_max, original[1] - x_min
+        size = (self.config.height, self.config.width)
+        if not self.config.resize:
+            size, pixel_aspect = (crop[3] - crop[1], crop[2] - crop[0]), 1.0
+        return Geometry.fit(
+            original,
+            (x_min, y_min, x_max, y_max),
+            size,
             mirrored=mirrored,
             pixel_aspect=pixel_aspect,
         )
-        fitted = geometry.apply(pixels)
-        if config.crop:
-            fitted *= geometry.apply(_spread_mask(region, height, width)) >= 0.5
-        return PreparedImage(self._quantise(fitted), geometry, region.area_fraction, notes)
 
     def _crop(self, region: BreastRegion, height: int, width: int) -> tuple[int, int, int, int]:
         x_min, y_min, x_max, y_max = region.box
@@ -104,9 +199,21 @@ class Preprocessor:
         return np.asarray(scaled, dtype=np.uint16)
 
 
-def _spread_mask(region: BreastRegion, height: int, width: int) -> FloatImage:
+def _covers(geometry: Geometry, reduction: int) -> bool:
+    """Say whether a crop of the halved image has a pixel for each of the network's."""
+    x_min, y_min, x_max, y_max = geometry.crop
+    rows, columns = (y_max - y_min) / (1 << reduction), (x_max - x_min) / (1 << reduction)
+    return geometry.fitted_height <= rows and geometry.fitted_width <= columns
+
+
+def _spread_mask(region: BreastRegion) -> FloatImage:
     reach = max(3, round(_SKIN_REACH * max(region.mask.shape)) * 2 + 1)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
-    grown = cv2.dilate(region.mask, kernel).astype(np.float32)
-    spread = cv2.resize(grown, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(spread, dtype=np.float32)
+    return np.asarray(cv2.dilate(region.mask, kernel), dtype=np.float32)
+
+
+def _stretched(fitted: FloatImage, inside: NDArray[np.bool_]) -> FloatImage:
+    black, white = np.percentile(fitted[inside], _BREAST_ENDS)
+    if white <= black:
+        return fitted
+    return np.asarray(np.clip((fitted - black) / (white - black), 0.0, 1.0), dtype=np.float32)

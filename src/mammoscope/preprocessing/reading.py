@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from mammoscope.dicom import decode, present, read_dicom
+from mammoscope.config import PreprocessConfig
+from mammoscope.dicom import decode, encoded_pixels, read_dicom
 from mammoscope.dicom.header import is_dicom
+from mammoscope.dicom.pixels import EncodedPixels
+from mammoscope.dicom.presentation import apply_table, presentation
 from mammoscope.errors import DicomError, PixelDecodeError, Reason
 from mammoscope.types import FloatImage
 
-__all__ = ["PICTURE_SUFFIXES", "SourcePixels", "read_picture", "read_pixels", "without_suffix"]
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "SourceImage",
+    "SourcePixels",
+    "read_picture",
+    "read_pixels",
+    "without_suffix",
+]
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm"})
 _DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
@@ -27,14 +39,76 @@ class SourcePixels:
     """Presentation pixels of one file.
 
     Attributes:
-        pixels: (H, W) float32 in [0, 1], tissue bright.
+        pixels: (H, W) float32 in [0, 1], tissue bright; halved ``reduction`` times.
         decoder: Which decoder served.
+        reduction: How often the image was halved while it was decoded.
         warnings: What a reader must know.
     """
 
     pixels: FloatImage
     decoder: str
+    reduction: int = 0
     warnings: tuple[str, ...] = ()
+
+
+class SourceImage:
+    """A file whose pixels are decoded when asked for, at the resolution asked for.
+
+    Args:
+        path: A DICOM file or a picture.
+        config: Which steps lead from stored to presentation values; all by default.
+
+    Raises:
+        DicomError: If it is not an image, or contradicts itself; ``reason`` says which.
+    """
+
+    def __init__(self, path: Path, config: PreprocessConfig | None = None) -> None:
+        path = Path(path)
+        if path.stat().st_size == 0:
+            raise DicomError(f"{path.name} is empty", Reason.EMPTY_FILE)
+        self._decode: Callable[[int], SourcePixels]
+        self._last: SourcePixels | None = None
+        if not is_dicom(path) and path.suffix.lower() in PICTURE_SUFFIXES:
+            picture = SourcePixels(read_picture(path), "opencv")
+            self._decode = lambda _: picture
+            height, width = picture.pixels.shape
+            #: (H, W) of the full image.
+            self.shape = (height, width)
+            #: How many times the image can be halved while it is decoded.
+            self.reductions = 0
+        else:
+            encoded = encoded_pixels(read_dicom(path))
+            self._decode = partial(_decode, encoded, config or PreprocessConfig())
+            self.shape = (encoded.file.header.rows, encoded.file.header.columns)
+            self.reductions = encoded.reductions
+
+    def read(self, reduction: int = 0) -> SourcePixels:
+        """Decode to presentation pixels; the last answer is kept and given again.
+
+        Args:
+            reduction: How often to halve the image, at most ``reductions`` times. The full
+                image is decoded all the same where averaging neighbours would mix the image
+                with padding of another grey.
+
+        Raises:
+            DicomError: If it cannot be decoded, or a LUT or window is not valid.
+        """
+        if self._last is None or self._last.reduction != reduction:
+            self._last = self._decode(reduction)
+        return self._last
+
+
+def _decode(encoded: EncodedPixels, config: PreprocessConfig, reduction: int) -> SourcePixels:
+    decoded = decode(encoded, reduction)
+    chain = presentation(encoded.file, decoded, config)
+    if reduction and not chain.mixes:
+        return _decode(encoded, config, 0)
+    return SourcePixels(
+        apply_table(chain.table, decoded),
+        decoded.decoder,
+        reduction,
+        (*decoded.warnings, *chain.warnings),
+    )
 
 
 def without_suffix(path: Path) -> Path:
@@ -43,20 +117,17 @@ def without_suffix(path: Path) -> Path:
     return path.with_suffix("") if path.suffix.lower() in known else path
 
 
-def read_pixels(path: Path) -> SourcePixels:
-    """Read a DICOM file or a picture to presentation pixels.
+def read_pixels(path: Path, config: PreprocessConfig | None = None) -> SourcePixels:
+    """Read a DICOM file or a picture to presentation pixels at full resolution.
+
+    Args:
+        path: The file.
+        config: Which steps lead from stored to presentation values; all by default.
 
     Raises:
         DicomError: If it is not an image, or cannot be decoded; ``reason`` says which.
     """
-    path = Path(path)
-    if path.stat().st_size == 0:
-        raise DicomError(f"{path.name} is empty", Reason.EMPTY_FILE)
-    if not is_dicom(path) and path.suffix.lower() in PICTURE_SUFFIXES:
-        return SourcePixels(read_picture(path), "opencv")
-    file = read_dicom(path)
-    decoded = decode(file)
-    return SourcePixels(present(file, decoded), decoded.decoder, decoded.warnings)
+    return SourceImage(path, config).read()
 
 
 def read_picture(path: Path) -> FloatImage:

@@ -6,6 +6,7 @@ canvas of zeros. All are axis-aligned, so the whole is one linear map per axis.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from mammoscope.types import Box, FloatImage
 
-__all__ = ["Geometry"]
+__all__ = ["Geometry", "halved_margin"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,8 @@ class Geometry:
         original_height: Height of the original, in pixels.
         original_width: Width of the original, in pixels.
         mirrored: The original is mirrored left to right first.
-        crop: (x_min, y_min, x_max, y_max), half-open, in mirrored original pixels.
+        crop: (x_min, y_min, x_max, y_max), half-open, in mirrored original pixels; whole
+            numbers, unless the image was halved while it was decoded.
         height: Height of the network's input.
         width: Width of the network's input.
         fitted_height: Rows of the input that the crop fills.
@@ -36,7 +38,7 @@ class Geometry:
     original_height: int
     original_width: int
     mirrored: bool
-    crop: tuple[int, int, int, int]
+    crop: tuple[float, float, float, float]
     height: int
     width: int
     fitted_height: int
@@ -47,7 +49,7 @@ class Geometry:
     def fit(
         cls,
         original: tuple[int, int],
-        crop: tuple[int, int, int, int],
+        crop: tuple[float, float, float, float],
         size: tuple[int, int],
         *,
         mirrored: bool,
@@ -84,22 +86,28 @@ class Geometry:
         x_min, y_min, x_max, y_max = self.crop
         return self.fitted_width / (x_max - x_min), self.fitted_height / (y_max - y_min)
 
-    def apply(self, pixels: FloatImage) -> FloatImage:
+    def apply(self, pixels: FloatImage, reduction: int = 0) -> FloatImage:
         """Map an original (H, W) image to the network's grid, (height, width) float32.
+
+        Args:
+            pixels: The original, halved ``reduction`` times with sides rounded up.
+            reduction: As often as the image was halved for which the geometry was made.
 
         Raises:
             ValueError: If the image is not of the original's size.
         """
-        if pixels.shape != (self.original_height, self.original_width):
-            raise ValueError(
-                f"geometry is for {(self.original_height, self.original_width)}, "
-                f"the image is {pixels.shape}"
-            )
+        step = 1 << reduction
+        due = (-(-self.original_height // step), -(-self.original_width // step))
+        if pixels.shape != due:
+            raise ValueError(f"geometry is for {due}, the image is {pixels.shape}")
         x_min, y_min, x_max, y_max = self.crop
         if self.mirrored:
             # Cut before mirroring, so that only the crop is copied.
             x_min, x_max = self.original_width - x_max, self.original_width - x_min
-        part = pixels[y_min:y_max, x_min:x_max]
+        left, top, right, bottom = (
+            round((edge + halved_margin(reduction)) / step) for edge in (x_min, y_min, x_max, y_max)
+        )
+        part = pixels[top:bottom, left:right]
         if self.mirrored:
             part = part[:, ::-1]
         shrinks = self.fitted_height < part.shape[0] or self.fitted_width < part.shape[1]
@@ -111,6 +119,42 @@ class Geometry:
         canvas = np.zeros((self.height, self.width), np.float32)
         canvas[self.top : self.top + self.fitted_height, : self.fitted_width] = fitted
         return canvas
+
+    def apply_to_grid(self, grid: FloatImage) -> FloatImage:
+        """Map a coarse grid over the whole original, such as a mask, to the network's grid.
+
+        Args:
+            grid: (h, w) float32 that covers the original.
+
+        Returns:
+            (height, width) float32, interpolated, 0 outside the crop.
+        """
+        across, down = self._scales
+        # Position on the grid, in its cells, of a pixel of the network: a factor and an offset
+        # for each axis; pixel centres lie at 0.5.
+        per_x = grid.shape[1] / self.original_width / across
+        per_y = grid.shape[0] / self.original_height / down
+        from_x = self.crop[0] * grid.shape[1] / self.original_width
+        from_y = (self.crop[1] - self.top / down) * grid.shape[0] / self.original_height
+        if self.mirrored:
+            from_x, per_x = grid.shape[1] - from_x, -per_x
+        matrix = np.array(
+            [
+                [per_x, 0.0, from_x + 0.5 * per_x - 0.5],
+                [0.0, per_y, from_y + 0.5 * per_y - 0.5],
+            ]
+        )
+        fitted = cv2.warpAffine(
+            grid,
+            matrix,
+            (self.width, self.height),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        fitted[: self.top] = 0
+        fitted[self.top + self.fitted_height :] = 0
+        fitted[:, self.fitted_width :] = 0
+        return np.asarray(fitted, dtype=np.float32)
 
     def to_network(self, box: Box) -> Box:
         """Map a box in original pixels to the network's grid, not clipped to it."""
@@ -148,9 +192,9 @@ class Geometry:
             (original_height, original_width) float32, 0 outside the crop.
         """
         down, across = grid.shape[0] / self.height, grid.shape[1] / self.width
-        x_min, y_min, x_max, y_max = self.crop
-        rows = np.arange(y_max - y_min, dtype=np.float32) + np.float32(0.5)
-        columns = np.arange(x_max - x_min, dtype=np.float32) + np.float32(0.5)
+        x_min, y_min, x_max, y_max = self._pixels_within()
+        rows = np.arange(y_min, y_max, dtype=np.float32) + np.float32(0.5 - self.crop[1])
+        columns = np.arange(x_min, x_max, dtype=np.float32) + np.float32(0.5 - self.crop[0])
         x_scale, y_scale = self._scales
         # Pixel centres of the crop, in cells of the grid whose centres lie at 0.5.
         map_y = (rows * np.float32(y_scale) + np.float32(self.top)) * np.float32(down) - 0.5
@@ -163,6 +207,16 @@ class Geometry:
         spread[y_min:y_max, x_min:x_max] = part
         return spread
 
+    def _pixels_within(self) -> tuple[int, int, int, int]:
+        """The original's (mirrored) pixels whose centres lie in the crop."""
+        x_min, y_min, x_max, y_max = (math.ceil(edge - 0.5) for edge in self.crop)
+        return (
+            max(0, x_min),
+            max(0, y_min),
+            min(self.original_width, x_max),
+            min(self.original_height, y_max),
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Return the plain form that JSON takes."""
         return {**asdict(self), "crop": list(self.crop)}
@@ -171,6 +225,15 @@ class Geometry:
     def from_dict(cls, values: dict[str, Any]) -> Geometry:
         """Rebuild a geometry from :meth:`as_dict`."""
         return cls(**{**values, "crop": tuple(values["crop"])})
+
+
+def halved_margin(reduction: int) -> float:
+    """Return how far a halved image begins before the original, in original pixels.
+
+    Sample ``k`` of an image halved r times is centred on pixel ``k * 2**r``, and so stands for
+    ``2**r`` pixels around that one.
+    """
+    return ((1 << reduction) - 1) / 2
 
 
 def _bilinear(grid: FloatImage, at_y: FloatImage, at_x: FloatImage) -> FloatImage:

@@ -18,13 +18,11 @@ from mammoscope.errors import (
     ConfigError,
     DicomError,
     IncompleteExamError,
-    IneligibleImageError,
     MammoscopeError,
-    Reason,
 )
 from mammoscope.inference import Predictor, read_exam
 from mammoscope.inference.exam import list_files
-from mammoscope.preprocessing import Preprocessor, find_breast, read_pixels
+from mammoscope.preprocessing import find_breast
 from mammoscope.results import results_document
 from mammoscope.service.exams import ExamStore, new_exam_id
 from mammoscope.service.health import HealthCheck
@@ -111,7 +109,7 @@ class ScoringDesk:
             try:
                 result = self.predictor(exam, on_image)
             except IncompleteExamError as error:
-                raise self._nothing_scored(exam) from error
+                raise self._nothing_scored(error) from error
             document = results_document([result], self.predictor.model_info, __version__)
             self.store.keep(exam_id, document, renderings)
         self.metrics.exam(scored=True, images=len(result.images), refused=result.refused)
@@ -136,28 +134,13 @@ class ScoringDesk:
         except DicomError as error:
             raise self._refused("several_patients", str(error)) from error
 
-    def _nothing_scored(self, exam: Exam) -> RequestRefusedError:
-        refused = [*exam.refused, *self._refusals(exam)]
+    def _nothing_scored(self, error: IncompleteExamError) -> RequestRefusedError:
+        refused = [Refusal(*image) for image in error.refused]
         named = [f"{refusal.image_id}: {refusal.message}" for refusal in refused]
         rest = [f"and {len(named) - 3} more"] if len(named) > 3 else []
         files = "the file cannot" if len(named) == 1 else f"none of the {len(named)} files can"
         message = f"{files} be scored: " + "; ".join([*named[:3], *rest])
         return self._refused("nothing_scored", message, refused)
-
-    def _refusals(self, exam: Exam) -> list[Refusal]:
-        """Say of each readable image why it was not scored.
-
-        The predictor's error carries these only as prose, so the failing step is taken again.
-        """
-        preprocessor = Preprocessor(self.predictor.bundle.input.preprocess)
-        refusals = []
-        for image in exam.images:
-            try:
-                preprocessor(read_pixels(image.path).pixels, image.laterality, image.pixel_aspect)
-            except (DicomError, IneligibleImageError) as error:
-                reason = error.reason or Reason.UNREADABLE_FILE
-                refusals.append(Refusal(image.image_id, reason, str(error)))
-        return refusals
 
     def _refused(
         self, code: str, message: str, files: Sequence[Refusal] = ()

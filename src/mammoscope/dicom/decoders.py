@@ -1,0 +1,163 @@
+"""Decoders of encapsulated frames: for each transfer syntax the fastest that is right, first.
+
+A chain is tried in order; what fails is noted, and the result names the decoder that served.
+Every decoder of every chain is tested against the same reference pixels.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.encaps import encapsulate
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+from mammoscope.dicom.codestream import read_codestream
+from mammoscope.dicom.header import ImageHeader
+
+__all__ = ["DECODERS", "Decoder"]
+
+#: Frame and header to (H, W) samples, halved as often as the last argument says.
+Decode = Callable[[bytes, ImageHeader, int], NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """One way to decode one frame.
+
+    Attributes:
+        name: The library and its codec.
+        decode: The function; raises an error of the library's own on a frame that it
+            cannot read.
+        reduces: It can decode at a fraction of the resolution, for a fraction of the time.
+    """
+
+    name: str
+    decode: Decode
+    reduces: bool = False
+
+
+def _plain(codec: Callable[[bytes], NDArray[Any]]) -> Decode:
+    def decode(frame: bytes, _: ImageHeader, reduction: int) -> NDArray[Any]:
+        if reduction:
+            raise ValueError("this decoder knows one resolution")
+        return codec(frame)
+
+    return decode
+
+
+def _run_length(frame: bytes, header: ImageHeader, _: int) -> NDArray[Any]:
+    kind = "u1" if header.bits_allocated == 8 else "<u2"
+    values = imagecodecs.dicomrle_decode(frame, np.dtype(kind))
+    samples = np.frombuffer(values, kind)
+    return samples[: header.rows * header.columns].reshape(header.rows, header.columns)
+
+
+def _high_throughput(frame: bytes, _: ImageHeader, reduction: int) -> NDArray[Any]:
+    return np.asarray(imagecodecs.htj2k_decode(frame, skipres=reduction or None))
+
+
+def _pillow(frame: bytes, _: ImageHeader, reduction: int) -> NDArray[Any]:
+    """Decode JPEG 2000, of which OpenJPEG in Pillow leaves finer resolutions out."""
+    stream = read_codestream(frame)
+    if stream is None or stream.signed or stream.components != 1 or stream.precision > 16:
+        raise ValueError("Pillow decodes one component of at most 16 unsigned bits")
+    with Image.open(io.BytesIO(frame), formats=("JPEG2000",)) as image:
+        # Pillow reads this attribute when it loads; it then rounds the sides to the nearest
+        # where the codec rounds them up, so they are made whole multiples first.
+        image.reduce = reduction  # type: ignore[method-assign, assignment]
+        image._size = _whole_multiples(image.size, 1 << reduction)  # noqa: SLF001
+        image.load()
+        values = np.asarray(image)
+    # Samples of 9 to 15 bits come shifted up to fill 16.
+    return values >> (16 - stream.precision) if stream.precision > 8 else values
+
+
+def _whole_multiples(size: tuple[int, int], step: int) -> tuple[int, int]:
+    return -(-size[0] // step) * step, -(-size[1] // step) * step
+
+
+def _by_pydicom(plugin: str) -> Decode:
+    """Return one of pydicom's plug-ins, which want the frame encapsulated again."""
+
+    def decode(frame: bytes, header: ImageHeader, reduction: int) -> NDArray[Any]:
+        if reduction:
+            raise ValueError("this decoder knows one resolution")
+        options: dict[str, Any] = {
+            "transfer_syntax_uid": UID(header.transfer_syntax_uid),
+            "rows": header.rows,
+            "columns": header.columns,
+            "samples_per_pixel": 1,
+            "number_of_frames": 1,
+            "bits_allocated": header.bits_allocated,
+            "bits_stored": header.bits_stored,
+            "pixel_representation": int(header.signed),
+            "photometric_interpretation": header.photometric_interpretation,
+            "pixel_keyword": "PixelData",
+        }
+        decoder = get_decoder(options["transfer_syntax_uid"])
+        values, _ = decoder.as_array(
+            encapsulate([frame]), raw=True, decoding_plugin=plugin, **options
+        )
+        return values
+
+    return decode
+
+
+_GDCM = Decoder("gdcm", _by_pydicom("gdcm"))
+_JPEG = (Decoder("imagecodecs jpeg8", _plain(imagecodecs.jpeg8_decode)), _GDCM)
+_JPEG_LOSSLESS = (
+    Decoder("imagecodecs jpeg8", _plain(imagecodecs.jpeg8_decode)),
+    Decoder("imagecodecs jpegsof3", _plain(imagecodecs.jpegsof3_decode)),
+    _GDCM,
+)
+_JPEG_LS = (Decoder("imagecodecs jpegls", _plain(imagecodecs.jpegls_decode)), _GDCM)
+_JPEG_2000 = (
+    Decoder("imagecodecs jpeg2k", _plain(imagecodecs.jpeg2k_decode)),
+    Decoder("pillow jpeg2000", _pillow, reduces=True),
+    _GDCM,
+)
+_HTJ2K = (
+    Decoder("imagecodecs htj2k", _high_throughput, reduces=True),
+    Decoder("imagecodecs jpeg2k", _plain(imagecodecs.jpeg2k_decode)),
+)
+
+#: The chain of each encapsulated transfer syntax (PS3.5, section 10 and A.4).
+DECODERS: dict[str, tuple[Decoder, ...]] = {
+    RLELossless: (
+        Decoder("imagecodecs dicomrle", _run_length),
+        Decoder("pydicom rle", _by_pydicom("pydicom")),
+    ),
+    JPEGBaseline8Bit: _JPEG,
+    JPEGExtended12Bit: _JPEG,
+    JPEGLossless: _JPEG_LOSSLESS,
+    JPEGLosslessSV1: _JPEG_LOSSLESS,
+    JPEGLSLossless: _JPEG_LS,
+    JPEGLSNearLossless: _JPEG_LS,
+    JPEG2000Lossless: _JPEG_2000,
+    JPEG2000: _JPEG_2000,
+    HTJ2KLossless: _HTJ2K,
+    HTJ2KLosslessRPCL: _HTJ2K,
+    HTJ2K: _HTJ2K,
+}
