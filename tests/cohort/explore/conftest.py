@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from fixtures.hand_made import image
 from mammoscope.artefacts import sha256_file, write_json
-from mammoscope.cohort.manifest import Reject, write_manifest, write_rejects
+from mammoscope.cohort.manifest import Reject, read_cohort, write_manifest, write_rejects
 from mammoscope.cohort.prepare import prepare
+from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import PreprocessConfig
 
 WriteCohort = Callable[..., Path]
@@ -34,6 +36,7 @@ def write_hand_made(tmp_path) -> WriteCohort:
             "synthetic": synthetic,
             "source": "rsna",
             "source_root": "/data/of/someone",
+            "source_roots": {"rsna": "/data/of/someone"},
             "hashes": {"manifest.parquet": sha256_file(manifest)},
         }
         write_json(cohort / "cohort.json", facts)
@@ -80,11 +83,9 @@ def two_sites() -> list[dict[str, Any]]:
 def prepared(tmp_path, write_hand_made, write_mammogram, two_sites) -> Path:
     """The same cohort with prepared pixels; those of site 2 are darker."""
     cohort = write_hand_made(two_sites)
-    facts = {"format_version": 1, "kind": "cohort", "synthetic": True, "source": "rsna"}
-    hashes = {"manifest.parquet": sha256_file(cohort / "manifest.parquet")}
-    write_json(
-        cohort / "cohort.json", {**facts, "source_root": str(tmp_path / "src"), "hashes": hashes}
-    )
+    root = str(tmp_path / "src")
+    facts = read_cohort(cohort) | {"source_root": root, "source_roots": {"rsna": root}}
+    write_json(cohort / "cohort.json", facts)
     for number, row in enumerate(two_sites):
         write_mammogram(tmp_path / "src" / row["path"], _breast(number, row))
     prepare(cohort, PreprocessConfig(height=64, width=32))
@@ -102,26 +103,15 @@ def _breast(number: int, row: dict[str, Any]) -> np.ndarray:
 
 
 @pytest.fixture(autouse=True)
-def _stub_facts(monkeypatch):
-    import polars as pl
+def _later_facts(monkeypatch):
+    """Add the columns of crop quality while prepare does not write them."""
+    whole = PreparedStore.facts
 
-    from mammoscope.cohort.store import PreparedStore
-
-    def facts(self):
-        return pl.DataFrame(
-            [
-                dict(
-                    image_id=n,
-                    breast_fraction=0.3,
-                    kept_fraction=1.0,
-                    borders="",
-                    quality=1.0,
-                    warnings="",
-                    decoder="x",
-                )
-                for n in self
-            ]
+    def facts(self: PreparedStore) -> pl.DataFrame:
+        later = {"kept_fraction": 1.0, "borders": "", "quality": 1.0}
+        made = whole(self)
+        return made.with_columns(
+            pl.lit(value).alias(name) for name, value in later.items() if name not in made.columns
         )
 
-    if not hasattr(PreparedStore, "facts"):
-        monkeypatch.setattr(PreparedStore, "facts", facts, raising=False)
+    monkeypatch.setattr(PreparedStore, "facts", facts)

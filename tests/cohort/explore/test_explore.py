@@ -242,6 +242,22 @@ def test_galleries_show_each_class_and_no_patient_twice(prepared):
     assert page.count("<img") == page.count('src="data:image/jpeg;base64,') > 24
 
 
+def test_a_half_finished_prepare_is_named(prepared):
+    for name in ("image0000", "image0001"):
+        (prepared / "images" / f"{name}.safetensors").unlink()
+    report = explore(prepared, sample=8).report
+    assert report["prepared"] == 158
+    assert any(note.startswith("2 images are not prepared yet") for note in report["notes"])
+
+
+def test_a_cohort_without_findings_has_no_section_of_them(write_hand_made, two_sites):
+    cohort = write_hand_made(two_sites)
+    pl.DataFrame(schema={"image_id": pl.String()}).write_parquet(cohort / "findings.parquet")
+    made = explore(cohort)
+    assert made.report["findings"] is None
+    assert "Annotations" not in made.path.read_text()
+
+
 def test_findings_without_their_columns_are_refused_by_name(write_hand_made, two_sites):
     cohort = write_hand_made(two_sites)
     pl.DataFrame({"image_id": ["image0000"]}).write_parquet(cohort / "findings.parquet")

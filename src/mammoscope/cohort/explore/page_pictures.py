@@ -115,12 +115,13 @@ def quality(values: dict[str, Any] | None, pictures: dict[str, str]) -> Html | N
     if values is None:
         return None
     kept = ", ".join(
-        f"{row['images']:,} keep less than {100 * row['share']:g} %" for row in values["kept_below"]
+        f"{row['images']:,} below {100 * row['share']:g} %" for row in values["kept_below"]
     )
     said = (
-        f"Of {values['images']:,} prepared images, by the share of the breast that the crop keeps: "
-        f"{kept}. In {values['disagreements']:,} the chest wall lies on the side that the "
-        "laterality denies."
+        f"Of {values['images']:,} prepared images. Quality runs from 0, a mask not to be trusted, "
+        "to 1. Kept is the share of what is bright around the breast that its mask keeps, the "
+        f"rest having been taken for labels or edges of a film: {kept}. In "
+        f"{values['disagreements']:,} the chest wall lies on the side that the laterality denies."
     )
     refused = ", ".join(f"{row['images']:,} {row['reason']}" for row in values["refused"])
     worst = element(
@@ -151,7 +152,7 @@ def _worst(image: dict[str, Any], pictures: dict[str, str]) -> Html:
 def _quantiles(values: dict[str, dict[str, float | None]]) -> Html:
     names = {
         "quality": "quality",
-        "kept_fraction": "breast kept",
+        "kept_fraction": "kept",
         "breast_fraction": "breast in the image",
     }
     columns = {"least": "least", "p01": "1 %", "p05": "5 %", "median": "median", "most": "most"}
@@ -166,9 +167,11 @@ def _quantiles(values: dict[str, dict[str, float | None]]) -> Html:
 
 
 def _counts(values: dict[str, Any]) -> Html:
+    shown, rarer = values["warnings"][:_MOST_WARNINGS], values["warnings"][_MOST_WARNINGS:]
     rows = [
         *((f"breast touches {row['what']}", row["images"]) for row in values["borders"]),
-        *((row["what"], row["images"]) for row in values["warnings"][:_MOST_WARNINGS]),
+        *((row["what"], row["images"]) for row in shown),
+        *([(f"{len(rarer)} rarer notes", sum(row["images"] for row in rarer))] if rarer else []),
         *((f"decoded by {name}", images) for name, images in values["decoders"].items()),
     ]
     return bars(("what", "images"), rows, "What was noted", values["images"])
@@ -181,7 +184,8 @@ def _by_machine(rows: list[dict[str, Any]]) -> Html:
             f"{row['images']:,}",
             "–" if row["quality_median"] is None else f"{row['quality_median']:.3f}",
             "–" if row["quality_p05"] is None else f"{row['quality_p05']:.3f}",
-            f"{row['kept_below_99']:,}",
+            f"{row['kept_below']:,}",
+            f"{row['nipple_side']:,}",
             f"{row['with_warnings']:,}",
             f"{row['disagreements']:,}",
         )
@@ -192,7 +196,8 @@ def _by_machine(rows: list[dict[str, Any]]) -> Html:
         "images",
         "median quality",
         "worst 5 % below",
-        "keep under 99 %",
+        "kept below 90 %",
+        "touch nipple side",
         "with warnings",
         "wrong side",
     )

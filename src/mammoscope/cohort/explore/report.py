@@ -85,7 +85,7 @@ def explore(
         "synthetic": bool(facts["synthetic"]),
         "sample": sample,
         "hashes": facts["hashes"],
-        "notes": _notes(splits, seen, sample),
+        "notes": _notes(frame, splits, seen, sample),
         "about": tables.about(frame, rejects),
         "biases": find_biases(frame, measured),
         "balance": tables.balance(frame),
@@ -137,6 +137,8 @@ def _findings(cohort: Path, frame: pl.DataFrame) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     findings, crops = read_table(path, "run mammoscope ingest again"), None
+    if not findings.height:
+        return None
     if (cohort / "images" / "prepare.json").is_file():
         store = PreparedStore(cohort)
         marked = findings["image_id"].unique().sort() if "image_id" in findings.columns else ()
@@ -144,17 +146,27 @@ def _findings(cohort: Path, frame: pl.DataFrame) -> dict[str, Any] | None:
     return judge_findings(findings, frame, crops)
 
 
-def _notes(splits: pl.DataFrame | None, seen: dict[str, Any], sample: int) -> list[str]:
-    notes = []
+def _notes(
+    frame: pl.DataFrame, splits: pl.DataFrame | None, seen: dict[str, Any], sample: int
+) -> list[str]:
+    notes, prepared = [], seen["prepared"]
     if splits is None:
         notes.append(
             "The cohort is not split yet: splits, where shown, are those of the source's table."
         )
-    if not seen["prepared"]:
+    if not prepared:
         notes.append(
             "No image is prepared yet: grey values, mean images, galleries and crop quality are "
             "left out. Run mammoscope prepare, then explore again with --overwrite."
         )
-    elif not sample:
+        return notes
+    refused = sum(row["images"] for row in seen["quality"]["refused"])
+    if prepared + refused < frame.height:
+        left = frame.height - prepared - refused
+        notes.append(
+            f"{left:,} images are not prepared yet; what is shown of pixels is of the "
+            f"{prepared:,} that are. Run mammoscope prepare again to finish."
+        )
+    if not sample:
         notes.append("--sample 0: grey values and mean images are left out.")
     return notes
