@@ -40,6 +40,8 @@ def test_the_page_fits_its_window_in_light_and_dark_and_asks_for_nothing(page_fi
             page.goto(page_file.as_uri())
             assert [url for url in asked if not url.startswith("data:")] == [page_file.as_uri()]
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+            cut = "td => td.scrollWidth > td.clientWidth + 1"
+            assert page.evaluate(f"[...document.querySelectorAll('td')].filter({cut}).length") == 0
             broken = "i => { i.loading = 'eager'; return i.decode().then(() => i.naturalWidth) }"
             widths = page.evaluate(f"Promise.all([...document.images].map({broken}))")
             assert len(widths) > 20

@@ -14,6 +14,7 @@ from mammoscope.cohort.explore.page_tables import (
     missing,
     percent,
     sizes,
+    unbroken,
 )
 from mammoscope.pages import Html, document, element, house_style, joined, table
 
@@ -136,7 +137,9 @@ def _headlines(report: dict[str, Any]) -> Html:
 
 def _biases(biases: dict[str, Any]) -> Html:
     if biases["found"]:
-        found = element("ol", *(element("li", text) for text in biases["found"]), class_="found")
+        found = element(
+            "ol", *(element("li", unbroken(text)) for text in biases["found"]), class_="found"
+        )
     elif biases["tests"]:
         found = element("p", "No bias was found that these tests can see.")
     else:
@@ -178,7 +181,7 @@ def _biases(biases: dict[str, Any]) -> Html:
 def _listed(title: str, sentences: list[str]) -> Html | None:
     if not sentences:
         return None
-    items = (element("li", text) for text in sentences)
+    items = (element("li", unbroken(text)) for text in sentences)
     return joined([element("h3", title), element("ul", *items)])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mammoscope.cohort.explore.page_tables import bars, word
+from mammoscope.cohort.explore.page_tables import bars, unbroken, word
 from mammoscope.pages import Html, element, joined, picture, table
 from mammoscope.pages.drawing import histogram
 
@@ -97,7 +97,7 @@ def _thumbnail(image: dict[str, Any], pictures: dict[str, str], lines: list[str]
         "figure",
         picture(pictures[name], f"image {name}, {alt}"),
         element("code", name),
-        *(element("small", line) for line in lines),
+        *(element("small", unbroken(line)) for line in lines),
     )
 
 
@@ -131,7 +131,7 @@ def quality(values: dict[str, Any] | None, pictures: dict[str, str]) -> Html | N
     )
     return joined(
         [
-            element("p", said),
+            element("p", unbroken(said)),
             element("p", f"Refused by prepare: {refused or 'none'}."),
             _quantiles(values["quantiles"]),
             _counts(values),

@@ -17,6 +17,7 @@ __all__ = [
     "missing",
     "percent",
     "sizes",
+    "unbroken",
     "word",
 ]
 
@@ -26,7 +27,12 @@ def percent(share: float | None) -> str:
     if share is None:
         return "–"
     digits = 1 if share == 0 or share >= 0.001 else 2
-    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
+    return unbroken(f"{100 * share:.{digits}f} %")
+
+
+def unbroken(text: str) -> str:
+    """Keep percent signs on the line of their numbers."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def word(level: str | None) -> str:
@@ -100,7 +106,7 @@ def _balance_of(values: dict[str, Any]) -> Html:
         "images",
         "patients",
         "with cancer",
-        "share (95 % interval)",
+        unbroken("share (95 % interval)"),
         f"0 to {percent(upper)}",
     )
     return table(head, rows, class_="numbers balance")
@@ -224,7 +230,7 @@ def findings(values: dict[str, Any] | None) -> Html | None:
         return None
     faults = [
         (
-            row["what"].capitalize(),
+            unbroken(row["what"].capitalize()),
             f"{row['count']:,}",
             joined((element("code", name) for name in row["examples"]), ", "),
         )
