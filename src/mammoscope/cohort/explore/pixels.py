@@ -25,7 +25,8 @@ CLASSES = {
     "normal or benign": (pl.col("cancer") == 0)
     & (pl.col("difficult_negative_case").fill_null(0) == 0),
 }
-_BINS = 48
+# Divides the grey levels of 8 and of 16 bits, so that every bin holds as many.
+_BINS = 64
 _THUMBNAIL_HEIGHT = 240
 _SHOWN_PER_CLASS = 12
 # Mean images are shown of the two views that every exam has.
@@ -129,20 +130,21 @@ def look_at(
 
 def _add(group: _Group, pixels: GreyImage, view: str) -> float | None:
     """Add one image to the sums; returns the mean grey of its tissue as a share of white."""
-    white = float(np.iinfo(pixels.dtype).max)
-    tissue = pixels[pixels > 0]
+    white = int(np.iinfo(pixels.dtype).max)
+    tissue = int(np.count_nonzero(pixels))
     group.images += 1
-    group.tissue.append(tissue.size / pixels.size)
+    group.tissue.append(tissue / pixels.size)
     if view in _MEAN_VIEWS:
         small = _shrunk(pixels)
         total = group.sums.setdefault(view, np.zeros(small.shape, np.float64))
         total += small
         group.seen[view] = group.seen.get(view, 0) + 1
-    if not tissue.size:
+    if not tissue:
         return None
-    counts, _ = np.histogram(tissue, bins=_BINS, range=(0, white))
-    group.counts += counts / tissue.size
-    grey = float(tissue.mean() / white)
+    counts = np.bincount((pixels // ((white + 1) // _BINS)).ravel(), minlength=_BINS)
+    counts[0] -= pixels.size - tissue
+    group.counts += counts / tissue
+    grey = float(pixels.sum(dtype=np.float64)) / tissue / white
     group.greys.append(grey)
     return grey
 
