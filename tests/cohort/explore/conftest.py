@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 from fixtures.hand_made import image
 from mammoscope.artefacts import sha256_file, write_json
-from mammoscope.cohort.manifest import Reject, read_cohort, write_manifest, write_rejects
+from mammoscope.cohort.manifest import Reject, write_manifest, write_rejects
 from mammoscope.cohort.prepare import prepare
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import PreprocessConfig
@@ -24,28 +26,33 @@ WriteCohort = Callable[..., Path]
 def write_hand_made(tmp_path) -> WriteCohort:
     """Write a cohort folder from rows of :func:`image`."""
 
-    def write(
-        rows: list[dict[str, Any]], rejects: tuple[Reject, ...] = (), *, synthetic: bool = False
-    ) -> Path:
-        cohort = tmp_path / "hand-made"
-        manifest = write_manifest(cohort, rows)
-        write_rejects(cohort, rejects)
-        facts = {
-            "format_version": 1,
-            "kind": "cohort",
-            "synthetic": synthetic,
-            "source": "rsna",
-            "source_root": "/data/of/someone",
-            "source_roots": {"rsna": "/data/of/someone"},
-            "hashes": {"manifest.parquet": sha256_file(manifest)},
-        }
-        write_json(cohort / "cohort.json", facts)
-        return cohort
-
-    return write
+    return partial(_written, tmp_path / "hand-made")
 
 
-@pytest.fixture
+def _written(
+    cohort: Path,
+    rows: list[dict[str, Any]],
+    rejects: tuple[Reject, ...] = (),
+    *,
+    synthetic: bool = False,
+    root: str = "/data/of/someone",
+) -> Path:
+    manifest = write_manifest(cohort, rows)
+    write_rejects(cohort, rejects)
+    facts = {
+        "format_version": 1,
+        "kind": "cohort",
+        "synthetic": synthetic,
+        "source": "rsna",
+        "source_root": root,
+        "source_roots": {"rsna": root},
+        "hashes": {"manifest.parquet": sha256_file(manifest)},
+    }
+    write_json(cohort / "cohort.json", facts)
+    return cohort
+
+
+@pytest.fixture(scope="session")
 def two_sites() -> list[dict[str, Any]]:
     """Forty patients of four images: site 1 on machine 49, site 2 on 29, without density.
 
@@ -79,17 +86,20 @@ def two_sites() -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.fixture
-def prepared(tmp_path, write_hand_made, write_mammogram, two_sites) -> Path:
-    """The same cohort with prepared pixels; those of site 2 are darker."""
-    cohort = write_hand_made(two_sites)
-    root = str(tmp_path / "src")
-    facts = read_cohort(cohort) | {"source_root": root, "source_roots": {"rsna": root}}
-    write_json(cohort / "cohort.json", facts)
+@pytest.fixture(scope="session")
+def _prepared_once(tmp_path_factory, write_mammogram, two_sites) -> Path:
+    folder = tmp_path_factory.mktemp("prepared")
+    cohort = _written(folder / "cohort", two_sites, root=str(folder / "src"))
     for number, row in enumerate(two_sites):
-        write_mammogram(tmp_path / "src" / row["path"], _breast(number, row))
+        write_mammogram(folder / "src" / row["path"], _breast(number, row))
     prepare(cohort, PreprocessConfig(height=64, width=32))
     return cohort
+
+
+@pytest.fixture
+def prepared(_prepared_once, tmp_path) -> Path:
+    """The same cohort with prepared pixels; those of site 2 are darker."""
+    return Path(shutil.copytree(_prepared_once, tmp_path / "prepared"))
 
 
 def _breast(number: int, row: dict[str, Any]) -> np.ndarray:
