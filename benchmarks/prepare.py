@@ -1,68 +1,158 @@
-"""Preparing an image: ours against pydicom's default decoding plus the same steps.
+"""Preparing images: ours against a public notebook's steps, the codec alone, one worker, PNG files.
 
-    python benchmarks/prepare.py --patients 4 --repeats 3
+    python benchmarks/prepare.py --repeats 5
 
-Full-size synthetic images, one thread. Also the floor (the codec alone), and the peak memory
-of a worker for a small cohort and one four times as large.
+SYNTHETIC images of full detector size whose breast is as high as 88 % of the detector, one
+OpenCV thread. The notebook's steps are those that public solutions of the RSNA challenge
+share: pydicom's default decoding, the VOI LUT in float64, inversion, scaling to 0-255, Otsu's
+threshold, the largest contour's box, and OpenCV's resize.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import multiprocessing
 import resource
+import shutil
+import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
 import cv2
+import numpy as np
+import polars as pl
 import pydicom
+from numpy.typing import NDArray
+from pydicom.pixels import apply_voi_lut
 
 from mammoscope.cohort.ingest import ingest
 from mammoscope.cohort.prepare import prepare
-from mammoscope.cohort.synthetic import write_cohort
+from mammoscope.cohort.store import PreparedStore
+from mammoscope.cohort.synthetic.acquisition import Machine, expose, write_dicom
+from mammoscope.cohort.synthetic.phantom import Anatomy, project
 from mammoscope.config import PreprocessConfig
-from mammoscope.dicom import DecodedPixels, decode, present, read_dicom
-from mammoscope.preprocessing import Preprocessor, read_pixels
-from mammoscope.types import Laterality
+from mammoscope.dicom import decode, encoded_pixels, read_dicom
+from mammoscope.preprocessing import Preprocessor, SourceImage
+from mammoscope.types import Density, Laterality, View
 from measure import Spread, in_turn, leave
 
 CONFIG = PreprocessConfig(height=1024, width=512)
+BREAST_MM, DEPTH_MM = 190.0, 88.0
+FIELD_MM = BREAST_MM / 0.88
+# JPEG lossless and MONOCHROME2, or JPEG 2000 lossless, 16 bits, MONOCHROME1, SIGMOID.
+KINDS = {
+    "JPEG lossless, 4664 x 3064": Machine(
+        49, 1, (4664, 3064), FIELD_MM, inverted=False, gamma=1.05, noise=0.016
+    ),
+    "JPEG 2000 lossless, 5355 x 4915": Machine(
+        29, 2, (5355, 4915), FIELD_MM, inverted=True, gamma=0.95, noise=0.012
+    ),
+    "JPEG 2000 lossless, 2776 x 2082": Machine(
+        29, 2, (2776, 2082), FIELD_MM, inverted=True, gamma=0.95, noise=0.012
+    ),
+}
 
 
-def compare(images: list[tuple[Path, Laterality]], repeats: int) -> list[dict[str, object]]:
-    """Time each image both ways; a row per transfer syntax."""
+def write_images(folder: Path, machine: Machine, count: int) -> list[Path]:
+    """Write full-size images in the challenge's layout, and their table."""
+    lines = ["patient_id,image_id,laterality,view,cancer"]
+    paths = []
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        anatomy = Anatomy(DEPTH_MM, BREAST_MM, Density.B, number)
+        side = Laterality.L if number % 2 else Laterality.R
+        spacing = FIELD_MM / machine.size[0]
+        breast = project(anatomy, View.CC, machine.size, spacing)
+        stored = expose(breast.pixels, machine, side, View.CC, rng)
+        facts = {"patient_id": number, "image_id": number, "laterality": side, "uid_seed": "b"}
+        path = folder / "train_images" / str(number) / f"{number}.dcm"
+        path.parent.mkdir(parents=True)
+        write_dicom(path, stored, machine, {**facts, "spacing_mm": spacing}, "rsna")
+        lines.append(f"{number},{number},{side},CC,0")
+        paths.append(path)
+    (folder / "train.csv").write_text("\n".join(lines) + "\n")
+    return paths
+
+
+def notebook(path: Path) -> NDArray[np.uint8]:
+    """Prepare one image as public notebooks do."""
+    dataset = pydicom.dcmread(path)
+    data = apply_voi_lut(dataset.pixel_array, dataset).astype(np.float64)
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        data = np.amax(data) - data
+    data = data - np.min(data)
+    data = data / np.max(data)
+    grey = (data * 255).astype(np.uint8)
+    _, binary = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    contours, _ = cv2.findContours(binary, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    x, y, width, height = cv2.boundingRect(max(contours, key=cv2.contourArea))
+    crop = grey[y : y + height, x : x + width]
+    return np.asarray(cv2.resize(crop, (CONFIG.width, CONFIG.height)), dtype=np.uint8)
+
+
+def compare(kind: str, paths: list[Path], repeats: int) -> dict[str, object]:
+    """Time each image each way; the row of one kind."""
     preprocessor = Preprocessor(CONFIG)
-    taken: dict[str, list[dict[str, float]]] = {}
-    for path, side in images:
+    taken: list[dict[str, float]] = []
+    for path in paths:
+        times = in_turn(
+            {
+                "ours": lambda path=path: preprocessor.prepare(SourceImage(path, CONFIG)),
+                "notebook": lambda path=path: notebook(path),
+                "codec": lambda path=path: decode(encoded_pixels(read_dicom(path))),
+            },
+            repeats,
+        )
+        taken.append({name: min(values) for name, values in times.items()})
+    made = preprocessor.prepare(SourceImage(paths[0], CONFIG))
+    return {
+        "image": kind,
+        "decoded at": f"1/{1 << made.reduction}",
+        "ours, ms": Spread.of([t["ours"] for t in taken]),
+        "notebook, ms": Spread.of([t["notebook"] for t in taken]),
+        "full decode alone, ms": Spread.of([t["codec"] for t in taken]),
+        "notebook / ours": Spread.of([t["notebook"] / t["ours"] for t in taken]),
+        "ours / full decode": Spread.of([t["ours"] / t["codec"] for t in taken]),
+        "off full decode, of 255": _difference(paths[0]),
+    }
 
-        def ours(path: Path = path, side: Laterality = side) -> None:
-            preprocessor(read_pixels(path).pixels, side)
 
-        def theirs(path: Path = path, side: Laterality = side) -> None:
-            dataset = pydicom.dcmread(path)
-            decoded = DecodedPixels(dataset.pixel_array, "pydicom")
-            preprocessor(present(read_dicom(path), decoded), side)
+def _difference(path: Path) -> str:
+    """Mean and 99th percentile of the difference that decoding at less resolution makes."""
+    reduced = Preprocessor(CONFIG).prepare(SourceImage(path, CONFIG))
+    if not reduced.reduction:
+        return "0"
+    source = SourceImage(path, CONFIG).read()
+    geometry = reduced.geometry
+    x_min, y_min, x_max, y_max = geometry.crop
+    image = source.pixels[:, ::-1] if geometry.mirrored else source.pixels
+    # The same crop, on whole pixels, averaged by area.
+    part = image[max(0, round(y_min)) : round(y_max), max(0, round(x_min)) : round(x_max)]
+    size = (geometry.fitted_width, geometry.fitted_height)
+    full = cv2.resize(np.ascontiguousarray(part), size, interpolation=cv2.INTER_AREA) * 255
+    top = geometry.top
+    shown = reduced.pixels[top : top + size[1], : size[0]]
+    inside = shown > 0
+    difference = np.abs(shown.astype(float) - full)[inside]
+    return f"{difference.mean():.2f}, {np.percentile(difference, 99):.1f}"
 
-        def codec(path: Path = path) -> None:
-            decode(read_dicom(path))
 
-        times = in_turn({"ours": ours, "pydicom": theirs, "codec": codec}, repeats)
-        syntax = pydicom.dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID.name
-        best = {name: min(values) for name, values in times.items()}
-        taken.setdefault(syntax.partition(",")[0], []).append(best)
-    return [
-        {
-            "transfer syntax": syntax,
-            "images": len(times),
-            "ours, ms": Spread.of([t["ours"] for t in times]),
-            "pydicom, ms": Spread.of([t["pydicom"] for t in times]),
-            "pydicom / ours": Spread.of([t["pydicom"] / t["ours"] for t in times]),
-            "floor: codec, ms": Spread.of([t["codec"] for t in times]),
-        }
-        for syntax, times in sorted(taken.items())
-    ]
+def repeated_cohort(home: Path, source: Path, images: int) -> Path:
+    """Make a cohort of many rows over a few files, so that no disk holds them all."""
+    cohort = home / f"cohort{images}"
+    ingest(source, cohort)
+    rows = pl.read_parquet(cohort / "manifest.parquet")
+    many = pl.concat(
+        [
+            rows.with_columns(image_id=pl.lit(f"{turn}-") + pl.col("image_id"))
+            for turn in range(-(-images // rows.height))
+        ]
+    ).head(images)
+    many.write_parquet(cohort / "manifest.parquet")
+    return cohort
 
 
 def peak_memory(cohort: Path) -> float:
@@ -81,35 +171,97 @@ def _prepare_and_report(cohort: Path, queue: multiprocessing.Queue[float]) -> No
     queue.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
+def workers(cohort: Path, repeats: int) -> dict[str, object]:
+    """Time one worker against two, start-up of both included."""
+
+    def run(number: int) -> None:
+        shutil.rmtree(cohort / "images", ignore_errors=True)
+        prepare(cohort, CONFIG, workers=number)
+
+    times = in_turn({"one": lambda: run(1), "two": lambda: run(2)}, repeats)
+    ratios = [one / two for one, two in zip(times["one"], times["two"], strict=True)]
+    return {
+        "task": f"prepare {len(PreparedStore(cohort).facts())} images, two workers",
+        "ours": f"{Spread.of(times['two'])} ms",
+        "against": "one worker",
+        "theirs": f"{Spread.of(times['one'])} ms",
+        "ratio": Spread.of(ratios),
+    }
+
+
+def reading(cohort: Path) -> dict[str, object]:
+    """Time reading prepared samples in random order, against PNG files of the same pixels."""
+    prepare(cohort, CONFIG, workers=2)
+    prepare(cohort, CONFIG, workers=2, file_format="png")
+    store = PreparedStore(cohort)
+    names = sorted(store)
+    order = [names[i] for i in np.random.default_rng(0).permutation(len(names))][:200]
+    ours, theirs = [], []
+    for name in order:
+        times = in_turn(
+            {
+                "store": lambda name=name: store.read(name),
+                "png": lambda name=name: cv2.imread(
+                    str(cohort / "images-png" / f"{name}.png"), cv2.IMREAD_UNCHANGED
+                ),
+            },
+            1,
+        )
+        ours += times["store"]
+        theirs += times["png"]
+    return {
+        "task": "read one prepared 1024 x 512 sample, random order",
+        "ours": f"{Spread.of(ours)} ms",
+        "against": "PNG, OpenCV",
+        "theirs": f"{Spread.of(theirs)} ms",
+        "ratio": Spread.of([b / a for a, b in zip(ours, theirs, strict=True)]),
+    }
+
+
+def rerun(cohort: Path) -> dict[str, object]:
+    """Time the command that finds a finished cohort finished, Python's start included."""
+    count = len(list((cohort / "images").glob("*.safetensors")))
+    begun = time.perf_counter()
+    command = [sys.executable, "-m", "mammoscope.cli", "prepare", str(cohort), "--size", "1024x512"]
+    subprocess.run(command, check=True, capture_output=True)
+    return {
+        "task": f"rerun of a finished prepare of {count} images",
+        "ours": f"{time.perf_counter() - begun:.2f} s",
+        "against": "",
+        "theirs": "",
+        "ratio": "",
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--patients", type=int, default=4)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the detector's size")
+    parser.add_argument("--images", type=int, default=3, help="images of each kind")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--long", type=int, default=1000, help="images of the memory run")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
-        rows: list[dict[str, object]] = []
-        for patients in (options.patients, 4 * options.patients):
-            source = home / f"source{patients}"
-            write_cohort(source, patients=patients, seed=0, scale=options.scale, workers=2)
-            made = ingest(source, home / f"cohort{patients}")
-            peak = peak_memory(home / f"cohort{patients}")
-            rows.append({"cohort": f"{made.images} images", "peak memory, MB": round(peak)})
-        source = home / f"source{options.patients}"
-        with (source / "train.csv").open(newline="") as stream:
-            images = [
-                (
-                    source / "train_images" / row["patient_id"] / f"{row['image_id']}.dcm",
-                    Laterality(row["laterality"]),
-                )
-                for row in csv.DictReader(stream)
-            ]
+        rows: list[dict[str, Any]] = []
+        for number, (kind, machine) in enumerate(KINDS.items()):
+            paths = write_images(home / f"source{number}", machine, options.images)
+            rows.append(compare(kind, paths, options.repeats))
         title = f"Prepare to {CONFIG.height} x {CONFIG.width}, SYNTHETIC images, one thread"
-        leave("prepare", title, compare(images, options.repeats), options.out)
-        leave("prepare_memory", "Peak memory of one worker of prepare", rows, options.out)
+        leave("prepare", title, rows, options.out)
+        large = home / "source1"
+        memory = [
+            {
+                "cohort": f"{images} images of 5355 x 4915, 16 bits",
+                "peak memory, MB": round(peak_memory(repeated_cohort(home, large, images))),
+            }
+            for images in (options.long // 10, options.long)
+        ]
+        leave("prepare_memory", "Peak memory of one worker of prepare", memory, options.out)
+        whole = home / f"cohort{options.long}"
+        few = repeated_cohort(home, large, 60)
+        tasks = [rerun(whole), reading(whole), workers(few, 3)]
+        leave("prepare_cohort", "Prepare as a whole, SYNTHETIC images", tasks, options.out)
 
 
 if __name__ == "__main__":

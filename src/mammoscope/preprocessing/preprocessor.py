@@ -19,6 +19,9 @@ __all__ = ["PreparedImage", "Preprocessor"]
 # The mask's outline is grown by this share of the image before the rest is blanked, so
 # that the skin line, which is fainter than the tissue below it, is kept.
 _SKIN_REACH = 0.015
+# Shares of the detector that a breast commonly covers: where they are wrong, an image is decoded
+# twice.
+_USUAL_HEIGHT, _USUAL_WIDTH = 0.85, 0.5
 # Percentiles of the breast's pixels that become black and white under ``normalise: breast``.
 _BREAST_ENDS = (0.5, 99.5)
 
@@ -71,8 +74,8 @@ class Preprocessor:
             DicomError: If its pixels cannot be decoded.
             IneligibleImageError: If the image is blank or no breast is found.
         """
-        reduction = self._coarsest(source, pixel_aspect)
-        while True:
+        reduction, made = self._first_guess(source, pixel_aspect), dict[int, PreparedImage]()
+        while reduction not in made:
             read = source.read(reduction)
             prepared = self(
                 read.pixels,
@@ -81,13 +84,17 @@ class Preprocessor:
                 original=source.shape,
                 reduction=read.reduction,
             )
-            if read.reduction == 0 or _covers(prepared.geometry, read.reduction):
-                return replace(
-                    prepared,
-                    decoder=read.decoder,
-                    warnings=(*read.warnings, *prepared.warnings),
-                )
-            reduction -= 1
+            made[reduction] = replace(
+                prepared, decoder=read.decoder, warnings=(*read.warnings, *prepared.warnings)
+            )
+            if read.reduction != reduction:
+                # Only the full image will do.
+                break
+            if reduction and not _covers(prepared.geometry, reduction):
+                reduction -= 1
+            elif reduction < self._most(source) and _covers(prepared.geometry, reduction + 1):
+                reduction += 1
+        return made[reduction]
 
     def __call__(
         self,
@@ -138,23 +145,24 @@ class Preprocessor:
             warnings=notes,
         )
 
-    def _coarsest(self, source: SourceImage, pixel_aspect: float) -> int:
-        """Return the most reductions under which the whole image covers the input."""
-        if self.config.resolution == "full" or not self.config.resize:
-            return 0
+    def _most(self, source: SourceImage) -> int:
+        """How often an image may be halved while it is decoded."""
+        return (
+            source.reductions if self.config.resolution == "reduced" and self.config.resize else 0
+        )
+
+    def _first_guess(self, source: SourceImage, pixel_aspect: float) -> int:
+        """Return the most reductions under which a breast of usual size covers the input."""
         height, width = source.shape
-        # Minus a floor of minus is a ceiling: halved sides are rounded up.
-        for reduction in range(source.reductions, 0, -1):
-            whole = self._geometry(
-                (0, 0, -(-width >> reduction), -(-height >> reduction)),
-                source.shape,
-                reduction,
-                mirrored=False,
-                pixel_aspect=pixel_aspect,
-            )
-            if _covers(whole, reduction):
-                return reduction
-        return 0
+        rows, columns = round(_USUAL_HEIGHT * height), round(_USUAL_WIDTH * width)
+        usual = Geometry.fit(
+            (height, width),
+            (0, 0, max(1, columns), max(1, rows)),
+            (self.config.height, self.config.width),
+            mirrored=False,
+            pixel_aspect=pixel_aspect,
+        )
+        return max(r for r in range(self._most(source) + 1) if r == 0 or _covers(usual, r))
 
     def _geometry(
         self,

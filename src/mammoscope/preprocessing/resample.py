@@ -102,20 +102,20 @@ class Geometry:
             raise ValueError(f"geometry is for {due}, the image is {pixels.shape}")
         x_min, y_min, x_max, y_max = self.crop
         if self.mirrored:
-            # Cut before mirroring, so that only the crop is copied.
+            # Cut and shrunk before it is mirrored, which gives the same and copies less.
             x_min, x_max = self.original_width - x_max, self.original_width - x_min
         left, top, right, bottom = (
             round((edge + halved_margin(reduction)) / step) for edge in (x_min, y_min, x_max, y_max)
         )
         part = pixels[top:bottom, left:right]
-        if self.mirrored:
-            part = part[:, ::-1]
         shrinks = self.fitted_height < part.shape[0] or self.fitted_width < part.shape[1]
         fitted = cv2.resize(
-            np.ascontiguousarray(part),
+            part,
             (self.fitted_width, self.fitted_height),
             interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
         )
+        if self.mirrored:
+            fitted = fitted[:, ::-1]
         canvas = np.zeros((self.height, self.width), np.float32)
         canvas[self.top : self.top + self.fitted_height, : self.fitted_width] = fitted
         return canvas
