@@ -20,7 +20,7 @@ from mammoscope.bundle import write_bundle
 from mammoscope.cohort.synthetic import write_exam
 from mammoscope.config import ModelConfig, PreprocessConfig
 from mammoscope.export import export_graph
-from mammoscope.inference import Scorer, load_bundle, read_exam
+from mammoscope.inference import Scorer, load_bundle
 from mammoscope.models import build_classifier
 from mammoscope.preprocessing import Preprocessor, read_pixels
 from measure import Spread, in_turn, leave
@@ -51,6 +51,7 @@ def compare(backbone: str, repeats: int, scale: float, home: Path) -> list[dict[
         synthetic=True,
         intended_use="Timing only.",
         input={"preprocess": CONFIG.model_dump()},
+        eligibility={},
         operating_points={"primary": "best_f1", "image": [POINT], "breast": [POINT]},
     )
     write_exam(home / "exam", seed=1, cancer=True, scale=scale)
@@ -64,14 +65,14 @@ def compare(backbone: str, repeats: int, scale: float, home: Path) -> list[dict[
             classifier(torch.from_numpy(pixels[None, None].astype(np.float32)))
 
     def ours() -> None:
-        predictor(read_exam(home / "exam"))
+        predictor(predictor.read(home / "exam"))
 
     def eager() -> None:
-        for image in read_exam(home / "exam").images:
+        for image in predictor.read(home / "exam").images:
             source = read_pixels(image.path)
             in_torch(preprocessor(source.pixels, image.laterality).pixels)
 
-    exam = read_exam(home / "exam")
+    exam = predictor.read(home / "exam")
     prepared = [
         preprocessor(read_pixels(image.path).pixels, image.laterality).pixels
         for image in exam.images

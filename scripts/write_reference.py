@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mammoscope.artefacts import write_atomically, write_json
-from mammoscope.config import Config, PreprocessConfig
+from mammoscope.config import Config, EligibilityConfig, PreprocessConfig
 from mammoscope.results import results_schema
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
@@ -23,6 +23,13 @@ _PREPROCESS_HEAD = """
 Set by the options of `mammoscope prepare`, kept in `images/prepare.json`, and stored whole
 in every bundle.
 """
+_ELIGIBILITY_HEAD = """
+## Which images may be scored
+
+`mammoscope ingest` takes these from `--config FILE.yaml` and from `--set`; `cohort.json`,
+`run.json` and `bundle.json` keep them, and `predict` and `serve` apply the bundle's.
+[What each rule reads](reasons.md#the-eligibility-gate).
+"""
 
 
 def settings_page() -> str:
@@ -32,6 +39,7 @@ def settings_page() -> str:
         section: Any = field.annotation
         doc = (section.__doc__ or "").partition("\n")[0]
         parts.append(f"\n## {name}\n\n{doc}\n\n{_table(section, f'{name}.')}")
+    parts.append(_ELIGIBILITY_HEAD + "\n" + _table(EligibilityConfig, "eligibility."))
     parts.append(_PREPROCESS_HEAD + "\n" + _table(PreprocessConfig, ""))
     return "".join(parts)
 

@@ -5,7 +5,7 @@
     import mammoscope
 
     predictor = mammoscope.load_bundle("demo/bundle")
-    result = predictor(mammoscope.read_exam("demo/exam"))
+    result = predictor(predictor.read("demo/exam"))
 
 Research software: not a medical device, no clinical accuracy is claimed.
 """

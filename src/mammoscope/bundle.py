@@ -15,12 +15,12 @@ from mammoscope.artefacts import (
     write_atomically,
     write_json,
 )
-from mammoscope.config import PreprocessConfig, validated
+from mammoscope.config import EligibilityConfig, PreprocessConfig, validated
 from mammoscope.errors import BundleError, ConfigError
 
 __all__ = ["FORMAT_VERSION", "Bundle", "OperatingPoint", "read_bundle", "write_bundle"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MODEL_FILE = "model.onnx"
 BUNDLE_FILE = "bundle.json"
 
@@ -82,7 +82,7 @@ class OutputContract(_Part):
 class Bundle(_Part):
     """Everything that ``bundle.json`` says."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     kind: Literal["bundle"] = "bundle"
     name: str
     package_version: str
@@ -95,7 +95,7 @@ class Bundle(_Part):
         "exam": "maximum of the breast scores",
     }
     calibration: dict[str, Any] = {"method": "none"}
-    eligibility: dict[str, Any] = {}
+    eligibility: EligibilityConfig
     operating_points: OperatingPoints
     reference: dict[str, Any] = {}
     training: dict[str, Any] = {}

@@ -132,6 +132,10 @@ def export_bundle(
     for file, expected in facts["hashes"].items():
         if sha256_file(run / file) != expected:
             raise RunError(f"{run / file} was edited: its SHA-256 is not {expected}")
+    if "eligibility" not in facts:
+        raise RunError(
+            f"{run}/run.json names no eligibility rules: train on a cohort that has some"
+        )
     if not (run / "operating_points.json").is_file():
         raise RunError(f"{run} has no operating points: run mammoscope evaluate {run} first")
     chosen = read_json(run / "operating_points.json", RunError)
@@ -146,7 +150,7 @@ def export_bundle(
             synthetic=bool(facts["synthetic"]),
             intended_use=INTENDED_USE,
             input={"preprocess": facts["preprocess"]},
-            eligibility={"kinds": "2D mammograms for presentation, one frame, grey"},
+            eligibility=facts["eligibility"],
             operating_points={"primary": chosen["primary"], **chosen["points"]},
             reference=_reference(validation),
             training={

@@ -19,6 +19,7 @@ VERBS = (
     "prepare",
     "split",
     "explore",
+    "deidentify",
     "train",
     "evaluate",
     "export",
@@ -274,7 +275,7 @@ def test_an_exam_that_failed_says_of_each_image_why(run, bundle_dir, write_mammo
 
     import numpy as np
 
-    write_mammogram(tmp_path / "bad" / "x.dcm", np.zeros((64, 64), np.uint16))
+    write_mammogram(tmp_path / "bad" / "x.dcm", np.zeros((128, 128), np.uint16))
     assert run("predict", bundle_dir, tmp_path / "bad", "--out", tmp_path / "r")[0] == 1
     (failed,) = json.loads((tmp_path / "r" / "results.json").read_text())["failed"]
     assert [(part["image_id"], part["reason"]) for part in failed["refused"]] == [

@@ -1,10 +1,8 @@
 import pytest
-from pydicom.dataset import Dataset
 
 from mammoscope.dicom import read_dicom
-from mammoscope.dicom.eligibility import check_eligibility, resolve_laterality_and_view
 from mammoscope.errors import DicomError, MissingTagError, NotAMammogramError, Reason
-from mammoscope.types import Laterality, View
+from mammoscope.types import Laterality
 
 
 def reason_of(path):
@@ -35,14 +33,6 @@ def test_an_rsna_like_header_is_read_for_what_it_says(tmp_path, write_mammogram)
     assert header.voi_lut_function == "SIGMOID"
     assert header.pixel_padding == (3044, 3044)
     assert header.age == 63
-    check_eligibility(header)
-
-
-def test_the_view_is_read_from_its_code_where_the_position_is_missing(tmp_path, write_mammogram):
-    code = Dataset()
-    code.CodeValue, code.CodingSchemeDesignator = "399368009", "SCT"
-    path = write_mammogram(tmp_path / "a.dcm", ViewPosition=None, ViewCodeSequence=[code])
-    assert read_dicom(path).header.view is View.MLO
 
 
 def test_unequal_spacing_gives_the_pixel_aspect(tmp_path, write_mammogram):
@@ -87,44 +77,13 @@ def test_a_missing_tag_is_named_by_number_and_keyword(tmp_path, write_mammogram)
         read_dicom(path)
 
 
-def test_a_value_that_is_no_number_is_an_invalid_value(tmp_path, write_mammogram):
-    path = write_mammogram(tmp_path / "a.dcm", PixelSpacing=[0, 0.1])
-    assert reason_of(path) is Reason.INVALID_VALUE
-
-
 @pytest.mark.parametrize(
-    ("element", "value"),
-    [
-        ("Modality", "CT"),
-        ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.13.1.3"),
-        ("PhotometricInterpretation", "RGB"),
-    ],
+    ("keyword", "value"), [("PixelSpacing", [0, 0.1]), ("ImagerPixelSpacing", 0.1)]
 )
-def test_other_kinds_are_refused_with_what_is_accepted(tmp_path, write_mammogram, element, value):
-    header = read_dicom(write_mammogram(tmp_path / "a.dcm", **{element: value})).header
-    with pytest.raises(NotAMammogramError, match=rf"{element} is .*accepted"):
-        check_eligibility(header)
-
-
-def test_the_table_is_believed_over_the_header_and_the_contradiction_told(
-    tmp_path, write_mammogram
+def test_a_spacing_that_is_none_is_an_invalid_value_by_name(
+    tmp_path, write_mammogram, keyword, value
 ):
-    header = read_dicom(write_mammogram(tmp_path / "a.dcm")).header
-    side, view, notes = resolve_laterality_and_view(header, "RIGHT", "cc")
-    assert (side, view) == (Laterality.R, View.CC)
-    assert notes == ("the table says laterality R, the header L: table believed",)
-
-
-@pytest.mark.parametrize(
-    ("removed", "tag"),
-    [("ImageLaterality", r"\(0020,0062\) ImageLaterality"), ("ViewPosition", r"\(0018,5101\)")],
-)
-def test_laterality_and_view_must_come_from_somewhere(tmp_path, write_mammogram, removed, tag):
-    header = read_dicom(write_mammogram(tmp_path / "a.dcm", **{removed: None})).header
-    with pytest.raises(MissingTagError, match=tag):
-        resolve_laterality_and_view(header, None, "")
-
-
-def test_a_word_that_is_no_view_is_refused(tmp_path, write_mammogram):
-    with pytest.raises(DicomError, match="accepted: CC, MLO"):
-        resolve_laterality_and_view(None, "L", "SIDEWAYS")
+    path = write_mammogram(tmp_path / "a.dcm", **{keyword: value})
+    with pytest.raises(DicomError, match=rf"{keyword} is .*; two numbers above 0") as caught:
+        read_dicom(path)
+    assert caught.value.reason is Reason.INVALID_VALUE

@@ -12,7 +12,9 @@ import torch
 
 from mammoscope.bundle import read_bundle
 from mammoscope.cli import main
+from mammoscope.cohort.manifest import read_eligibility
 from mammoscope.cohort.store import PreparedStore
+from mammoscope.config import EligibilityConfig
 from mammoscope.errors import RunError
 from mammoscope.export import PARITY_TOLERANCE, export_bundle
 from mammoscope.inference import Scorer, load_bundle, read_exam
@@ -34,7 +36,8 @@ def home(tmp_path_factory: pytest.TempPathFactory):
     home = tmp_path_factory.mktemp("home")
     size = ("--patients", 24, "--prevalence", 0.5, "--scale", 0.06, "--seed", 1)
     verb("synth", home / "dicom", *size)
-    verb("ingest", home / "dicom", home / "cohort")
+    rules = ("--set", "eligibility.partial_view=refuse")
+    verb("ingest", home / "dicom", home / "cohort", *rules)
     verb("prepare", home / "cohort", "--size", "96x48")
     verb("split", home / "cohort", "--folds", 3, "--test", 0.3)
     settings = [
@@ -77,6 +80,12 @@ def test_the_deployed_graph_is_the_evaluated_graph(home):
     assert (home / "bundle" / "model.onnx").read_bytes() == (
         home / "run" / "model.onnx"
     ).read_bytes()
+
+
+def test_the_rules_of_the_cohort_are_those_of_the_bundle(home):
+    kept = read_eligibility(home / "cohort")
+    assert kept == EligibilityConfig(partial_view="refuse")
+    assert read_bundle(home / "bundle").eligibility == kept
 
 
 def test_training_and_serving_give_one_score_for_one_dicom_file(home):

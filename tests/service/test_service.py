@@ -26,6 +26,7 @@ class Watched:
     def __init__(self, predictor):
         self._predictor = predictor
         self.bundle, self.model_info = predictor.bundle, predictor.model_info
+        self.read = predictor.read
         self.begun, self.go_on = threading.Event(), threading.Event()
         self.at_once, self.most_at_once = 0, 0
         self.error = None

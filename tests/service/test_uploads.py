@@ -153,7 +153,7 @@ def test_garbage_is_refused_and_says_why_of_each_file(service):
 def test_images_that_cannot_be_scored_are_refused_with_their_reason(
     service, write_mammogram, as_form, tmp_path
 ):
-    blank = write_mammogram(tmp_path / "blank.dcm", np.zeros((64, 64), np.uint16))
+    blank = write_mammogram(tmp_path / "blank.dcm", np.zeros((128, 128), np.uint16))
     answer = service.post("/v1/exams", files=as_form([blank]))
     assert refusal(answer) == (422, "nothing_scored")
     (only,) = answer.json()["error"]["files"]

@@ -88,7 +88,8 @@ def make_cohort(tmp_path_factory: pytest.TempPathFactory) -> MakeCohort:
         write_rejects(folder, [])
         pl.DataFrame(splits).write_parquet(folder / "splits.parquet")
         write_json(
-            folder / "cohort.json", {"format_version": 1, "kind": "cohort", "synthetic": True}
+            folder / "cohort.json",
+            {"format_version": 1, "kind": "cohort", "synthetic": True, "eligibility": {}},
         )
         write_json(
             folder / "images" / "prepare.json", {"preprocess": preprocess.model_dump(mode="json")}

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mammoscope import __version__, log
-from mammoscope.cli import bundle, cohort, demo, info, run, service
+from mammoscope.cli import bundle, cohort, demo, dicom, info, run, service
 from mammoscope.errors import MammoscopeError
 
 __all__ = ["app", "main"]
@@ -34,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (cohort, run, bundle, service, info, demo):
+for module in (cohort, dicom, run, bundle, service, info, demo):
     module.register(app)
 
 

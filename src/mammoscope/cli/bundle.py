@@ -75,7 +75,7 @@ def predict_studies(
     from mammoscope.artefacts import claim_output, write_json
     from mammoscope.cli.console import console, stage
     from mammoscope.errors import DicomError, IncompleteExamError, OutputError
-    from mammoscope.inference import load_bundle, read_exam
+    from mammoscope.inference import load_bundle
     from mammoscope.inference.exam import list_files, read_words
     from mammoscope.results import FailedExamPart, failed_exam, results_document
 
@@ -99,7 +99,7 @@ def predict_studies(
         for number, study in enumerate(studies, start=1):
             exam_id = study.resolve().name
             try:
-                exam = read_exam(study, table=words, exam_id=exam_id)
+                exam = predictor.read(study, table=words, exam_id=exam_id)
                 results.append(predictor(exam, _overlay_writer(out / exam_id)))
             except (DicomError, IncompleteExamError) as error:
                 failed.append(failed_exam(exam_id, error))

@@ -79,6 +79,11 @@ def ingest(
     src: Annotated[Path, typer.Argument(help="Data set folder.", show_default=False)],
     cohort: CohortArgument,
     source: Annotated[str, typer.Option(help="Layout: auto, rsna or folder.")] = "auto",
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="One setting, such as eligibility.implant=refuse."),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Threads that read headers.")] = 2,
     overwrite: Overwrite = False,
 ) -> None:
@@ -88,12 +93,15 @@ def ingest(
     """
     from mammoscope.cli.console import stage
     from mammoscope.cohort.ingest import ingest as run
+    from mammoscope.config import IngestConfig, load_settings
 
+    resolved = load_settings(IngestConfig, config, settings or [])
     with stage("ingest") as current:
         made = run(
             src,
             cohort,
             source,
+            resolved,
             overwrite=overwrite,
             workers=workers,
             progress=current.advance,
@@ -131,14 +139,14 @@ def prepare(
     """
     from mammoscope.cli.console import stage
     from mammoscope.cohort.prepare import prepare as run
-    from mammoscope.config import PreprocessConfig, resolved
+    from mammoscope.config import PreprocessConfig, load_settings
 
     given = [] if bits is None else [f"bits={bits}"]
     if size is not None:
         given += [
             f"{side}={n}" for side, n in zip(("height", "width"), parse_size(size), strict=True)
         ]
-    preprocess = resolved(PreprocessConfig, config, [*given, *(overrides or [])])
+    preprocess = load_settings(PreprocessConfig, config, [*given, *(overrides or [])])
     with stage("prepare") as current:
         made = run(
             cohort,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mammoscope.errors import BundleError, CohortError, MammoscopeError, RunError
+
+if TYPE_CHECKING:
+    from mammoscope.config import EligibilityConfig
 
 __all__ = ["register"]
 
@@ -67,8 +70,15 @@ def _data(values: dict[str, Any]) -> str:
     return "synthetic" if values.get("synthetic") else "not synthetic"
 
 
+def _rules(rules: EligibilityConfig) -> str:
+    """Say which rules differ from the defaults."""
+    defaults = type(rules)()
+    changed = [f"{key}={value}" for key, value in rules if value != getattr(defaults, key)]
+    return "the defaults, but " + ", ".join(changed) if changed else "the defaults"
+
+
 def _cohort(path: Path) -> tuple[str, dict[str, Any]]:
-    from mammoscope.cohort.manifest import read_cohort, read_rejects
+    from mammoscope.cohort.manifest import read_cohort, read_eligibility, read_rejects
 
     values = read_cohort(path)
     prepared = path / "images" / "prepare.json"
@@ -78,6 +88,7 @@ def _cohort(path: Path) -> tuple[str, dict[str, Any]]:
         "images": values["images"],
         "patients": values["patients"],
         "images with cancer": values["positives"],
+        "eligibility": _rules(read_eligibility(path)),
         "refused": len(read_rejects(path)),
         "prepared": "yes" if prepared.is_file() else "not yet",
         "split": "yes" if (path / "splits.parquet").is_file() else "not yet",
@@ -114,6 +125,7 @@ def _bundle(path: Path) -> tuple[str, dict[str, Any]]:
     return f"Bundle {bundle.name}", {
         "trained on": "synthetic images" if bundle.synthetic else "images",
         "intended use": bundle.intended_use,
+        "eligibility": _rules(bundle.eligibility),
         "input": f"{bundle.input.preprocess.height} x {bundle.input.preprocess.width}, "
         f"{bundle.input.preprocess.bits} bits",
         "operating point": f"{points.primary}: image {points.threshold('image'):.4f}, "

@@ -23,10 +23,11 @@ from mammoscope.cohort.manifest import (
 )
 from mammoscope.cohort.sources import ListedImage, find_source
 from mammoscope.cohort.sources.listing import safe_id
+from mammoscope.config import EligibilityConfig, IngestConfig
 from mammoscope.dicom import read_dicom
-from mammoscope.dicom.eligibility import check_eligibility, resolve_laterality_and_view
+from mammoscope.dicom.eligibility import admit
 from mammoscope.dicom.header import ImageHeader, is_dicom
-from mammoscope.errors import CohortError, DicomError, Reason
+from mammoscope.errors import CohortError, DicomError, IneligibleImageError, Reason
 from mammoscope.preprocessing.reading import PICTURE_SUFFIXES, read_picture, without_suffix
 from mammoscope.types import Density
 
@@ -51,6 +52,7 @@ def ingest(
     src: Path,
     cohort: Path,
     source: str = "auto",
+    config: IngestConfig | None = None,
     *,
     overwrite: bool = False,
     workers: int = 2,
@@ -62,6 +64,7 @@ def ingest(
         src: The data set.
         cohort: The folder to fill.
         source: Name of the layout, or ``auto``.
+        config: Which images are accepted; screening's rules by default.
         overwrite: Replace a cohort that is there.
         workers: Threads that read headers.
         progress: Called with (done, total).
@@ -74,7 +77,8 @@ def ingest(
     adapter = find_source(src, source)
     listing = adapter.list_images(src)
     check_output(cohort, overwrite=overwrite, marker="cohort.json")
-    rows, refused = _inspect_all(src, listing.images, workers, progress)
+    config = config or IngestConfig()
+    rows, refused = _inspect_all(src, listing.images, config.eligibility, workers, progress)
     rejects = [*listing.rejects, *refused]
     rows = [{**row, "source": adapter.name} for row in rows]
     counts = _count(rejects)
@@ -96,6 +100,7 @@ def ingest(
                 "patients": patients,
                 "positives": positives,
                 "rejects": counts,
+                "eligibility": config.eligibility.model_dump(mode="json"),
                 "hashes": {"manifest.parquet": sha256_file(manifest)},
             },
         )
@@ -110,7 +115,11 @@ def ingest(
 
 
 def _inspect_all(
-    root: Path, images: list[ListedImage], workers: int, progress: Progress | None
+    root: Path,
+    images: list[ListedImage],
+    eligibility: EligibilityConfig,
+    workers: int,
+    progress: Progress | None,
 ) -> tuple[list[dict[str, Any]], list[Reject]]:
     """Look into every file; of images that are there twice the first is accepted."""
     rows: list[dict[str, Any]] = []
@@ -118,7 +127,8 @@ def _inspect_all(
     seen: dict[tuple[str, str], str] = {}
     named = any(image.words.get("patient_id") for image in images)
     with ThreadPoolExecutor(workers) as pool:
-        inspected = pool.map(partial(_inspect, root, named_patients=named), images)
+        inspect = partial(_inspect, root, eligibility, named_patients=named)
+        inspected = pool.map(inspect, images)
         for done, outcome in enumerate(inspected, start=1):
             unique = _first_of_its_kind(outcome, seen)
             if isinstance(unique, Reject):
@@ -130,7 +140,9 @@ def _inspect_all(
     return rows, rejects
 
 
-def _inspect(root: Path, image: ListedImage, *, named_patients: bool) -> dict[str, Any] | Reject:
+def _inspect(
+    root: Path, eligibility: EligibilityConfig, image: ListedImage, *, named_patients: bool
+) -> dict[str, Any] | Reject:
     """Look into one file and merge its header with the table's words."""
     relative = (
         image.path.relative_to(root).as_posix()
@@ -141,8 +153,14 @@ def _inspect(root: Path, image: ListedImage, *, named_patients: bool) -> dict[st
     try:
         facts, header = _read_facts(image.path)
         words = image.words
-        laterality, view, notes = resolve_laterality_and_view(
-            header, words.get("laterality"), words.get("view")
+        labels = _labels(words, header)
+        admission = admit(
+            header,
+            eligibility,
+            laterality=words.get("laterality"),
+            view=words.get("view"),
+            implant=None if labels["implant"] is None else bool(labels["implant"]),
+            size=(facts["rows"], facts["columns"]),
         )
         patient = words.get("patient_id")
         if not patient and named_patients:
@@ -165,14 +183,14 @@ def _inspect(root: Path, image: ListedImage, *, named_patients: bool) -> dict[st
             "patient_id": patient,
             "exam_id": exam,
             "path": relative,
-            "laterality": laterality.value,
-            "view": view.value,
-            **_labels(words, header),
+            "laterality": admission.laterality.value,
+            "view": admission.view.value,
+            **labels,
             **facts,
-            "notes": "; ".join(notes) or None,
+            "notes": "; ".join(admission.warnings) or None,
         }
         return row
-    except DicomError as error:
+    except (DicomError, IneligibleImageError) as error:
         reason = error.reason or Reason.UNREADABLE_FILE
         return Reject("ingest", relative, image_id, reason, str(error))
     except OSError as error:
@@ -198,7 +216,6 @@ def _read_facts(path: Path) -> tuple[dict[str, Any], ImageHeader | None]:
         }, None
     file = read_dicom(path)
     header = file.header
-    check_eligibility(header)
     return {
         "sop_instance_uid": header.sop_instance_uid,
         "pixel_sha256": hashlib.sha256(file.dataset.PixelData).hexdigest(),

@@ -10,7 +10,8 @@ from typing import Any
 import polars as pl
 
 from mammoscope.artefacts import read_json, write_atomically
-from mammoscope.errors import CohortError
+from mammoscope.config import EligibilityConfig, validated
+from mammoscope.errors import CohortError, ConfigError
 
 __all__ = [
     "FORMAT_VERSION",
@@ -18,6 +19,7 @@ __all__ = [
     "MANIFEST_SCHEMA",
     "Reject",
     "read_cohort",
+    "read_eligibility",
     "read_manifest",
     "read_rejects",
     "write_manifest",
@@ -142,3 +144,19 @@ def read_cohort(cohort: Path) -> dict[str, Any]:
             f"{values.get('format_version')!r}; this version reads cohort format {FORMAT_VERSION}"
         )
     return values
+
+
+def read_eligibility(cohort: Path) -> EligibilityConfig:
+    """Read the rules by which the images of a cohort were accepted.
+
+    Raises:
+        CohortError: If ``cohort.json`` has none, or others than this version knows.
+    """
+    values = read_cohort(cohort)
+    try:
+        return validated(EligibilityConfig, values["eligibility"], f"{cohort}/cohort.json")
+    except KeyError as error:
+        message = f"{cohort}/cohort.json names no eligibility rules: run mammoscope ingest anew"
+        raise CohortError(message) from error
+    except ConfigError as error:
+        raise CohortError(f"{error}: run mammoscope ingest anew") from error

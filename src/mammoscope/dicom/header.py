@@ -11,7 +11,7 @@ import struct
 import threading
 import warnings
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +20,15 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
+from mammoscope.dicom.elements import items, number, numbers, tag_name, text, word, words
+from mammoscope.dicom.views import Projection, read_projection
 from mammoscope.errors import DicomError, MissingTagError, NotAMammogramError, Reason
 from mammoscope.types import Laterality, View
 
 __all__ = ["DicomFile", "ImageHeader", "is_dicom", "read_dicom", "tag_name"]
 
-# PS3.16 CID 4014 "View for Mammography": SNOMED CT codes, then the older SRT codes.
-_VIEW_CODES = {
-    "399162004": View.CC,
-    "R-10242": View.CC,
-    "399368009": View.MLO,
-    "R-10226": View.MLO,
-    "399260004": View.ML,
-    "R-10224": View.ML,
-    "399352003": View.LM,
-    "R-10228": View.LM,
-    "399099002": View.LMO,
-    "R-10230": View.LMO,
-}
-
+# What people or devices put into words; read only where no code says it.
+_TYPED = ("SeriesDescription", "PaddleDescription", "DerivationDescription")
 
 # Of a deflated data set: more than the largest image that is decoded, at 16 bits.
 _MOST_BYTES = 256 << 20
@@ -69,8 +59,7 @@ class ImageHeader:
         patient_id: Patient ID (0010,0020). Never printed or logged.
         study_uid: Study Instance UID (0020,000D).
         instance_number: Instance Number (0020,0013).
-        laterality: Image Laterality (0020,0062), else Laterality (0020,0060).
-        view: View Position (0018,5101), else View Code Sequence (0054,0220).
+        projection: Which breast and which view, from all elements that say so.
         rows: Height in pixels.
         columns: Width in pixels.
         samples_per_pixel: Samples per Pixel (0028,0002).
@@ -95,6 +84,17 @@ class ImageHeader:
         age: Patient's Age (0010,1010) in years.
         implant: Breast Implant Present (0028,1300).
         manufacturer: Manufacturer (0008,0070).
+        model_name: Manufacturer's Model Name (0008,1090).
+        image_type: Values of Image Type (0008,0008), empty ones included.
+        body_part: Body Part Examined (0018,0015).
+        regions: Codes of Anatomic Region Sequence (0008,2218).
+        partial_view: Partial View (0028,1350), or what its code sequence implies.
+        burned_in_annotation: Burned In Annotation (0028,0301).
+        quality_control: Quality Control Image (0028,0300), or Subject (0010,0200).
+        spatial_locations_preserved: Spatial Locations Preserved (0028,135A).
+        magnification: Estimated Radiographic Magnification Factor (0018,1114).
+        conversion_type: Conversion Type (0008,0064) of a secondary capture.
+        descriptions: (keyword, text) of what people typed. Never printed or logged.
     """
 
     sop_instance_uid: str | None
@@ -104,8 +104,7 @@ class ImageHeader:
     patient_id: str | None
     study_uid: str | None
     instance_number: str | None
-    laterality: Laterality | None
-    view: View | None
+    projection: Projection
     rows: int
     columns: int
     samples_per_pixel: int
@@ -128,6 +127,27 @@ class ImageHeader:
     age: float | None
     implant: bool | None
     manufacturer: str | None
+    model_name: str | None
+    image_type: tuple[str, ...]
+    body_part: str | None
+    regions: tuple[str, ...]
+    partial_view: str | None
+    burned_in_annotation: str | None
+    quality_control: str | None
+    spatial_locations_preserved: str | None
+    magnification: float | None
+    conversion_type: str | None
+    descriptions: tuple[tuple[str, str], ...] = field(repr=False)
+
+    @property
+    def laterality(self) -> Laterality | None:
+        """Which breast, where the header says one."""
+        return self.projection.laterality
+
+    @property
+    def view(self) -> View | None:
+        """Which projection, where the header says one of ours."""
+        return self.projection.view
 
     @property
     def pixel_aspect(self) -> float:
@@ -144,14 +164,6 @@ class DicomFile:
     path: Path
     dataset: FileDataset
     header: ImageHeader
-
-
-def tag_name(keyword: str) -> str:
-    """Return ``"(0020,0062) ImageLaterality"`` for a keyword, as messages name tags."""
-    tag = pydicom.datadict.tag_for_keyword(keyword)
-    if tag is None:
-        raise ValueError(f"{keyword} is not a DICOM keyword")
-    return f"({tag >> 16:04X},{tag & 0xFFFF:04X}) {keyword}"
 
 
 def is_dicom(path: Path) -> bool:
@@ -253,24 +265,22 @@ def _header_of(path: Path, dataset: FileDataset) -> ImageHeader:
 
 def _build_header(path: Path, dataset: FileDataset) -> ImageHeader:
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
-    spacing = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing")
     bits_stored = int(dataset.get("BitsStored") or dataset.BitsAllocated)
     high_bit = dataset.get("HighBit")
     meta_class = dataset.file_meta.get("MediaStorageSOPClassUID")
     return ImageHeader(
-        sop_instance_uid=_text(dataset, "SOPInstanceUID"),
-        sop_class_uid=_text(dataset, "SOPClassUID") or (str(meta_class) if meta_class else None),
-        modality=_text(dataset, "Modality"),
-        presentation_intent=_text(dataset, "PresentationIntentType"),
-        patient_id=_text(dataset, "PatientID"),
-        study_uid=_text(dataset, "StudyInstanceUID"),
-        instance_number=_text(dataset, "InstanceNumber"),
-        laterality=_laterality(dataset),
-        view=_view(dataset),
+        sop_instance_uid=text(dataset, "SOPInstanceUID"),
+        sop_class_uid=text(dataset, "SOPClassUID") or (str(meta_class) if meta_class else None),
+        modality=word(dataset, "Modality"),
+        presentation_intent=word(dataset, "PresentationIntentType"),
+        patient_id=text(dataset, "PatientID"),
+        study_uid=text(dataset, "StudyInstanceUID"),
+        instance_number=text(dataset, "InstanceNumber"),
+        projection=read_projection(dataset),
         rows=int(_needed(path, dataset, "Rows")),
         columns=int(_needed(path, dataset, "Columns")),
         samples_per_pixel=int(dataset.get("SamplesPerPixel", 1) or 1),
-        frames=int(dataset.get("NumberOfFrames", 1) or 1),
+        frames=int(number(dataset, "NumberOfFrames", 1) or 1),
         bits_allocated=int(_needed(path, dataset, "BitsAllocated")),
         bits_stored=bits_stored,
         high_bit=bits_stored - 1 if high_bit is None else int(high_bit),
@@ -279,16 +289,35 @@ def _build_header(path: Path, dataset: FileDataset) -> ImageHeader:
         photometric_interpretation=str(_needed(path, dataset, "PhotometricInterpretation")),
         transfer_syntax_uid=str(syntax),
         transfer_syntax_name=syntax.name,
-        rescale_slope=_number(dataset, "RescaleSlope", 1.0),
-        rescale_intercept=_number(dataset, "RescaleIntercept", 0.0),
+        rescale_slope=number(dataset, "RescaleSlope", 1.0),
+        rescale_intercept=number(dataset, "RescaleIntercept", 0.0),
         windows=_windows(dataset),
-        voi_lut_function=(_text(dataset, "VOILUTFunction") or "LINEAR").upper(),
-        presentation_lut_shape=_text(dataset, "PresentationLUTShape"),
+        voi_lut_function=(text(dataset, "VOILUTFunction") or "LINEAR").upper(),
+        presentation_lut_shape=word(dataset, "PresentationLUTShape"),
         pixel_padding=_padding(dataset),
-        pixel_spacing_mm=_spacing(spacing),
+        pixel_spacing_mm=_spacing(dataset),
         age=_age_years(dataset),
-        implant={"YES": True, "NO": False}.get(_text(dataset, "BreastImplantPresent") or ""),
-        manufacturer=_text(dataset, "Manufacturer"),
+        implant={"YES": True, "NO": False}.get(word(dataset, "BreastImplantPresent") or ""),
+        manufacturer=text(dataset, "Manufacturer"),
+        model_name=text(dataset, "ManufacturerModelName"),
+        image_type=words(dataset, "ImageType"),
+        body_part=word(dataset, "BodyPartExamined"),
+        regions=tuple(
+            code
+            for item in items(dataset, "AnatomicRegionSequence")
+            if (code := word(item, "CodeValue"))
+        ),
+        partial_view=word(dataset, "PartialView")
+        or ("YES" if items(dataset, "PartialViewCodeSequence") else None),
+        burned_in_annotation=word(dataset, "BurnedInAnnotation"),
+        quality_control=word(dataset, "QualityControlImage")
+        or word(dataset, "QualityControlSubject"),
+        spatial_locations_preserved=word(dataset, "SpatialLocationsPreserved"),
+        magnification=number(dataset, "EstimatedRadiographicMagnificationFactor", None),
+        conversion_type=word(dataset, "ConversionType"),
+        descriptions=tuple(
+            (keyword, typed) for keyword in _TYPED if (typed := text(dataset, keyword))
+        ),
     )
 
 
@@ -299,29 +328,8 @@ def _needed(path: Path, dataset: FileDataset, keyword: str) -> Any:
     return value
 
 
-def _text(dataset: FileDataset, keyword: str) -> str | None:
-    value = dataset.get(keyword)
-    text = "" if value is None else str(value).strip()
-    return text or None
-
-
-def _numbers(dataset: FileDataset, keyword: str) -> tuple[float, ...]:
-    """Return a decimal string's values as floats, none where it is absent or empty."""
-    value = dataset.get(keyword)
-    if value is None or value == "":
-        return ()
-    several = isinstance(value, pydicom.multival.MultiValue)
-    return tuple(float(item) for item in (value if several else (value,)))
-
-
-def _number(dataset: FileDataset, keyword: str, default: float) -> float:
-    """Return a decimal string as float; of several values the first."""
-    values = _numbers(dataset, keyword)
-    return values[0] if values else default
-
-
 def _windows(dataset: FileDataset) -> tuple[tuple[float, float], ...]:
-    centers, widths = _numbers(dataset, "WindowCenter"), _numbers(dataset, "WindowWidth")
+    centers, widths = numbers(dataset, "WindowCenter"), numbers(dataset, "WindowWidth")
     if len(centers) != len(widths):
         raise ValueError(
             f"{tag_name('WindowCenter')} has {len(centers)} values and {tag_name('WindowWidth')} "
@@ -348,38 +356,21 @@ def _overlay_in_pixels(dataset: FileDataset) -> bool:
     )
 
 
-def _spacing(values: Any) -> tuple[float, float] | None:
-    if not values:
-        return None
-    row, column = float(values[0]), float(values[1])
-    if not (row > 0 and column > 0):
-        raise ValueError(f"{tag_name('PixelSpacing')} is {row}, {column}; both must be above 0")
-    return row, column
-
-
-def _laterality(dataset: FileDataset) -> Laterality | None:
-    for keyword in ("ImageLaterality", "Laterality"):
-        text = (_text(dataset, keyword) or "").upper()
-        if text in Laterality.__members__:
-            return Laterality(text)
-    return None
-
-
-def _view(dataset: FileDataset) -> View | None:
-    text = (_text(dataset, "ViewPosition") or "").upper()
-    if text in View.__members__:
-        return View(text)
-    for item in dataset.get("ViewCodeSequence") or ():
-        code = _VIEW_CODES.get(str(item.get("CodeValue", "")))
-        if code is not None:
-            return code
+def _spacing(dataset: FileDataset) -> tuple[float, float] | None:
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
+        found = numbers(dataset, keyword)
+        if not found:
+            continue
+        if len(found) != 2 or not min(found) > 0:
+            raise ValueError(f"{tag_name(keyword)} is {found}; two numbers above 0 are accepted")
+        return found[0], found[1]
     return None
 
 
 def _age_years(dataset: FileDataset) -> float | None:
     """Read an age string such as ``063Y`` (PS3.5, value representation AS)."""
-    text = _text(dataset, "PatientAge")
-    if text is None or not text[:-1].isdigit():
+    age = text(dataset, "PatientAge")
+    if age is None or not age[:-1].isdigit():
         return None
-    years = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}.get(text[-1].upper())
-    return None if years is None else int(text[:-1]) * years
+    years = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}.get(age[-1].upper())
+    return None if years is None else int(age[:-1]) * years

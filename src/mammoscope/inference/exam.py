@@ -8,10 +8,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from mammoscope.config import EligibilityConfig
 from mammoscope.dicom import DicomFile, read_dicom
-from mammoscope.dicom.eligibility import check_eligibility, resolve_laterality_and_view
+from mammoscope.dicom.eligibility import admit
 from mammoscope.dicom.header import tag_name
-from mammoscope.errors import ConfigError, DicomError, IncompleteExamError, Reason
+from mammoscope.errors import (
+    ConfigError,
+    DicomError,
+    IncompleteExamError,
+    IneligibleImageError,
+    Reason,
+)
 from mammoscope.preprocessing.reading import without_suffix
 from mammoscope.types import Exam, MammogramImage, Refusal
 
@@ -29,6 +36,7 @@ def read_exam(
     *,
     table: Path | str | Words | None = None,
     exam_id: str | None = None,
+    eligibility: EligibilityConfig | None = None,
 ) -> Exam:
     """Read the images of one exam; pixels are not decoded yet.
 
@@ -38,6 +46,8 @@ def read_exam(
             (those of the RSNA challenge do), or what :func:`read_words` made of it; image_id
             is the file's name without suffix.
         exam_id: Name of the exam; by default the folder's or first file's.
+        eligibility: Which images may be scored; screening's rules by default. A bundle has
+            its own: :meth:`Predictor.read` applies them.
 
     Raises:
         DicomError: If the files belong to more than one patient.
@@ -46,6 +56,7 @@ def read_exam(
     """
     files = list_files(path)
     words = read_words(Path(table)) if isinstance(table, Path | str) else table or {}
+    eligibility = eligibility or EligibilityConfig()
     images: list[MammogramImage] = []
     refused: list[Refusal] = []
     warnings: list[str] = []
@@ -56,19 +67,19 @@ def read_exam(
         try:
             dicom = read_dicom(file)
             header = dicom.header
-            check_eligibility(header)
-            side, view, notes = resolve_laterality_and_view(
-                header, *words.get(without_suffix(file).name, (None, None))
-            )
+            side, view = words.get(without_suffix(file).name, (None, None))
+            admission = admit(header, eligibility, laterality=side, view=view)
             _refuse_duplicate(dicom, name, seen)
-        except DicomError as error:
+        except (DicomError, IneligibleImageError) as error:
             reason = error.reason or Reason.UNREADABLE_FILE
             refused.append(Refusal(name, reason, str(error)))
             continue
         patients.add(header.patient_id or "")
         studies.add(header.study_uid or "")
-        warnings += [f"{name}: {note}" for note in notes]
-        images.append(MammogramImage(name, file, side, view, header.pixel_aspect))
+        warnings += [f"{name}: {warning}" for warning in admission.warnings]
+        images.append(
+            MammogramImage(name, file, admission.laterality, admission.view, header.pixel_aspect)
+        )
     if len(patients) > 1:
         raise DicomError(
             f"the files belong to {len(patients)} patients by {tag_name('PatientID')}; "

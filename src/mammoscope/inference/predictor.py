@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from mammoscope.errors import (
     Reason,
 )
 from mammoscope.explain import find_regions
+from mammoscope.inference.exam import Words, read_exam
 from mammoscope.inference.scorer import Scorer
 from mammoscope.log import get_logger
 from mammoscope.preprocessing import Preprocessor, SourceImage
@@ -75,11 +76,22 @@ class Predictor:
         preprocess = self.bundle.input.preprocess
         self._scorer([np.zeros((preprocess.height, preprocess.width), np.uint8)])
 
+    def read(
+        self,
+        path: Path | str | Sequence[Path],
+        *,
+        table: Path | str | Words | None = None,
+        exam_id: str | None = None,
+    ) -> Exam:
+        """Read an exam by the bundle's eligibility rules; see :func:`read_exam`."""
+        rules = self.bundle.eligibility
+        return read_exam(path, table=table, exam_id=exam_id, eligibility=rules)
+
     def __call__(self, exam: Exam, on_image: OnImage | None = None) -> ExamResult:
         """Score an exam.
 
         Args:
-            exam: From :func:`read_exam`.
+            exam: From :meth:`read`, so that the rules of the training cohort hold.
             on_image: Called with each image's result and its original presentation pixels,
                 (H, W) float32 in [0, 1], which are not kept.
 

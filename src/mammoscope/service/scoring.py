@@ -20,7 +20,7 @@ from mammoscope.errors import (
     IncompleteExamError,
     MammoscopeError,
 )
-from mammoscope.inference import Predictor, read_exam
+from mammoscope.inference import Predictor
 from mammoscope.inference.exam import list_files
 from mammoscope.preprocessing import find_breast
 from mammoscope.results import results_document
@@ -124,7 +124,7 @@ class ScoringDesk:
             message = "the upload holds no file that could be an image"
             raise self._refused("no_files", message) from error
         try:
-            return read_exam(upload.paths, table=upload.table, exam_id=exam_id)
+            return self.predictor.read(upload.paths, table=upload.table, exam_id=exam_id)
         except ConfigError as error:
             # The table alone raises this; where it lies on our disk concerns nobody.
             message = str(error).replace(

@@ -12,7 +12,7 @@ import torch
 
 from mammoscope import __version__
 from mammoscope.artefacts import claim_output, read_json, sha256_file
-from mammoscope.cohort.manifest import read_cohort
+from mammoscope.cohort.manifest import read_cohort, read_eligibility
 from mammoscope.config import Config, PreprocessConfig
 from mammoscope.errors import RunError
 
@@ -64,6 +64,7 @@ def describe_run(
         "platform": {"python": platform.python_version(), "torch": torch.__version__},
         "config": config.model_dump(mode="json"),
         "preprocess": preprocess.model_dump(mode="json"),
+        "eligibility": read_eligibility(cohort).model_dump(mode="json"),
         "cohort": {
             "path": str(cohort.resolve()),
             "manifest_sha256": sha256_file(cohort / "manifest.parquet"),
@@ -107,7 +108,7 @@ def claim_run(
     earlier = read_run(run)
     differing = [
         key
-        for section in ("config", "preprocess", "cohort")
+        for section in ("config", "preprocess", "eligibility", "cohort")
         for key in _differing(earlier.get(section), facts[section], section)
         # The same tables in another place are the same cohort.
         if key != "cohort.path"

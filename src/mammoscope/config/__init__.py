@@ -1,0 +1,30 @@
+"""Frozen configuration: defaults, then a YAML file, then ``--set key=value``.
+
+Every model forbids unknown keys; an error names the key, what is accepted, and the
+nearest valid name.
+"""
+
+from mammoscope.config.imaging import EligibilityConfig, IngestConfig, PreprocessConfig
+from mammoscope.config.learning import (
+    AugmentConfig,
+    Config,
+    EvaluationConfig,
+    ModelConfig,
+    TrainConfig,
+    load_config,
+)
+from mammoscope.config.loading import load_settings, validated
+
+__all__ = [
+    "AugmentConfig",
+    "Config",
+    "EligibilityConfig",
+    "EvaluationConfig",
+    "IngestConfig",
+    "ModelConfig",
+    "PreprocessConfig",
+    "TrainConfig",
+    "load_config",
+    "load_settings",
+    "validated",
+]

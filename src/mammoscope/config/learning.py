@@ -1,0 +1,145 @@
+"""What ``train`` and ``evaluate`` obey."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from mammoscope.config.loading import Frozen, load_settings
+
+__all__ = [
+    "AugmentConfig",
+    "Config",
+    "EvaluationConfig",
+    "ModelConfig",
+    "TrainConfig",
+    "load_config",
+]
+
+
+class ModelConfig(Frozen):
+    """The classifier: any timm backbone, one input channel, one heatmap, one logit."""
+
+    backbone: str = Field(
+        default="resnet18", description="A name of timm, or baseline_cnn, a small one of ours."
+    )
+    pretrained: bool = Field(default=True, description="ImageNet weights where they can be had.")
+    weights: Path | None = Field(default=None, description="Local safetensors file of weights.")
+    pool: Literal["avg", "max", "lse"] = Field(
+        default="lse", description="How the map of local logits becomes the image's logit."
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.1, description="Share of feature channels dropped in training."
+    )
+
+
+class AugmentConfig(Frozen):
+    """Random changes of training images; 0 or false switches one off."""
+
+    flip_vertical: bool = Field(default=True, description="Turn every other image upside down.")
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = Field(
+        default=10.0, description="Angle drawn from both sides of 0 up to this."
+    )
+    scale: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.1, description="Zoom drawn from [1 - scale, 1 + scale]."
+    )
+    shift: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.05, description="Largest shift, as a share of height and width."
+    )
+    gamma: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.2, description="Exponent drawn from [1 - gamma, 1 + gamma]."
+    )
+    noise: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0, description="Standard deviation of added Gaussian noise, in [0, 1] grey."
+    )
+
+
+class TrainConfig(Frozen):
+    """Optimisation."""
+
+    epochs: Annotated[int, Field(ge=1)] = Field(
+        default=30, description="Passes over the training images; the schedule ends with them."
+    )
+    batch_size: Annotated[int, Field(ge=1)] = Field(default=16, description="Images per step.")
+    lr: Annotated[float, Field(gt=0)] = Field(default=3e-4, description="Peak learning rate.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        default=1e-2, description="AdamW's decay; norms and biases do not decay."
+    )
+    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.1, description="Share of all steps over which the rate rises to lr."
+    )
+    positive_weight: Literal["balanced"] | Annotated[float, Field(gt=0)] = Field(
+        default="balanced",
+        description="Weight of the positive term of the loss; balanced is negatives / positives.",
+    )
+    patience: Annotated[int, Field(ge=0)] = Field(
+        default=10, description="Epochs without better validation AUROC before stopping; 0: never."
+    )
+    gradient_clip: Annotated[float, Field(ge=0)] = Field(
+        default=1.0, description="Largest norm of the gradient; 0: not clipped."
+    )
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="Decay of an averaged copy of the weights; 0 keeps none."
+    )
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "auto"] = Field(
+        default="32-true",
+        description="Number format of the step, in Lightning's words; auto is bf16-mixed where "
+        "the processor computes in it, else 32-true.",
+    )
+    workers: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Processes that read images; 0 reads in the training process."
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Of weights, order and augmentation."
+    )
+    label: str = Field(default="cancer", description="Column of the manifest that is learnt.")
+
+
+class EvaluationConfig(Frozen):
+    """What the report measures."""
+
+    operating_points: tuple[str, ...] = Field(
+        default=("best_f1", "specificity=0.9"),
+        description="Targets, chosen on validation images; the first is the primary one.",
+    )
+    bootstrap: Annotated[int, Field(ge=0)] = Field(
+        default=1000, description="Patient-clustered bootstrap replicates for the intervals."
+    )
+    confidence: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.95, description="Level of all intervals."
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(default=0, description="Of the bootstrap.")
+
+    @field_validator("operating_points")
+    @classmethod
+    def _known_targets(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        if not targets:
+            raise ValueError("at least one operating point is needed")
+        for target in targets:
+            name, separator, value = target.partition("=")
+            if target == "best_f1":
+                continue
+            if name not in ("specificity", "sensitivity") or not separator:
+                raise ValueError(
+                    f"{target!r} is not one of best_f1, specificity=VALUE, sensitivity=VALUE"
+                )
+            if not 0 < float(value) < 1:
+                raise ValueError(f"{target!r}: the value lies between 0 and 1")
+        return targets
+
+
+class Config(Frozen):
+    """Everything that ``train`` and ``evaluate`` obey; ``run.json`` keeps it resolved."""
+
+    model: ModelConfig = ModelConfig()
+    augment: AugmentConfig = AugmentConfig()
+    train: TrainConfig = TrainConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """Resolve the configuration of a run; see :func:`load_settings`."""
+    return load_settings(Config, path, overrides)
