@@ -19,6 +19,7 @@ VERBS = (
     "merge",
     "prepare",
     "split",
+    "explore",
     "deidentify",
     "train",
     "evaluate",
@@ -182,6 +183,19 @@ def test_the_data_verbs_work_one_by_one(run, rsna_folder, tmp_path):
     assert status == 0
     assert "manifest.parquet" in out
     assert "not synthetic" in out
+
+
+def test_explore_names_its_page_and_replaces_it_only_when_asked(run, rsna_folder, tmp_path):
+    cohort = tmp_path / "cohort"
+    run("ingest", rsna_folder, cohort)
+    status, out, err = run("explore", cohort)
+    assert (status, out) == (0, "")
+    assert "36 images of 12 patients" in err
+    assert f"tests: {cohort / 'explore' / 'index.html'}" in err
+    status, _, err = run("explore", cohort, "--sample", 5)
+    assert status == 1
+    assert "--overwrite" in err
+    assert run("explore", cohort, "--overwrite")[0] == 0
 
 
 @pytest.mark.parametrize("table", ["manifest.parquet", "findings.parquet"])

@@ -7,7 +7,6 @@ from sklearn.metrics import f1_score
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation.bootstrap import intervals
-from mammoscope.evaluation.figures import wilson_interval
 from mammoscope.evaluation.metrics import auroc
 from mammoscope.evaluation.operating_points import choose, choose_threshold
 from mammoscope.evaluation.tables import Scored
@@ -100,9 +99,3 @@ def test_one_class_alone_cannot_choose():
     scored = Scored(np.array([0.1, 0.2]), np.array([False, False]), np.arange(2))
     with pytest.raises(RunError, match="with and without cancer"):
         choose_threshold(scored, "best_f1")
-
-
-def test_wilson_interval_of_a_published_example():
-    """Newcombe, Stat. Med. 17, 1998, table I: 81 of 263 gives 0.2553 to 0.3662."""
-    low, high = wilson_interval(np.array([81.0]), np.array([263.0]), z=1.959964)
-    assert (round(float(low[0]), 4), round(float(high[0]), 4)) == (0.2553, 0.3662)

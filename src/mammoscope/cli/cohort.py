@@ -1,4 +1,4 @@
-"""Verbs that make and fill a cohort: synth, ingest, merge, prepare, split."""
+"""Verbs that make, fill and look at a cohort: synth, ingest, merge, prepare, split, explore."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command()(merge)
     app.command()(prepare)
     app.command()(split)
+    app.command()(explore)
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -233,4 +234,30 @@ def split(
             f"{trained['patients'].sum()} patients in {trained.height} folds, "
             f"{held_out['patients'].sum()} held out ({held_out['positives'].sum()} of "
             f"{held_out['images'].sum()} images with cancer)"
+        )
+
+
+def explore(
+    cohort: CohortArgument,
+    sample: Annotated[
+        int, typer.Option(min=0, help="Prepared images read for grey values; 0 reads none.")
+    ] = 1000,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write explore/index.html and explore.json: what is in a cohort, and its biases.
+
+    Works before prepare too, then without pictures.
+
+    Example: `mammoscope explore cohort --sample 1000`
+    """
+    from mammoscope.cli.console import stage
+    from mammoscope.cohort.explore import explore as run
+
+    with stage("explore") as current:
+        made = run(cohort, sample=sample, overwrite=overwrite, progress=current.advance)
+        about, biases = made.report["about"], made.report["biases"]
+        kind = "synthetic images" if made.report["synthetic"] else "images"
+        current.note = (
+            f"{about['images']} {kind} of {about['patients']} patients, "
+            f"{len(biases['found'])} biases found by {len(biases['tests'])} tests: {made.path}"
         )

@@ -235,6 +235,7 @@ def _read_facts(path: Path) -> tuple[dict[str, Any], ImageHeader | None]:
         "rows": header.rows,
         "columns": header.columns,
         "photometric_interpretation": header.photometric_interpretation,
+        "bits_stored": header.bits_stored,
         "transfer_syntax_uid": header.transfer_syntax_uid,
         "file_bytes": size,
     }, header

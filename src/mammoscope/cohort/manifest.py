@@ -59,6 +59,7 @@ MANIFEST_SCHEMA: dict[str, pl.DataType] = {
     "rows": pl.Int64(),
     "columns": pl.Int64(),
     "photometric_interpretation": pl.String(),
+    "bits_stored": pl.Int64(),
     "transfer_syntax_uid": pl.String(),
     "file_bytes": pl.Int64(),
     "notes": pl.String(),

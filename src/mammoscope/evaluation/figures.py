@@ -8,16 +8,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mammoscope.evaluation.metrics import precision_recall_curve, roc_curve
 from mammoscope.evaluation.tables import Scored
+from mammoscope.statistics import wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_figures", "wilson_interval"]
+__all__ = ["draw_figures"]
 
 # Okabe and Ito's colours, which the colour-blind tell apart.
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#7a7a7a"
@@ -64,20 +64,6 @@ def draw_figures(
             axes.set_title(title, fontsize=10, color=_GREY, loc="left")
             pictures[name] = _svg(figure)
     return pictures
-
-
-def wilson_interval(
-    positives: NDArray[np.float64], total: NDArray[np.float64], z: float = 1.96
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the ends of Wilson's interval for a share.
-
-    Source: Wilson, J. Am. Stat. Assoc. 22, 1927.
-    """
-    share = positives / total
-    centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
-    spread = np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    half = z * spread / (1 + z**2 / total)
-    return centre - half, centre + half
 
 
 def _roc(axes: Axes, data: Scored, thresholds: dict[str, float], seed: int) -> None:

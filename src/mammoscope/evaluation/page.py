@@ -7,6 +7,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+from mammoscope.pages import house_style
 from mammoscope.results import RESEARCH_NOTICE
 
 __all__ = ["render_page"]
@@ -50,6 +51,7 @@ def render_page(
     run = report["run"]
     return template.substitute(
         title=("SYNTHETIC · " if synthetic else "") + "mammoscope report",
+        style=house_style(),
         banner=_banner(synthetic=synthetic),
         notice=escape(RESEARCH_NOTICE),
         headline=_headline(report),
