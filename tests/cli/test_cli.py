@@ -18,6 +18,7 @@ VERBS = (
     "ingest",
     "prepare",
     "split",
+    "lint",
     "train",
     "evaluate",
     "export",

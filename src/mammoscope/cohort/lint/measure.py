@@ -74,7 +74,7 @@ def _find_breast(pixels: FloatImage) -> BreastRegion | None:
 
 
 def hash_prepared(task: dict[str, Any]) -> tuple[str, Hash] | None:
-    """Hash one prepared image; ``None`` where its file is damaged.
+    """Hash one prepared image; ``None`` where its file is damaged or empty.
 
     Args:
         task: ``image_id`` and ``cohort``.
@@ -85,7 +85,12 @@ def hash_prepared(task: dict[str, Any]) -> tuple[str, Hash] | None:
         pixels = store.read(task["image_id"])
     except CohortError:
         return None
-    scaled = pixels.astype(np.float32) / np.float32(store.config.max_value)
+    # The empty part of the canvas, whose size depends on the breast, is no likeness.
+    rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
+    if rows.size == 0:
+        return None
+    filled = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scaled = filled.astype(np.float32) / np.float32(store.config.max_value)
     return task["image_id"], perceptual_hash(scaled)
 
 

@@ -22,7 +22,7 @@ from mammoscope.cohort.lint.findings import Answer, Finding, Severity, Skipped, 
 __all__ = ["column_predicts_label", "out_of_fold_auroc"]
 
 _FOLDS = 5
-_REPLICATES = 300
+_REPLICATES = 200
 _CONFIDENCE = 0.99
 # Weight, in images, of the overall share of positives in that of a category.
 _SMOOTHING = 10.0

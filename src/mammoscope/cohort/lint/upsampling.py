@@ -48,7 +48,7 @@ def find_resampling(pixels: FloatImage, box: tuple[int, int, int, int]) -> Resam
     tiles = [tile for tile in _tiles(pixels, box) if np.ptp(tile) > 0]
     if not tiles:
         return None
-    repeated = max(float(np.median([_repeats(t) for t in tiles])), 0.0)
+    repeated = float(np.median([_repeats(tile) for tile in tiles]))
     gains = np.median([_gains(tile) for tile in tiles], axis=0)
     period = next(
         (
@@ -58,7 +58,7 @@ def find_resampling(pixels: FloatImage, box: tuple[int, int, int, int]) -> Resam
         ),
         None,
     )
-    return Resampling(repeated, period, float(np.median([_lost_decades(t) for t in tiles])))
+    return Resampling(repeated, period, float(np.median([_lost_decades(tile) for tile in tiles])))
 
 
 def _tiles(pixels: FloatImage, box: tuple[int, int, int, int]) -> list[FloatImage]:
@@ -75,9 +75,13 @@ def _tiles(pixels: FloatImage, box: tuple[int, int, int, int]) -> list[FloatImag
 
 
 def _repeats(tile: FloatImage) -> float:
-    down = (tile[1:] == tile[:-1]).all(axis=1).mean()
-    across = (tile[:, 1:] == tile[:, :-1]).all(axis=0).mean()
-    return float(max(down, across))
+    """Return the share of rows, or of columns, that repeat the one before; flat ones aside."""
+    shares = []
+    for rows in (tile, tile.T):
+        textured = np.ptp(rows[1:], axis=1) > 0
+        repeated = (rows[1:] == rows[:-1]).all(axis=1) & textured
+        shares.append(float(repeated.sum()) / max(int(textured.sum()), 1))
+    return max(shares)
 
 
 def _gains(tile: FloatImage) -> NDArray[np.float64]:
