@@ -195,9 +195,9 @@ def lint(
         )
         looked_at = made.looked_at
         current.note = (
-            f"{made.count(Severity.ERROR)} errors, {made.count(Severity.WARNING)} warnings, "
-            f"{made.count(Severity.INFO)} remarks; of {looked_at['images']} images "
-            f"{looked_at['read']} originals were read, {looked_at['hashed']} compared; {made.path}"
+            f"errors {made.count(Severity.ERROR)}, warnings {made.count(Severity.WARNING)}, "
+            f"remarks {made.count(Severity.INFO)}; of {looked_at['images']} images "
+            f"{looked_at['read']} originals read, {looked_at['hashed']} compared; {made.path}"
         )
     _print_findings(made)
     if made.count(Severity.ERROR):

@@ -33,15 +33,35 @@ def test_the_background_is_known_by_its_flatness_on_either_side(side):
     assert background_contrast(1 - film(3, side)) > 0.3
 
 
-def test_without_a_background_the_other_images_of_the_machine_decide():
-    # No air is flat any more: coarse noise lies over the whole film.
-    rng = np.random.default_rng(0)
+def noisy(number: int) -> np.ndarray:
+    """No air is flat: coarse grain lies over the whole film."""
+    rng = np.random.default_rng(number)
     grain = cv2.GaussianBlur(rng.normal(0, 1, (480, 400)).astype(np.float32), (0, 0), 3)
-    noisy = np.clip(0.1 + 0.8 * film(4) + 0.4 * grain, 0, 1)
-    assert background_contrast(noisy) is None
-    assert inverted_images(in_films(lambda _: noisy, 4)) == []
-    (finding,) = inverted_images(in_films(lambda _: 1 - noisy, 4))
+    return np.clip(0.1 + 0.8 * film(number) + 0.4 * grain, 0, 1)
+
+
+def test_without_a_background_the_other_images_of_the_machine_decide():
+    assert background_contrast(noisy(4)) is None
+    assert inverted_images(in_films(lambda _: noisy(4), 4)) == []
+    (finding,) = inverted_images(in_films(lambda _: 1 - noisy(4), 4))
     assert finding.examples == ("04LCC",)
+
+
+def test_a_white_label_that_looks_like_air_is_outvoted_by_the_machine():
+    def label(pixels):
+        # Grain everywhere but on a large label in the corner: the only flat region is white.
+        labelled = noisy(4)
+        labelled[:200, 230:] = 1
+        return labelled
+
+    assert background_contrast(label(None)) > 0
+    assert inverted_images(in_films(label, 4)) == []
+
+
+def test_of_few_images_each_speaks_for_itself():
+    few = dataclasses.replace(clean(), images=[measured(0, film(0)), measured(1, 1 - film(1))])
+    (finding,) = inverted_images(few)
+    assert finding.examples == ("01LCC",)
 
 
 @pytest.mark.parametrize(
