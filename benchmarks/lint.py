@@ -26,12 +26,14 @@ from mammoscope.cohort.lint.duplicates import VARIANTS, perceptual_hash
 from mammoscope.cohort.lint.evidence import Duplicates, Evidence
 from mammoscope.cohort.lint.facts import ImageFacts
 from mammoscope.cohort.lint.findings import Skipped
-from mammoscope.cohort.lint.hamming import near_pairs
+from mammoscope.cohort.lint.hamming import RADIUS, near_pairs
 from mammoscope.cohort.lint.inversion import inverted_images
-from mammoscope.cohort.lint.measure import hash_prepared, measure_pixels
+from mammoscope.cohort.lint.measure import hash_filled_part, hash_prepared, measure_pixels
 from mammoscope.cohort.lint.upsampling import upsampled_images
 from mammoscope.cohort.manifest import read_cohort, read_manifest
-from mammoscope.preprocessing import read_pixels
+from mammoscope.config import PreprocessConfig
+from mammoscope.errors import IneligibleImageError
+from mammoscope.preprocessing import Preprocessor, read_pixels
 from mammoscope.types import FloatImage
 from measure import leave
 
@@ -151,22 +153,33 @@ def distances(changed: Any, hashes: Any) -> Any:
     return best
 
 
-def copies(films: list[tuple[dict[str, Any], FloatImage]]) -> Any:
-    """Measure how many bits copies differ by."""
-    hashes = [perceptual_hash(p) for _, p in films]
+def copies(
+    films: list[tuple[dict[str, Any], FloatImage]], make: Callable[[FloatImage, float], Any]
+) -> Any:
+    """Measure how many bits copies differ by, hashed as ``make`` does."""
+    hashes = [make(pixels, row["pixel_aspect"]) for row, pixels in films]
     rows = []
     for name, change in COPIES.items():
         bits = [
-            int(distances(perceptual_hash(change(p))[None], own[None])[0, 0])
-            for (_, p), own in zip(films, hashes, strict=True)
+            int(distances(make(change(p), row["pixel_aspect"])[None], own[None])[0, 0])
+            for (row, p), own in zip(films, hashes, strict=True)
         ]
         q = np.quantile(bits, [0.5, 0.95, 1])
-        found = sum(b <= 31 for b in bits)
+        found = sum(b <= RADIUS for b in bits)
         rows.append(
             {"copy": name, "median": int(q[0]), "95 %": int(q[1]), "most": int(q[2]),
-             "within 31 bits": f"{found} of {len(bits)}"}
+             f"within {RADIUS} bits": f"{found} of {len(bits)}"}
         )  # fmt: skip
     return rows
+
+
+def hash_as_prepared(pixels: FloatImage, pixel_aspect: float) -> Any:
+    """Hash a film as lint does after prepare; of a negative air is taken for the breast."""
+    try:
+        made = Preprocessor(PreprocessConfig(height=512, width=256))(pixels, None, pixel_aspect)
+    except IneligibleImageError:
+        return perceptual_hash(pixels)
+    return hash_filled_part(made.pixels, 255)
 
 
 def strangers(names: list[str], patients: list[str], hashes: Any, what: str) -> Any:
@@ -253,7 +266,10 @@ def main() -> None:
     manifest = read_manifest(words.cohort)
     drawn = manifest.sample(min(words.films, manifest.height), seed=0, shuffle=True)
     films = [(r, read_pixels(root / r["path"]).pixels) for r in drawn.iter_rows(named=True)]
-    leave("lint-copies", "Bits by which copies differ", copies(films), words.out)
+    made = copies(films, lambda pixels, _aspect: perceptual_hash(pixels))
+    leave("lint-copies", "Bits by which copies differ, originals", made, words.out)
+    made = copies(films, hash_as_prepared)
+    leave("lint-copies-prepared", "Bits by which copies differ, prepared", made, words.out)
     told = [(n, p) for n, p in manifest.select("image_id", "patient_id").iter_rows()]
     names, patients = [n for n, _ in told], [p for _, p in told]
     originals = np.stack([perceptual_hash(read_pixels(root / p).pixels) for p in manifest["path"]])

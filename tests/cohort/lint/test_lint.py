@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 
+import cv2
+import numpy as np
 import polars as pl
 import pytest
 
 from fixtures.images import breast_pixels
+from fixtures.lint import film
 from mammoscope.cli import main
 from mammoscope.cohort.ingest import ingest
 from mammoscope.cohort.lint import CHECKS, Severity, lint
@@ -152,3 +155,20 @@ def test_a_clean_synthetic_cohort_raises_no_false_alarm(tmp_path):
         else:
             # True as well: markers are burned in.
             assert (finding.code, finding.severity) == ("burned_in_text", Severity.INFO)
+
+
+def test_stretched_files_are_told_unless_the_table_says_pixel_aspect(tmp_path):
+    lines = ["file,patient_id,laterality,view,pixel_aspect"]
+    (tmp_path / "s").mkdir()
+    for number in range(10):
+        wide = cv2.resize(film(number, size=(320, 256)), None, fx=1.7, fy=1)
+        cv2.imwrite(str(tmp_path / "s" / f"{number}.png"), np.rint(wide * 255).astype("uint8"))
+        lines.append(f"{number}.png,p{number},L,CC,{1 / 1.7}")
+    (tmp_path / "s" / "labels.csv").write_text("\n".join(lines))
+    ingest(tmp_path / "s", tmp_path / "given")
+    assert "stretched_images" in lint(tmp_path / "given").clean
+    dropped = [line.rpartition(",")[0] for line in lines]
+    (tmp_path / "s" / "labels.csv").write_text("\n".join(dropped))
+    ingest(tmp_path / "s", tmp_path / "dropped")
+    found = [f for f in lint(tmp_path / "dropped").findings if f.code == "stretched_images"]
+    assert [(f.count, f.severity) for f in found] == [(10, Severity.WARNING)]

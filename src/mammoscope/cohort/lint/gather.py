@@ -45,13 +45,14 @@ def gather(
     manifest = read_manifest(cohort)
     root = Path(read_cohort(cohort)["source_root"])
     sampled = sample_by_machine(manifest, sample, seed)
-    prepared = _prepared_ids(cohort, manifest)
     columns = ("image_id", "path", "pixel_aspect")
     originals = [
         {**row, "root": str(root)} for row in sampled.select(columns).iter_rows(named=True)
     ]
     if not root.is_dir():
         originals = []
+    # Where all originals are read, their hashes serve: a crop adds differences of its own.
+    prepared = _prepared_ids(cohort, manifest) if len(originals) < manifest.height else []
     to_hash = [{"image_id": name, "cohort": str(cohort)} for name in prepared]
     total = len(originals) + len(to_hash)
     report = progress or (lambda _done, _total: None)

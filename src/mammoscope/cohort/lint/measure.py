@@ -18,9 +18,9 @@ from mammoscope.cohort.lint.upsampling import find_resampling
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.errors import CohortError, DicomError, IneligibleImageError
 from mammoscope.preprocessing import BreastRegion, find_breast, read_pixels
-from mammoscope.types import FloatImage
+from mammoscope.types import FloatImage, GreyImage
 
-__all__ = ["hash_prepared", "measure_image", "measure_pixels"]
+__all__ = ["hash_filled_part", "hash_prepared", "measure_image", "measure_pixels"]
 
 
 def measure_image(task: dict[str, Any]) -> ImageFacts | str:
@@ -85,13 +85,23 @@ def hash_prepared(task: dict[str, Any]) -> tuple[str, Hash] | None:
         pixels = store.read(task["image_id"])
     except CohortError:
         return None
-    # The empty part of the canvas, whose size depends on the breast, is no likeness.
-    rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
-    if rows.size == 0:
+    if not pixels.any():
         return None
+    return task["image_id"], hash_filled_part(pixels, store.config.max_value)
+
+
+def hash_filled_part(pixels: GreyImage, max_value: int) -> Hash:
+    """Hash the part of a prepared image that is filled.
+
+    The empty part of the canvas, whose size depends on the breast, is no likeness.
+
+    Args:
+        pixels: (H, W) uint8 or uint16, not all 0.
+        max_value: The grey value of white.
+    """
+    rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
     filled = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    scaled = filled.astype(np.float32) / np.float32(store.config.max_value)
-    return task["image_id"], perceptual_hash(scaled)
+    return perceptual_hash(filled.astype(np.float32) / np.float32(max_value))
 
 
 @lru_cache(maxsize=1)
