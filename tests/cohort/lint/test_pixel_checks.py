@@ -144,6 +144,16 @@ def test_text_that_was_turned_by_a_quarter_is_found():
     assert measured(0, np.maximum(film(0), ink)).characters >= 3
 
 
+def test_slanted_text_is_found_and_scattered_dust_is_not():
+    turn = cv2.getRotationMatrix2D((340, 60), -40, 1)
+    ink = cv2.warpAffine(write("RMLO")(np.zeros((480, 400), np.float32)), turn, (400, 480))
+    assert measured(0, np.maximum(film(0), ink)).characters >= 3
+    dust = film(0)
+    for x, y in ((350, 40), (300, 20), (370, 120), (380, 430), (340, 470)):
+        cv2.circle(dust, (x, y), 4, (1.0,), 1)
+    assert measured(0, dust).characters == 0
+
+
 def test_measuring_does_not_change_the_pixels():
     pixels = film(0)
     before = pixels.copy()

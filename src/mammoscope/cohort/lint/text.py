@@ -1,7 +1,8 @@
 """Is there writing in the image: view markers, patient plates, dates?
 
-Letters are small components of high contrast outside the breast, of one height, in a row
-or, on films that were turned, in a column. No letter is read: whose name it is cannot be said.
+Letters are small components of high contrast outside the breast, of one height, in a row, in
+a column on films that were turned, or on a slanted line of three or more. No letter is read:
+whose name it is cannot be said.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _INK = (0.15, 0.85)
 # Letters of one line differ in height by less than this, and lie as close as this many heights.
 _SAME_HEIGHT = 1.5
 _GAP = 1.2
+# On a slanted line: centres as close as this many sizes, and the cosine of the bend.
+_SLANTED_GAP, _STRAIGHT = 1.7, 0.95
 # A view marker such as "R CC" or "L MLO" has at most this many letters; more is a plate.
 _MARKER = 8
 
@@ -56,7 +59,7 @@ def count_characters(pixels: FloatImage, mask: ByteImage | None) -> int:
         ink = np.asarray((strokes > _CONTRAST) * outside, np.uint8)
         letters = _letters(ink)
         flipped = [(y, x, height, width) for x, y, width, height in letters]
-        best = max(best, _in_lines(letters), _in_lines(flipped))
+        best = max(best, _in_lines(letters), _in_lines(flipped), _in_slanted_lines(letters))
     return best
 
 
@@ -92,6 +95,26 @@ def _follows(first: _Box, second: _Box) -> bool:
         and abs(first[1] + first[3] / 2 - second[1] - second[3] / 2) < 0.35 * height
         and 0 <= second[0] - first[0] - first[2] < _GAP * height
     )
+
+
+def _in_slanted_lines(letters: list[_Box]) -> int:
+    """Count letters of three or more that follow each other in one direction, any one."""
+    if len(letters) < 3:
+        return 0
+    boxes = np.array(letters, np.float64)
+    centre, size = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:].max(axis=1)
+    step = centre[None] - centre[:, None]  # (from, to, xy)
+    length = np.hypot(step[..., 0], step[..., 1])
+    larger = np.maximum(size[:, None], size[None])
+    alike = larger < _SAME_HEIGHT * np.minimum(size[:, None], size[None])
+    near = alike & (length > 0.4 * larger) & (length < _SLANTED_GAP * larger)
+    counted: set[int] = set()
+    for first, second in np.argwhere(near):
+        ahead = step[second] @ step[first, second]
+        straight = ahead > _STRAIGHT * length[second] * length[first, second]
+        for third in np.flatnonzero(near[second] & straight):
+            counted |= {int(first), int(second), int(third)}
+    return len(counted)
 
 
 def burned_in_text(evidence: Evidence) -> Answer:
