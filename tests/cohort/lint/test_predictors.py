@@ -75,6 +75,13 @@ def test_numbers_given_class_by_class_are_found():
     assert finding.subject == "number in patient_id"
 
 
+def test_classes_that_lie_in_folders_are_found():
+    folder = pl.when(pl.col("cancer") == 1).then(pl.lit("Cancer")).otherwise(pl.lit("Normal"))
+    path = pl.format("all/{}/{}.png", folder, pl.col("image_id"))
+    (finding,) = column_predicts_label(in_table(path=path))
+    assert (finding.subject, finding.severity) == ("second folder", Severity.ERROR)
+
+
 def test_too_few_patients_are_not_judged():
     few = column_predicts_label(in_table(cancer=where(pl.col("patient_id") > "p20", "cancer", 0)))
     assert isinstance(few, Skipped)

@@ -35,8 +35,10 @@ def measure_image(task: dict[str, Any]) -> ImageFacts | str:
     cv2.setNumThreads(1)
     try:
         pixels = read_pixels(Path(task["root"]) / task["path"]).pixels
-    except (DicomError, OSError) as error:
+    except DicomError as error:
         return str(error)
+    except OSError as error:
+        return f"{Path(task['path']).name} cannot be opened: {error.strerror or error}"
     return measure_pixels(task["image_id"], pixels, task["pixel_aspect"] or 1.0)
 
 

@@ -82,6 +82,7 @@ def _columns(frame: pl.DataFrame) -> dict[str, pl.Series]:
     """Return what is looked at, by name."""
     pixels = pl.col("rows") * pl.col("columns")
     breast = ("patient_id", "exam_id", "laterality")
+    # Classes are often folders, at the top or below a folder of the whole.
     folder = pl.col("path").str.split("/")
     # Numbers in names: data sets are often numbered class by class.
     number = pl.col("patient_id").str.extract(r"(\d+)\D*$", 1).cast(pl.Float64, strict=False)
@@ -96,6 +97,9 @@ def _columns(frame: pl.DataFrame) -> dict[str, pl.Series]:
         (pl.col("rows") / pl.col("columns")).round(3).alias("rows / columns"),
         (pl.col("file_bytes") / pixels).alias("file bytes per pixel"),
         pl.when(folder.list.len() > 1).then(folder.list.first()).alias("first folder"),
+        pl.when(folder.list.len() > 2)
+        .then(folder.list.get(1, null_on_oob=True))
+        .alias("second folder"),
         number.alias("number in patient_id"),
         pl.len().over(breast).alias("images of the breast"),
         *(pl.col(name).is_null().cast(pl.Int8).alias(f"{name} is missing") for name in missing),
