@@ -21,6 +21,7 @@ VERBS = (
     "split",
     "explore",
     "deidentify",
+    "lint",
     "train",
     "evaluate",
     "export",
