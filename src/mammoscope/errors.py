@@ -53,6 +53,7 @@ class Reason(StrEnum):
     NOT_A_MAMMOGRAM = "not_a_mammogram"
     MISSING_TAG = "missing_tag"
     INVALID_VALUE = "invalid_value"
+    INVALID_FINDING = "invalid_finding"
     MISSING_FILE = "missing_file"
     NO_TABLE_ROW = "no_table_row"
     DUPLICATE = "duplicate"

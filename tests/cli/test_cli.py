@@ -16,6 +16,7 @@ from mammoscope.errors import ConfigError
 VERBS = (
     "synth",
     "ingest",
+    "merge",
     "prepare",
     "split",
     "explore",
@@ -88,6 +89,7 @@ def test_the_version_is_printed(run):
         ["ingest", "only-one"],
         ["synth", "x", "--patients", "many"],
         ["synth", "x", "--prevalence", "1.5"],
+        ["merge", "only-the-output"],
         ["predict", "bundle", "study"],
         ["train", "a", "b", "--no-such-option"],
     ],
@@ -196,13 +198,40 @@ def test_explore_names_its_page_and_replaces_it_only_when_asked(run, rsna_folder
     assert run("explore", cohort, "--overwrite")[0] == 0
 
 
-def test_info_finds_an_edited_manifest(run, rsna_folder, tmp_path):
+@pytest.mark.parametrize("table", ["manifest.parquet", "findings.parquet"])
+def test_info_finds_an_edited_table(run, rsna_folder, tmp_path, table):
     run("ingest", rsna_folder, tmp_path / "c")
-    with (tmp_path / "c" / "manifest.parquet").open("ab") as stream:
+    with (tmp_path / "c" / table).open("ab") as stream:
         stream.write(b"x")
     status, _, err = run("info", tmp_path / "c")
     assert status == 1
-    assert "manifest.parquet was edited: its SHA-256 is" in err
+    assert f"{table} was edited: its SHA-256 is" in err
+
+
+def test_merge_says_what_became_of_the_names(run, build_layout, tmp_path):
+    for name in ("cdd-cesm", "mini-mias"):
+        status, _, err = run("ingest", build_layout(name), tmp_path / f"c-{name}")
+        assert status == 0
+        assert f"accepted from source {name}" in err
+    parts = (tmp_path / "c-cdd-cesm", tmp_path / "c-mini-mias")
+    status, _, err = run("merge", tmp_path / "whole", *parts)
+    assert status == 0
+    assert "7 images of 5 patients with 7 findings, source cdd-cesm or mini-mias" in err
+    status, out, _ = run("info", tmp_path / "whole")
+    assert status == 0
+    assert "findings.parquet" in out
+    status, _, err = run("merge", tmp_path / "whole", *parts)
+    assert (status, "--overwrite" in err) == (1, True)
+    status, _, err = run("merge", tmp_path / "x", *parts, "--patients", "some")
+    assert (status, "auto, same, apart are accepted" in err) == (1, True)
+
+
+def test_excel_tables_need_an_extra_that_is_named(run, build_layout, tmp_path, monkeypatch):
+    root = build_layout("cmmd")
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    status, _, err = run("ingest", root, tmp_path / "c")
+    assert status == 1
+    assert err == "error: openpyxl is not installed; pip install 'mammoscope[sources]'\n"
 
 
 def test_info_refuses_what_it_does_not_know(run, tmp_path, bundle_dir):

@@ -178,7 +178,7 @@ def test_a_source_without_any_usable_image_says_where_the_reasons_are(tmp_path):
 def test_faults_of_the_whole_source_are_found_before_anything_is_written(tmp_path, rsna_folder):
     with pytest.raises(CohortError, match="is not a folder"):
         ingest(tmp_path / "nowhere", tmp_path / "c")
-    with pytest.raises(CohortError, match=r"unknown source 'vindr'; known: auto, rsna, folder"):
+    with pytest.raises(CohortError, match=r"unknown source 'vindr'; known: auto, rsna, .*folder"):
         ingest(rsna_folder, tmp_path / "c", "vindr")
     (rsna_folder / "train.csv").write_text("patient_id,image_id\n1,2\n")
     with pytest.raises(CohortError, match="lacks the columns laterality, view"):

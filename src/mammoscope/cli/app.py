@@ -21,6 +21,7 @@ _EXTRAS = {
     **dict.fromkeys(("matplotlib", "onnx", "onnxscript"), "train"),
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "prometheus_client"), "serve"),
     **dict.fromkeys(("anyio", "python_multipart"), "serve"),
+    "openpyxl": "sources",
 }
 
 app = typer.Typer(

@@ -1,10 +1,10 @@
-"""Verbs that make, fill and look at a cohort: synth, ingest, prepare, split, explore."""
+"""Verbs that make, fill and look at a cohort: synth, ingest, merge, prepare, split, explore."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     """Add this module's verbs."""
     app.command()(synth)
     app.command()(ingest)
+    app.command()(merge)
     app.command()(prepare)
     app.command()(split)
     app.command()(explore)
@@ -78,7 +79,13 @@ def synth(
 def ingest(
     src: Annotated[Path, typer.Argument(help="Data set folder.", show_default=False)],
     cohort: CohortArgument,
-    source: Annotated[str, typer.Option(help="Layout: auto, rsna or folder.")] = "auto",
+    source: Annotated[
+        str,
+        typer.Option(
+            help="Layout: rsna, cbis-ddsm, vindr-mammo, inbreast, mini-mias, cmmd, cdd-cesm, "
+            "mini-ddsm, folder, or auto to recognise it."
+        ),
+    ] = "auto",
     config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
     settings: Annotated[
         list[str] | None,
@@ -87,7 +94,7 @@ def ingest(
     workers: Annotated[int, typer.Option(min=1, help="Threads that read headers.")] = 2,
     overwrite: Overwrite = False,
 ) -> None:
-    """Look at every image of a data set and write manifest.parquet, rejects.csv, cohort.json.
+    """Look at every image of a data set and write its manifest, findings and rejects.
 
     Example: `mammoscope ingest rsna-breast-cancer-detection cohort`
     """
@@ -110,7 +117,46 @@ def ingest(
         refused = ", ".join(f"{n} {reason}" for reason, n in made.rejects.items()) or "none"
         current.note = (
             f"{made.images} {kind} of {made.patients} patients accepted from source "
-            f"{made.source}, {made.positives} images with cancer; refused: {refused}"
+            f"{made.source}, {made.positives} images with cancer, {made.findings} findings; "
+            f"refused: {refused}"
+        )
+
+
+def merge(
+    out: Annotated[Path, typer.Argument(help="Cohort folder to write.", show_default=False)],
+    cohorts: Annotated[
+        list[Path], typer.Argument(help="Two or more cohort folders.", show_default=False)
+    ],
+    patients: Annotated[
+        str,
+        typer.Option(
+            help="Whether equal patient names mean one woman: same, apart, or auto to take those "
+            "of different data sets apart."
+        ),
+    ] = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Make one cohort of several; the column source says where each image is from.
+
+    Prepared images and splits are not carried over.
+
+    Example: `mammoscope merge both cohort-rsna cohort-vindr`
+    """
+    from mammoscope.cli.console import stage
+    from mammoscope.cohort.merge import Patients
+    from mammoscope.cohort.merge import merge as run
+
+    if patients not in get_args(Patients):
+        accepted = ", ".join(get_args(Patients))
+        raise ConfigError(f"--patients is {patients!r}; {accepted} are accepted")
+    with stage("merge", bar=False) as current:
+        made = run(out, cohorts, patients=cast(Patients, patients), overwrite=overwrite)
+        kind = "synthetic images" if made.synthetic else "images"
+        prefixed = f"; {', '.join(made.prefixed)} prefixed with it" if made.prefixed else ""
+        twice = f"; {made.duplicates} that were there twice refused" if made.duplicates else ""
+        current.note = (
+            f"{made.images} {kind} of {made.patients} patients with {made.findings} findings, "
+            f"source {' or '.join(made.sources)}{prefixed}{twice}"
         )
 
 

@@ -78,16 +78,22 @@ def _rules(rules: EligibilityConfig) -> str:
 
 
 def _cohort(path: Path) -> tuple[str, dict[str, Any]]:
-    from mammoscope.cohort.manifest import read_cohort, read_eligibility, read_rejects
+    from mammoscope.cohort.manifest import (
+        read_cohort,
+        read_eligibility,
+        read_rejects,
+        source_roots,
+    )
 
     values = read_cohort(path)
     prepared = path / "images" / "prepare.json"
     return f"Cohort {path}", {
         "data": _data(values),
-        "source": f"{values['source']}, {values['source_root']}",
+        "source": "\n".join(f"{name}, {root}" for name, root in source_roots(path).items()),
         "images": values["images"],
         "patients": values["patients"],
         "images with cancer": values["positives"],
+        "findings": values["findings"],
         "eligibility": _rules(read_eligibility(path)),
         "refused": len(read_rejects(path)),
         "prepared": "yes" if prepared.is_file() else "not yet",

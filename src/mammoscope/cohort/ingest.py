@@ -11,18 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mammoscope import __version__
-from mammoscope.artefacts import check_output, new_folder, sha256_file, write_json
+from mammoscope.artefacts import check_output, new_folder
+from mammoscope.cohort.locate import Located, locate
 from mammoscope.cohort.manifest import (
-    FORMAT_VERSION,
     LABEL_COLUMNS,
     MANIFEST_SCHEMA,
     Reject,
-    write_manifest,
-    write_rejects,
 )
 from mammoscope.cohort.sources import ListedImage, find_source
 from mammoscope.cohort.sources.listing import safe_id
+from mammoscope.cohort.tables import write_tables
 from mammoscope.config import EligibilityConfig, IngestConfig
 from mammoscope.dicom import read_dicom
 from mammoscope.dicom.eligibility import admit
@@ -44,6 +42,7 @@ class IngestSummary:
     images: int
     patients: int
     positives: int
+    findings: int
     rejects: dict[str, int]
     synthetic: bool
 
@@ -77,71 +76,83 @@ def ingest(
     adapter = find_source(src, source)
     listing = adapter.list_images(src)
     check_output(cohort, overwrite=overwrite, marker="cohort.json")
-    config = config or IngestConfig()
-    rows, refused = _inspect_all(src, listing.images, config.eligibility, workers, progress)
-    rejects = [*listing.rejects, *refused]
+    rules = (config or IngestConfig()).eligibility
+    rows, findings, refused = _inspect_all(src, listing.images, rules, workers, progress)
+    rejects = [*listing.rejects, *refused, *_unseen_breasts(listing.images, rows)]
     rows = [{**row, "source": adapter.name} for row in rows]
-    counts = _count(rejects)
-    patients = len({row["patient_id"] for row in rows})
-    positives = sum(row["cancer"] == 1 for row in rows)
+    facts = {
+        "synthetic": listing.synthetic,
+        "source": adapter.name,
+        "source_roots": {adapter.name: str(src)},
+        "eligibility": rules.model_dump(mode="json"),
+    }
     with new_folder(cohort, overwrite=overwrite, marker="cohort.json") as fresh:
-        write_rejects(fresh, rejects)
-        manifest = write_manifest(fresh, rows)
-        write_json(
-            fresh / "cohort.json",
-            {
-                "format_version": FORMAT_VERSION,
-                "kind": "cohort",
-                "package_version": __version__,
-                "synthetic": listing.synthetic,
-                "source": adapter.name,
-                "source_root": str(src),
-                "images": len(rows),
-                "patients": patients,
-                "positives": positives,
-                "rejects": counts,
-                "eligibility": config.eligibility.model_dump(mode="json"),
-                "hashes": {"manifest.parquet": sha256_file(manifest)},
-            },
-        )
+        counts = write_tables(fresh, rows, findings, rejects, facts)
     if not rows:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.rejects.items())
         raise CohortError(
             f"no image of {src} was accepted; {cohort}/rejects.csv says why: {reasons}"
         )
     return IngestSummary(
-        adapter.name, len(rows), patients, positives, counts, synthetic=listing.synthetic
+        source=adapter.name,
+        images=counts.images,
+        patients=counts.patients,
+        positives=counts.positives,
+        findings=counts.findings,
+        rejects=counts.rejects,
+        synthetic=listing.synthetic,
     )
 
 
 def _inspect_all(
     root: Path,
     images: list[ListedImage],
-    eligibility: EligibilityConfig,
+    rules: EligibilityConfig,
     workers: int,
     progress: Progress | None,
-) -> tuple[list[dict[str, Any]], list[Reject]]:
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[Reject]]:
     """Look into every file; of images that are there twice the first is accepted."""
     rows: list[dict[str, Any]] = []
+    findings: list[dict[str, Any]] = []
     rejects: list[Reject] = []
-    seen: dict[tuple[str, str], str] = {}
+    seen: dict[tuple[str, str], dict[str, Any]] = {}
     named = any(image.words.get("patient_id") for image in images)
     with ThreadPoolExecutor(workers) as pool:
-        inspect = partial(_inspect, root, eligibility, named_patients=named)
-        inspected = pool.map(inspect, images)
-        for done, outcome in enumerate(inspected, start=1):
-            unique = _first_of_its_kind(outcome, seen)
-            if isinstance(unique, Reject):
-                rejects.append(unique)
+        inspected = pool.map(partial(_inspect, root, rules, named_patients=named), images)
+        for done, (outcome, located) in enumerate(inspected, start=1):
+            if isinstance(outcome, Reject):
+                rejects.append(outcome)
             else:
-                rows.append(unique)
+                rejects += located.rejects
+                first = _first_of_its_kind(outcome, seen)
+                if first is None:
+                    rows.append(outcome)
+                    findings += located.rows
+                else:
+                    what, kept = first
+                    rejects.append(_duplicate(outcome, what, kept))
+                    if what != "image_id":
+                        findings += _moved(located, kept["image_id"], findings)
+                        kept["notes"] = _joined(kept["notes"], *located.notes)
             if progress is not None:
                 progress(done, len(images))
-    return rows, rejects
+    return rows, findings, rejects
 
 
 def _inspect(
-    root: Path, eligibility: EligibilityConfig, image: ListedImage, *, named_patients: bool
+    root: Path, rules: EligibilityConfig, image: ListedImage, *, named_patients: bool
+) -> tuple[dict[str, Any] | Reject, Located]:
+    """Look into one file, and place its findings where it is accepted."""
+    row = _read_row(root, rules, image, named_patients=named_patients)
+    if isinstance(row, Reject):
+        return row, Located()
+    located = locate(image.findings, root, row["image_id"], (row["rows"], row["columns"]))
+    row["notes"] = _joined(row["notes"], *located.notes)
+    return row, located
+
+
+def _read_row(
+    root: Path, rules: EligibilityConfig, image: ListedImage, *, named_patients: bool
 ) -> dict[str, Any] | Reject:
     """Look into one file and merge its header with the table's words."""
     relative = (
@@ -153,15 +164,17 @@ def _inspect(
     try:
         facts, header = _read_facts(image.path)
         words = image.words
-        labels = _labels(words, header)
+        implant = _binary("implant", words.get("implant", ""))
         admission = admit(
             header,
-            eligibility,
+            rules,
             laterality=words.get("laterality"),
             view=words.get("view"),
-            implant=None if labels["implant"] is None else bool(labels["implant"]),
+            implant=None if implant is None else bool(implant),
             size=(facts["rows"], facts["columns"]),
         )
+        if admission.laterality.value in image.breasts:
+            words = words | image.breasts[admission.laterality.value].words
         patient = words.get("patient_id")
         if not patient and named_patients:
             raise DicomError(
@@ -185,9 +198,9 @@ def _inspect(
             "path": relative,
             "laterality": admission.laterality.value,
             "view": admission.view.value,
-            **labels,
+            **_labels(words, header),
             **facts,
-            "notes": "; ".join(admission.warnings) or None,
+            "notes": _joined(*admission.warnings),
         }
         return row
     except (DicomError, IneligibleImageError) as error:
@@ -277,11 +290,9 @@ def _number(name: str, word: str) -> float | None:
 
 
 def _first_of_its_kind(
-    row: dict[str, Any] | Reject, seen: dict[tuple[str, str], str]
-) -> dict[str, Any] | Reject:
-    """Accept the first image of a SOP instance, pixel hash or image_id; refuse the next."""
-    if isinstance(row, Reject):
-        return row
+    row: dict[str, Any], seen: dict[tuple[str, str], dict[str, Any]]
+) -> tuple[str, dict[str, Any]] | None:
+    """Return by what an image is one that was accepted already, and that one's row."""
     keys = [
         (what, str(row[column]))
         for what, column in (
@@ -293,14 +304,48 @@ def _first_of_its_kind(
     ]
     for key in keys:
         if key in seen:
-            message = f"{row['path']} has the same {key[0]} as {seen[key]}"
-            return Reject("ingest", row["path"], row["image_id"], Reason.DUPLICATE, message)
-    seen.update(dict.fromkeys(keys, row["path"]))
-    return row
+            return key[0], seen[key]
+    seen.update(dict.fromkeys(keys, row))
+    return None
 
 
-def _count(rejects: list[Reject]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for reject in rejects:
-        counts[reject.reason] = counts.get(reject.reason, 0) + 1
-    return dict(sorted(counts.items()))
+def _duplicate(row: dict[str, Any], what: str, first: dict[str, Any]) -> Reject:
+    message = f"{row['path']} has the same {what} as {first['path']}"
+    return Reject("ingest", row["path"], row["image_id"], Reason.DUPLICATE, message)
+
+
+def _moved(located: Located, image_id: str, findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give the findings of a second copy of an image to the first, but for those it has.
+
+    CBIS-DDSM has films twice: once for their masses, once for their calcifications.
+    """
+    sides = ("kind", "x_min", "y_min", "x_max", "y_max")
+    there = [row for row in findings if row["image_id"] == image_id]
+    known = {tuple(row[side] for side in sides) for row in there}
+    new = [row for row in located.rows if tuple(row[side] for side in sides) not in known]
+    return [
+        {**row, "image_id": image_id, "finding_id": f"{image_id}-{number}"}
+        for number, row in enumerate(new, start=len(there) + 1)
+    ]
+
+
+def _joined(*notes: str | None) -> str | None:
+    """Join sentences, each once."""
+    return "; ".join(dict.fromkeys(note for note in notes if note)) or None
+
+
+def _unseen_breasts(images: list[ListedImage], rows: list[dict[str, Any]]) -> list[Reject]:
+    """List the table's rows of breasts that no accepted image shows."""
+    seen = {(row["patient_id"], row["laterality"]) for row in rows}
+    unseen: dict[tuple[str, str], Reject] = {}
+    for image in images:
+        patient = image.words.get("patient_id", "")
+        for side, breast in image.breasts.items():
+            if (patient, side) not in seen:
+                message = (
+                    f"row {breast.row} of {breast.table} is of a {side} breast that no accepted "
+                    "image shows"
+                )
+                reject = Reject("ingest", breast.table, "", Reason.MISSING_FILE, message)
+                unseen.setdefault((patient, side), reject)
+    return list(unseen.values())

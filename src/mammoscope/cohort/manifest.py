@@ -22,6 +22,7 @@ __all__ = [
     "read_eligibility",
     "read_manifest",
     "read_rejects",
+    "source_roots",
     "write_manifest",
     "write_rejects",
 ]
@@ -160,3 +161,20 @@ def read_eligibility(cohort: Path) -> EligibilityConfig:
         raise CohortError(message) from error
     except ConfigError as error:
         raise CohortError(f"{error}: run mammoscope ingest anew") from error
+
+
+def source_roots(cohort: Path) -> dict[str, Path]:
+    """Return the folder of each source, by the word in the manifest's column ``source``.
+
+    Paths in the manifest and in the findings are relative to it.
+
+    Raises:
+        CohortError: If ``cohort.json`` does not say.
+    """
+    roots = read_cohort(cohort).get("source_roots")
+    if not isinstance(roots, dict) or not roots:
+        raise CohortError(
+            f"{cohort}/cohort.json has no source_roots: it was made by an earlier version; "
+            "run mammoscope ingest again"
+        )
+    return {str(name): Path(root) for name, root in roots.items()}

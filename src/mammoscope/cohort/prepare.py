@@ -16,9 +16,9 @@ import cv2
 from mammoscope.artefacts import claim_output, read_json, sha256_json, write_json
 from mammoscope.cohort.manifest import (
     Reject,
-    read_cohort,
     read_manifest,
     read_rejects,
+    source_roots,
     write_rejects,
 )
 from mammoscope.cohort.store import FORMATS, prepared_names, write_picture, write_prepared
@@ -76,16 +76,17 @@ def prepare(
     """
     _check_format(config, file_format)
     cohort = Path(cohort)
-    root = Path(read_cohort(cohort)["source_root"])
-    if not root.is_dir():
-        raise CohortError(f"{root}, which {cohort} was ingested from, is no longer there")
-    rows = read_manifest(cohort).select("image_id", "path", "laterality", "pixel_aspect")
+    roots = source_roots(cohort)
+    for root in roots.values():
+        if not root.is_dir():
+            raise CohortError(f"{root}, which {cohort} was ingested from, is no longer there")
+    rows = read_manifest(cohort).select("image_id", "path", "laterality", "pixel_aspect", "source")
     images = _claim_images(cohort / FORMATS[file_format][0], config, overwrite=overwrite)
     there = prepared_names(images, file_format)
     todo = [
         {
             **row,
-            "root": str(root),
+            "root": str(roots[row["source"]]),
             "images": str(images),
             "preprocess": config,
             "format": file_format,

@@ -4,15 +4,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mammoscope.cohort.sources.cbis_ddsm import CbisDdsmSource
+from mammoscope.cohort.sources.cdd_cesm import CddCesmSource
+from mammoscope.cohort.sources.cmmd import CmmdSource
 from mammoscope.cohort.sources.folder import FolderSource
-from mammoscope.cohort.sources.listing import ListedImage, Listing, Source
+from mammoscope.cohort.sources.inbreast import InbreastSource
+from mammoscope.cohort.sources.listing import ListedFinding, ListedImage, Listing, Source
+from mammoscope.cohort.sources.mini_ddsm import MiniDdsmSource
+from mammoscope.cohort.sources.mini_mias import MiniMiasSource
 from mammoscope.cohort.sources.rsna import RsnaSource
+from mammoscope.cohort.sources.vindr_mammo import VindrMammoSource
 from mammoscope.errors import CohortError
 
-__all__ = ["SOURCES", "ListedImage", "Listing", "Source", "find_source"]
+__all__ = ["SOURCES", "ListedFinding", "ListedImage", "Listing", "Source", "find_source"]
+
+_ALL: tuple[Source, ...] = (
+    RsnaSource(),
+    CbisDdsmSource(),
+    VindrMammoSource(),
+    InbreastSource(),
+    MiniMiasSource(),
+    CmmdSource(),
+    CddCesmSource(),
+    MiniDdsmSource(),
+    FolderSource(),
+)
 
 #: Every source by name, the most particular first: the order in which ``auto`` asks.
-SOURCES: dict[str, Source] = {"rsna": RsnaSource(), "folder": FolderSource()}
+SOURCES: dict[str, Source] = {source.name: source for source in _ALL}
 
 
 def find_source(root: Path, name: str = "auto") -> Source:
@@ -31,6 +50,6 @@ def find_source(root: Path, name: str = "auto") -> Source:
         if source.recognises(Path(root)):
             return source
     raise CohortError(
-        f"{root} is in no layout that a source knows ({', '.join(SOURCES)}): "
-        "it holds neither train.csv with train_images/, nor labels.csv, nor image files"
+        f"{root} is in no layout that a source knows ({', '.join(SOURCES)}): it holds neither a "
+        "data set's own table (docs/reference/sources.md names them), nor labels.csv, nor images"
     )

@@ -1,24 +1,38 @@
-"""A user's own data: any tree of images, with ``labels.csv`` in the RSNA table's words."""
+"""A user's own data: any tree of images, with ``labels.csv`` in the RSNA table's words.
+
+Labels are the table's own columns. A finding is a box of ``boxes.coco.json`` (COCO's
+object detection format; ``malignant`` and ``birads`` of an annotation are kept where it has
+them) or the file of the column ``mask``. A box and the mask that agrees with it (intersection
+over union of at least a half) are one finding. A finding's ``malignant`` is the annotation's;
+else 0 in an image without cancer, 1 where an image with cancer has but one box, else unknown.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
+from mammoscope.artefacts import read_json
+from mammoscope.cohort.findings import kind_of
 from mammoscope.cohort.manifest import MANIFEST_SCHEMA, Reject
 from mammoscope.cohort.sources.listing import (
+    ListedFinding,
     ListedImage,
     Listing,
-    read_csv_rows,
+    malignant_by_image,
     safe_id,
     without_row,
 )
+from mammoscope.cohort.sources.tables import read_csv_rows
 from mammoscope.dicom.header import is_dicom
-from mammoscope.errors import Reason
+from mammoscope.errors import CohortError, Reason
 from mammoscope.preprocessing.reading import PICTURE_SUFFIXES, without_suffix
 
 __all__ = ["FolderSource"]
 
 _TABLE = "labels.csv"
+_BOXES = "boxes.coco.json"
 _DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 # Words that a table may carry; everything else in the manifest is read from the file.
 _WORDS = frozenset(MANIFEST_SCHEMA) - {
@@ -51,12 +65,13 @@ class FolderSource:
     def list_images(self, root: Path) -> Listing:
         """List ``labels.csv`` against the image files of the tree."""
         synthetic = (root / "synthetic.json").is_file()
+        boxes, rejects = _read_boxes(root)
+        images: list[ListedImage] = []
+        named: set[Path] = set()
         if not (root / _TABLE).is_file():
             paths = [path for path in sorted(root.rglob("*")) if _looks_like_image(path)]
-            return Listing([ListedImage(p, _default_words(root, p)) for p in paths], [], synthetic)
-        images: list[ListedImage] = []
-        rejects: list[Reject] = []
-        named: set[Path] = set()
+            images = [_listed(root, path, {}, boxes) for path in paths]
+            return Listing(images, [*rejects, *_of_no_image(boxes)], synthetic)
         for number, row in enumerate(read_csv_rows(root / _TABLE, ("file",)), start=2):
             if not row["file"]:
                 message = f"row {number} of {_TABLE} names no file"
@@ -69,21 +84,100 @@ class FolderSource:
             if not path.is_file():
                 message = f"row {number} of {_TABLE} names {row['file']}, which does not exist"
                 rejects.append(Reject("ingest", row["file"], "", Reason.MISSING_FILE, message))
+                boxes.pop(path, None)
                 continue
             words = {_alias(key): value for key, value in row.items() if _alias(key) in _WORDS}
-            filled = {key: value for key, value in words.items() if value}
-            images.append(ListedImage(path, {**_default_words(root, path), **filled}))
+            images.append(_listed(root, path, words, boxes))
         strays = [p for p in sorted(root.rglob("*")) if p not in named and _looks_like_image(p)]
         rejects += [without_row(root, path, _TABLE) for path in strays]
-        return Listing(images, rejects, synthetic)
+        for path in strays:
+            boxes.pop(path, None)
+        return Listing(images, [*rejects, *_of_no_image(boxes)], synthetic)
+
+
+def _listed(
+    root: Path, path: Path, words: dict[str, str], boxes: dict[Path, list[dict[str, Any]]]
+) -> ListedImage:
+    """Put a file, its words and its findings together; takes its boxes out of ``boxes``."""
+    filled = {key: value for key, value in words.items() if value}
+    mine = boxes.pop(path, [])
+    # A box and a mask are one finding as a rule, or the mask is of the boxes together.
+    malignant = malignant_by_image(filled.get("cancer", ""), max(1, len(mine)))
+    findings = [_finding(annotation, malignant) for annotation in mine]
+    if filled.get("mask"):
+        mask = root / filled["mask"]
+        findings.append(ListedFinding(filled["mask"], malignant=malignant, masks=(mask,)))
+    below = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+    name = safe_id(without_suffix(below).as_posix())
+    return ListedImage(path, {"image_id": name, **filled}, tuple(findings))
+
+
+def _finding(annotation: dict[str, Any], by_image: int | None) -> ListedFinding:
+    x, y, width, height = annotation["bbox"]
+    malignant = annotation.get("malignant")
+    birads = annotation.get("birads")
+    return ListedFinding(
+        origin=_BOXES,
+        kind=kind_of(annotation["category"]),
+        malignant=int(malignant) if malignant in (0, 1) else by_image,
+        birads=None if birads is None else str(birads),
+        description=annotation["category"],
+        box=(x, y, x + width, y + height),
+        drawn_on=annotation["drawn_on"],
+    )
+
+
+def _read_boxes(root: Path) -> tuple[dict[Path, list[dict[str, Any]]], list[Reject]]:
+    """Read the boxes by file. See https://cocodataset.org/#format-data.
+
+    Raises:
+        CohortError: If the file is not of the format as a whole.
+    """
+    boxes: dict[Path, list[dict[str, Any]]] = defaultdict(list)
+    rejects: list[Reject] = []
+    path = root / _BOXES
+    if not path.is_file():
+        return boxes, rejects
+    values = read_json(path, CohortError)
+    try:
+        images = {image["id"]: image for image in values["images"]}
+        categories = {entry["id"]: str(entry["name"]) for entry in values["categories"]}
+        annotations = list(values["annotations"])
+    except (KeyError, TypeError) as error:
+        raise CohortError(f"{path} is not in COCO's detection format: {error!r}") from error
+    for number, annotation in enumerate(annotations, start=1):
+        try:
+            image = images[annotation["image_id"]]
+            size = (int(image["height"]), int(image["width"])) if "height" in image else None
+            bbox = tuple(float(value) for value in annotation["bbox"])
+            if len(bbox) != 4:
+                raise ValueError(f"bbox has {len(bbox)} numbers, not x, y, width, height")
+            category = categories.get(annotation.get("category_id"), "")
+            known = {**annotation, "bbox": bbox, "category": category, "drawn_on": size}
+            boxes[root / image["file_name"]].append(known)
+        except (LookupError, TypeError, ValueError) as error:
+            message = f"annotation {number} of {_BOXES} cannot be read: {error!r}"
+            rejects.append(Reject("ingest", _BOXES, "", Reason.INVALID_FINDING, message))
+    return boxes, rejects
+
+
+def _of_no_image(boxes: dict[Path, list[dict[str, Any]]]) -> list[Reject]:
+    """List the boxes of files that the table does not name and that are not there."""
+    return [
+        Reject(
+            "ingest",
+            _BOXES,
+            "",
+            Reason.INVALID_FINDING,
+            f"{_BOXES} has {len(found)} boxes of {path.name}, which is not listed",
+        )
+        for path, found in boxes.items()
+        if found
+    ]
 
 
 def _alias(column: str) -> str:
     return column.lower() if column in ("BIRADS", "Birads") else column
-
-
-def _default_words(root: Path, path: Path) -> dict[str, str]:
-    return {"image_id": safe_id(without_suffix(path.relative_to(root)).as_posix())}
 
 
 def _looks_like_image(path: Path) -> bool:

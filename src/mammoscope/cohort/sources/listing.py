@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -11,15 +11,88 @@ from typing import Protocol
 from mammoscope.cohort.manifest import Reject
 from mammoscope.errors import CohortError, Reason
 
-__all__ = ["ListedImage", "Listing", "Source", "read_csv_rows", "safe_id", "without_row"]
+__all__ = [
+    "ListedBreast",
+    "ListedFinding",
+    "ListedImage",
+    "Listing",
+    "Source",
+    "bad_row",
+    "files_below",
+    "first_below",
+    "malignant_by_image",
+    "needed_below",
+    "safe_id",
+    "without_row",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFinding:
+    """What the source says of one finding, in its own coordinates and unchecked.
+
+    At most one of ``box``, ``contour``, ``circle`` and ``masks`` says where it is; none does
+    where the owner names a finding and not its place.
+
+    Attributes:
+        origin: File below the root that says so, named where the finding is refused.
+        row: Its row in that file, counted from 1 with the header.
+        kind: A word of :data:`mammoscope.cohort.findings.KINDS`.
+        malignant: 1, 0 or unknown.
+        birads: BI-RADS assessment of this finding.
+        description: The owner's words.
+        box: (x_min, y_min, x_max, y_max), half-open, in pixels.
+        contour: x0, y0, x1, y1 and so on, in pixels.
+        circle: Centre and radius (x, y, r), in pixels.
+        masks: Files of which one, known by the image's size, is the mask.
+        drawn_on: (rows, columns) of the image that the coordinates count in, where the file
+            may be a copy of another size.
+    """
+
+    origin: str
+    row: int | None = None
+    kind: str | None = None
+    malignant: int | None = None
+    birads: str | None = None
+    description: str | None = None
+    box: tuple[float, float, float, float] | None = None
+    contour: tuple[float, ...] | None = None
+    circle: tuple[float, float, float] | None = None
+    masks: tuple[Path, ...] = ()
+    drawn_on: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedBreast:
+    """What a table says of one breast of a patient.
+
+    Attributes:
+        words: By column of the manifest.
+        table: File below the root that says so.
+        row: Its row in that file, counted from 1 with the header.
+    """
+
+    words: dict[str, str]
+    table: str
+    row: int
 
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """A file that the source names, with the table's words in the manifest's columns."""
+    """A file that the source names, with the table's words in the manifest's columns.
+
+    Attributes:
+        path: The file.
+        words: What the table says of it, by column.
+        findings: What the table says is in it.
+        breasts: What the table says of one breast, by laterality, where the layout leaves it
+            to the header to say which breast the image shows.
+    """
 
     path: Path
     words: dict[str, str]
+    findings: tuple[ListedFinding, ...] = ()
+    breasts: Mapping[str, ListedBreast] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +101,8 @@ class Listing:
 
     Attributes:
         images: Files to look into, in a stable order.
-        rejects: Table rows without a file, files without a row, rows without a name.
+        rejects: Table rows without a file, files without a row, rows without a name, findings
+            that cannot be read.
         synthetic: The source says that its data are synthetic.
     """
 
@@ -47,34 +121,16 @@ class Source(Protocol):
         ...
 
     def list_images(self, root: Path) -> Listing:
-        """List the images of a folder, opening no image file.
+        """List the images of a folder, opening tables and annotations and no image file.
+
+        What only an image or a mask can say (its breast, its size, its pixels) is left to
+        ingest, which opens each file once and in parallel: see ``ListedImage.breasts`` and
+        ``ListedFinding.masks``.
 
         Raises:
             CohortError: If the folder's table cannot be read at all.
         """
         ...
-
-
-def read_csv_rows(path: Path, required: tuple[str, ...]) -> list[dict[str, str]]:
-    """Read a table of labels as rows of stripped words.
-
-    Raises:
-        CohortError: If it is missing, not CSV in UTF-8, or lacks a required column.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            names = [name.strip() for name in reader.fieldnames or ()]
-            missing = [name for name in required if name not in names]
-            if missing:
-                raise CohortError(f"{path} lacks the columns {', '.join(missing)}; found {names}")
-            reader.fieldnames = names
-            return [
-                {key: (value or "").strip() for key, value in row.items() if key is not None}
-                for row in reader
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CohortError(f"{path} cannot be read as CSV: {error}") from error
 
 
 def safe_id(text: str) -> str:
@@ -87,3 +143,58 @@ def without_row(root: Path, path: Path, table: str) -> Reject:
     relative = path.relative_to(root).as_posix()
     message = f"{relative} has no row in {table}"
     return Reject("ingest", relative, "", Reason.NO_TABLE_ROW, message)
+
+
+def bad_row(
+    table: str, row: int, message: str, *, image_id: str = "", reason: Reason = Reason.INVALID_VALUE
+) -> Reject:
+    """Return the reject of a table's row that cannot be read."""
+    return Reject("ingest", table, image_id, reason, f"row {row} of {table}: {message}")
+
+
+def files_below(root: Path, suffixes: Iterable[str]) -> list[Path]:
+    """Return the files of a tree with these suffixes, sorted; hidden ones are left out."""
+    wanted = frozenset(suffixes)
+    return sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in wanted and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def malignant_by_image(cancer: str, findings: int) -> int | None:
+    """Say of an image's findings what the image's label allows.
+
+    None is malignant in an image without cancer; the only one is in an image with cancer; of
+    several it is not known which.
+
+    Args:
+        cancer: The image's label: ``1``, ``0`` or nothing.
+        findings: How many findings it has.
+    """
+    if cancer in ("0", "0.0"):
+        return 0
+    return 1 if cancer in ("1", "1.0") and findings == 1 else None
+
+
+def first_below(root: Path, patterns: Iterable[str]) -> Path | None:
+    """Return the first match of the patterns in a folder, or one level below it."""
+    patterns = tuple(patterns)
+    for below in ("", "*/"):
+        for pattern in patterns:
+            found = sorted(root.glob(below + pattern))
+            if found:
+                return found[0]
+    return None
+
+
+def needed_below(root: Path, *patterns: str) -> Path:
+    """Return the first match of the patterns, as :func:`first_below` does.
+
+    Raises:
+        CohortError: If there is none.
+    """
+    found = first_below(root, patterns)
+    if found is None:
+        raise CohortError(f"{root} holds no {' or '.join(patterns)}, nor does a folder in it")
+    return found

@@ -1,15 +1,29 @@
-"""RSNA challenge: ``train.csv`` and ``train_images/<patient_id>/<image_id>.dcm``."""
+"""RSNA challenge: ``train.csv`` and ``train_images/<patient_id>/<image_id>.dcm``.
+
+RSNA Screening Mammography Breast Cancer Detection, 2023. Labels are the table's own
+columns; ``cancer`` is per breast. There are no boxes, but for synthetic exams, which
+come in this layout with the truth in ``synthetic_findings.csv``.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from mammoscope.cohort.findings import kind_of
 from mammoscope.cohort.manifest import Reject
-from mammoscope.cohort.sources.listing import ListedImage, Listing, read_csv_rows, without_row
+from mammoscope.cohort.sources.listing import (
+    ListedFinding,
+    ListedImage,
+    Listing,
+    bad_row,
+    without_row,
+)
+from mammoscope.cohort.sources.tables import numbers, read_csv_rows
 from mammoscope.errors import Reason
 
 __all__ = ["RsnaSource"]
 
+_TRUTH = "synthetic_findings.csv"
 _REQUIRED = ("patient_id", "image_id", "laterality", "view")
 # The table's own spellings, and the manifest's.
 _COLUMNS = {
@@ -44,7 +58,7 @@ class RsnaSource:
         """List ``train.csv`` against the files of ``train_images``."""
         table = root / "train.csv"
         images: list[ListedImage] = []
-        rejects: list[Reject] = []
+        findings, rejects = _read_truth(root)
         named: set[Path] = set()
         for number, row in enumerate(read_csv_rows(table, _REQUIRED), start=2):
             patient, image = row["patient_id"], row["image_id"]
@@ -60,8 +74,47 @@ class RsnaSource:
                 rejects.append(Reject("ingest", relative, image, Reason.MISSING_FILE, message))
                 continue
             words = {ours: row.get(theirs, "") for theirs, ours in _COLUMNS.items()}
-            images.append(ListedImage(path, {**words, "exam_id": patient}))
+            words |= {"exam_id": patient}
+            images.append(ListedImage(path, words, tuple(findings.pop(image, ()))))
         there = sorted((root / "train_images").rglob("*"))
         strays = [path for path in there if path not in named and path.is_file()]
         rejects += [without_row(root, path, table.name) for path in strays]
+        for image, lost in findings.items():
+            message = f"a finding is of image {image}, which {table.name} does not list"
+            rejects.append(bad_row(_TRUTH, lost[0].row or 0, message, image_id=image))
         return Listing(images, rejects, synthetic=(root / "synthetic.json").is_file())
+
+
+def _read_truth(root: Path) -> tuple[dict[str, list[ListedFinding]], list[Reject]]:
+    """Read the truth of synthetic exams, by image."""
+    findings: dict[str, list[ListedFinding]] = {}
+    rejects: list[Reject] = []
+    if not (root / _TRUTH).is_file():
+        return findings, rejects
+    columns = ("image_id", "kind", "malignant", "x_min", "y_min", "x_max", "y_max")
+    for number, row in enumerate(read_csv_rows(root / _TRUTH, columns), start=2):
+        try:
+            x_min, y_min, x_max, y_max, malignant = numbers(
+                *(row[c] for c in columns[3:]), row["malignant"]
+            )
+        except ValueError as error:
+            rejects.append(
+                bad_row(
+                    _TRUTH,
+                    number,
+                    str(error),
+                    image_id=row["image_id"],
+                    reason=Reason.INVALID_FINDING,
+                )
+            )
+            continue
+        finding = ListedFinding(
+            _TRUTH,
+            number,
+            kind_of(row["kind"]),
+            int(malignant),
+            description=row["kind"],
+            box=(x_min, y_min, x_max, y_max),
+        )
+        findings.setdefault(row["image_id"], []).append(finding)
+    return findings, rejects
