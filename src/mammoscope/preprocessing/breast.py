@@ -1,4 +1,4 @@
-"""Where the breast is: mask, bounding box, and the side of the chest wall."""
+"""Where the breast is: mask, bounding box, the side of the chest wall, and how sure that is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import cv2
 import numpy as np
 
 from mammoscope.errors import IneligibleImageError, Reason
+from mammoscope.preprocessing.film import cut_labels, cut_strips, film_frame
+from mammoscope.preprocessing.levels import LEAST_CONTRAST, Levels, grey_at, tissue_levels
+from mammoscope.preprocessing.polarity import is_inverted
+from mammoscope.preprocessing.quality import borders_touched, kept_share, mask_quality
 from mammoscope.types import ByteImage, FloatImage, Laterality
 
 __all__ = ["BreastRegion", "find_breast"]
@@ -16,10 +20,11 @@ __all__ = ["BreastRegion", "find_breast"]
 _WORK_HEIGHT = 512
 # A 2D mammogram shows the breast on at least this share of the detector.
 _LEAST_AREA = 0.02
-# Grey levels of 255 above the background's that count as tissue, at the least.
-_LEAST_CONTRAST = 6
-# Grey level of 255 above which the darkest peak of the histogram is tissue, not air.
-_BRIGHTEST_BACKGROUND = 64
+# Bridges narrower than twice this share of the shorter side part a label from the breast.
+_BRIDGE = 0.025
+# White noise loses three quarters of its spread where the smoothing widens fourfold; tissue,
+# whose structure is coarse, loses little.
+_NOISE_LOSS = 0.45
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,34 +36,51 @@ class BreastRegion:
         box: (x_min, y_min, x_max, y_max), half-open, in pixels of the image.
         chest_wall: Side of the image on which the chest wall lies, ``L`` for left.
         area_fraction: Share of the image that is breast.
+        inverted: Air is bright and tissue dark: a MONOCHROME1 image that nobody inverted. The
+            mask is that of the image with its grey values turned round.
+        kept_fraction: Share of the bright region that hangs together with the breast which
+            the mask keeps; the rest was taken for labels or edges of the film.
+        borders: Borders of the film that the mask touches, of ``left``, ``top``, ``right`` and
+            ``bottom``. The chest wall's is expected; the one opposite is suspicious.
+        quality: In [0, 1]; low for a mask to look at (see :func:`.quality.mask_quality`).
     """
 
     mask: ByteImage
     box: tuple[int, int, int, int]
     chest_wall: Laterality
     area_fraction: float
+    inverted: bool
+    kept_fraction: float
+    borders: tuple[str, ...]
+    quality: float
 
 
 def find_breast(pixels: FloatImage) -> BreastRegion:
-    """Find the breast as the largest bright region that labels and frames do not belong to.
+    """Find the breast: the largest bright region, without film borders, strips and labels.
 
     Args:
         pixels: (H, W) float32 presentation values in [0, 1].
 
     Raises:
         IneligibleImageError: ``blank_image`` if all pixels are alike, ``no_breast`` if
-            nothing large enough stands out of the background.
+            nothing large enough stands out of the background, or all is noise.
     """
     height, width = pixels.shape
-    scale = min(1.0, _WORK_HEIGHT / height)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    grey: ByteImage = np.clip(small * 255.0 + 0.5, 0, 255).astype(np.uint8)
-    if int(grey.max()) - int(grey.min()) < _LEAST_CONTRAST:
+    grey = _reduce(pixels)
+    inverted = is_inverted(grey)
+    if inverted:
+        grey = 255 - grey
+    smooth = np.asarray(cv2.GaussianBlur(grey, (0, 0), 2.0), np.uint8)
+    if int(smooth.max()) - int(smooth.min()) < LEAST_CONTRAST:
         raise IneligibleImageError(
             Reason.BLANK_IMAGE, "all pixels are alike: their grey values span less than 3 %"
         )
-    mask = _largest_region(_foreground(_without_frame(grey)))
+    frame = film_frame(grey, tissue_levels(smooth).threshold)
+    levels = tissue_levels(smooth, frame)
+    foreground = _foreground(smooth, frame, levels)
+    mask = foreground
+    if levels.has_air:
+        mask = _breast(foreground, grey, frame, levels.threshold)
     area = float(mask.mean())
     if area < _LEAST_AREA:
         raise IneligibleImageError(
@@ -66,72 +88,84 @@ def find_breast(pixels: FloatImage) -> BreastRegion:
             f"the largest bright region covers {area:.1%} of the image; a breast covers "
             f"at least {_LEAST_AREA:.0%}",
         )
-    return BreastRegion(mask, _box(mask, height, width), _chest_wall(mask), area)
-
-
-def _without_frame(grey: ByteImage) -> ByteImage:
-    """Blank the white frame of a scanned film: bright lines along an edge of the image.
-
-    A line counts where at least 30 % of it is nearly white and it lies within the outer
-    6 %; all lines from it out to the edge are blanked. Tissue at the chest wall is not white
-    over such a length, or the film would be overexposed.
-    """
-    clean = grey.copy()
-    black = int(grey.min())
-    for view, lines in ((clean, grey), (clean.T, grey.T)):
-        length = lines.shape[0]
-        depth = max(1, round(0.06 * length))
-        white = (lines > 235).mean(axis=1) >= 0.3
-        first, last = np.flatnonzero(white[:depth]), np.flatnonzero(white[length - depth :])
-        if first.size:
-            view[: first[-1] + 2] = black
-        if last.size:
-            view[length - depth + last[0] - 1 :] = black
-    return clean
-
-
-def _foreground(grey: ByteImage) -> ByteImage:
-    """Threshold between background and tissue.
-
-    The background is the darkest large peak of the histogram; Otsu's threshold alone
-    lies too high, as it parts fat from gland.
-    """
-    smooth = cv2.GaussianBlur(grey, (0, 0), 2.0)
-    otsu, _ = cv2.threshold(smooth, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    dark = smooth[smooth <= otsu]
-    counts = np.bincount(dark, minlength=256)
-    background = int(np.argmax(counts))
-    if background > _BRIGHTEST_BACKGROUND:
-        # Air is shown dark: where nothing is, the breast fills the image.
-        return np.ones_like(grey)
-    threshold = background + max(_LEAST_CONTRAST, 0.35 * (float(otsu) - background))
-    return np.asarray(smooth > threshold, dtype=np.uint8)
-
-
-def _largest_region(foreground: ByteImage) -> ByteImage:
-    """Keep the largest region after parting thin bridges; fill its holes.
-
-    Labels and tape touch the breast by thin bridges at most, which the opening cuts. The
-    outside of the image counts as background, so film edges, which are thin strips along
-    the border, vanish too, while tissue that is cut by the border only loses its corners.
-    """
-    height, width = foreground.shape
-    reach = max(3, round(0.03 * min(height, width)) | 1)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
-    padded = cv2.copyMakeBorder(
-        foreground, reach, reach, reach, reach, cv2.BORDER_CONSTANT, value=0
+    wall = _chest_wall(mask, frame)
+    kept = kept_share(mask, foreground)
+    touched = borders_touched(mask, frame)
+    air = levels.background if levels.has_air else 0
+    contrast = grey_at(0.5, grey, mask) - air
+    return BreastRegion(
+        mask=mask,
+        box=_box(mask, height, width),
+        chest_wall=wall,
+        area_fraction=area,
+        inverted=inverted,
+        kept_fraction=kept,
+        borders=tuple(touched),
+        quality=mask_quality(mask, touched, wall, kept, contrast),
     )
-    opened = cv2.morphologyEx(padded, cv2.MORPH_OPEN, kernel)
-    opened = opened[reach : reach + height, reach : reach + width]
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
-    if count < 2:
+
+
+def _reduce(pixels: FloatImage) -> ByteImage:
+    """Shrink to at most the working height, and to 8 bits.
+
+    Halves first: OpenCV averages whole pairs ten times faster than broken ratios. An odd
+    last row or column is left out, which moves nothing by more than a cell of the result.
+    """
+    height, width = pixels.shape
+    while pixels.shape[0] >= 2 * _WORK_HEIGHT and pixels.shape[1] > 1:
+        rows, columns = pixels.shape[0] // 2, pixels.shape[1] // 2
+        even = pixels[: 2 * rows, : 2 * columns]
+        halved = cv2.resize(even, (columns, rows), interpolation=cv2.INTER_AREA)
+        pixels = np.asarray(halved, dtype=np.float32)
+    if height > _WORK_HEIGHT:
+        size = (max(1, round(width * _WORK_HEIGHT / height)), _WORK_HEIGHT)
+        small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        pixels = np.asarray(small, dtype=np.float32)
+    grey = np.clip(pixels * np.float32(255) + np.float32(0.5), 0, 255)
+    return np.asarray(grey, dtype=np.uint8)
+
+
+def _foreground(smooth: ByteImage, frame: ByteImage, levels: Levels) -> ByteImage:
+    """Tissue by its grey level; the whole film where there is no air."""
+    film = frame == 0
+    if levels.has_air:
+        return np.asarray(film & (smooth > levels.threshold), dtype=np.uint8)
+    coarse = cv2.blur(smooth.astype(np.float32), (27, 27))
+    if float(coarse[film].std()) < _NOISE_LOSS * float(smooth[film].std()):
+        raise IneligibleImageError(
+            Reason.NO_BREAST, "the image holds noise alone: no air, and no structure in it"
+        )
+    return np.asarray(film, np.uint8)
+
+
+def _breast(foreground: ByteImage, grey: ByteImage, frame: ByteImage, dark: float) -> ByteImage:
+    """Keep the breast's part of the foreground, and fill its holes.
+
+    The outside of the image counts as air where bridges are cut, so that strips along the
+    border vanish too, while tissue that is cut by the border only loses its corners, which
+    are then given back.
+    """
+    reach = max(2.0, _BRIDGE * min(foreground.shape))
+    padded = cv2.copyMakeBorder(foreground, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    inner = cv2.distanceTransform(padded, cv2.DIST_L2, 5)
+    core = _largest(np.asarray(inner > reach, dtype=np.uint8))
+    if not core.any():
         return np.zeros_like(foreground)
-    largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
-    region = (labels == largest).astype(np.uint8)
-    contours, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    filled = np.zeros_like(region)
-    cv2.drawContours(filled, contours, -1, color=1, thickness=cv2.FILLED)
-    return np.asarray(filled, dtype=np.uint8)
+    # What lies within reach of the core is the opening; two pixels more give back the nipple.
+    near = cv2.distanceTransform(1 - core, cv2.DIST_L2, 5) <= reach + 2
+    region = _largest(np.asarray(near & (padded > 0), dtype=np.uint8))[1:-1, 1:-1]
+    region = cut_strips(region, frame)
+    return _largest(cut_labels(region, grey, dark))
+
+
+def _largest(mask: ByteImage) -> ByteImage:
+    """The largest region, its holes filled."""
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = np.zeros(mask.shape, np.uint8)
+    if contours:
+        largest = max(contours, key=cv2.contourArea)
+        cv2.drawContours(filled, [largest], -1, color=1, thickness=cv2.FILLED)
+    return filled
 
 
 def _box(mask: ByteImage, height: int, width: int) -> tuple[int, int, int, int]:
@@ -145,11 +179,14 @@ def _box(mask: ByteImage, height: int, width: int) -> tuple[int, int, int, int]:
     )
 
 
-def _chest_wall(mask: ByteImage) -> Laterality:
-    """The side with more breast in its half of the breast's own box: tissue tapers away."""
+def _chest_wall(mask: ByteImage, frame: ByteImage) -> Laterality:
+    """The side with more breast along the film's edge, or in its half: tissue tapers away."""
     columns = mask.sum(axis=0, dtype=np.int64)
+    film = np.flatnonzero((frame.mean(axis=0) < 0.5) | (columns > 0))
+    first, end = int(film[0]), int(film[-1]) + 1
     band = max(1, round(0.05 * mask.shape[1]))
-    left, right = int(columns[:band].sum()), int(columns[-band:].sum())
+    left = int(columns[first : first + band].sum())
+    right = int(columns[max(first, end - band) : end].sum())
     if left == right:
         present = np.flatnonzero(columns)
         middle = (present[0] + present[-1] + 1) // 2
