@@ -60,6 +60,7 @@ class Reason(StrEnum):
     DECODE_FAILED = "decode_failed"
     BLANK_IMAGE = "blank_image"
     NO_BREAST = "no_breast"
+    INVERTED = "inverted"
     # The eligibility gate's; those that can be configured are keys of EligibilityConfig too.
     MULTIFRAME = "multiframe"
     FOR_PROCESSING = "for_processing"

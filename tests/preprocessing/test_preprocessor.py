@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from mammoscope.config import PreprocessConfig
+from mammoscope.errors import IneligibleImageError, Reason
 from mammoscope.preprocessing import Preprocessor
 from mammoscope.types import Box, Laterality
 
@@ -93,3 +94,38 @@ def test_a_label_inside_the_crop_is_blanked(image):
         int(there.y_min) : int(there.y_max), int(there.x_min) : int(there.x_max)
     ]
     assert patch.max() == 0
+
+
+def test_an_inverted_image_is_turned_round_refused_or_left(image):
+    inverted = 1 - image
+    right_way = Preprocessor(CONFIG)(image, Laterality.L)
+    corrected = Preprocessor(CONFIG)(inverted, Laterality.L)
+    np.testing.assert_allclose(corrected.pixels, right_way.pixels, atol=1)
+    assert corrected.warnings == (
+        "the background is bright and tissue dark although the header says otherwise: inverted",
+    )
+    with pytest.raises(IneligibleImageError) as caught:
+        Preprocessor(CONFIG.model_copy(update={"inverted": "refuse"}))(inverted, Laterality.L)
+    assert caught.value.reason is Reason.INVERTED
+    left = Preprocessor(CONFIG.model_copy(update={"inverted": "ignore"}))(inverted, Laterality.L)
+    assert left.warnings[0].endswith("left as it is")
+    assert left.pixels[128, 40] < 255 - 60
+
+
+def test_what_is_known_of_the_crop_goes_with_the_image(image):
+    prepared = Preprocessor(CONFIG)(image, Laterality.L)
+    assert prepared.borders == ("left",)
+    assert prepared.kept_fraction > 0.95
+    assert prepared.quality > 0.5
+
+
+def test_the_breasts_own_values_can_span_the_grey_range(image):
+    dim = image * np.float32(0.5)
+    config = CONFIG.model_copy(update={"normalise": "breast"})
+    # Where the skin begins depends a little on how bright it is.
+    inner = np.s_[60:196, :60]
+    np.testing.assert_allclose(
+        Preprocessor(config)(dim).pixels[inner], Preprocessor(config)(image).pixels[inner], atol=2
+    )
+    assert Preprocessor(CONFIG)(dim).pixels.max() < 140
+    assert Preprocessor(config)(dim).pixels.max() == 255

@@ -82,7 +82,9 @@ def make_cohort(tmp_path_factory: pytest.TempPathFactory) -> MakeCohort:
                     "fold": None if held_out else number % folds,
                 }
             )
-            prepared = PreparedImage(make_blob(int(label(number) or 0), number), geometry, 0.5)
+            prepared = PreparedImage(
+                make_blob(int(label(number) or 0), number), geometry, 0.5, 1.0, ("left",), 1.0
+            )
             write_prepared(folder / "images", image_id, prepared)
         write_manifest(folder, rows)
         write_rejects(folder, [])

@@ -39,6 +39,9 @@ _SUFFIX = FORMATS["store"][1]
 _FACTS = "prepared"
 _FACT_COLUMNS = {
     "breast_fraction": pl.Float64(),
+    "kept_fraction": pl.Float64(),
+    "borders": pl.String(),
+    "quality": pl.Float64(),
     "decoder": pl.String(),
     "reduction": pl.Int64(),
     "warnings": pl.String(),
@@ -70,6 +73,9 @@ def _facts(prepared: PreparedImage) -> dict[str, Any]:
     return {
         "geometry": prepared.geometry.as_dict(),
         "breast_fraction": prepared.breast_fraction,
+        "kept_fraction": prepared.kept_fraction,
+        "borders": ",".join(prepared.borders),
+        "quality": prepared.quality,
         "decoder": prepared.decoder,
         "reduction": prepared.reduction,
         "warnings": list(prepared.warnings),
@@ -133,7 +139,8 @@ class PreparedStore:
         """Return what ``prepare`` found out about each image, without reading pixels.
 
         Returns:
-            A row per prepared image with ``image_id``, ``breast_fraction``, ``decoder``,
+            A row per prepared image with ``image_id``, ``breast_fraction``,
+            ``kept_fraction``, ``borders`` (joined by commas), ``quality``, ``decoder``,
             ``reduction`` and ``warnings`` (sentences joined by ``"; "``).
         """
         rows = []

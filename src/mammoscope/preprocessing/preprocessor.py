@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoscope.config import PreprocessConfig
+from mammoscope.errors import IneligibleImageError, Reason
 from mammoscope.preprocessing.breast import BreastRegion, find_breast
 from mammoscope.preprocessing.reading import SourceImage
 from mammoscope.preprocessing.resample import Geometry, halved_margin
@@ -34,6 +35,11 @@ class PreparedImage:
         pixels: (H, W) uint8 or uint16 grey values, chest wall on the left.
         geometry: The map between this grid and the original.
         breast_fraction: Share of the original that is breast.
+        kept_fraction: Share of the bright region that hangs together with the breast which the
+            mask keeps.
+        borders: Borders of the original that the breast touches, of ``left``, ``top``,
+            ``right``, ``bottom``.
+        quality: Of the crop, in [0, 1]; the lowest are to be looked at.
         decoder: Which decoder served; empty where pixels were handed in.
         reduction: How often the image was halved while it was decoded.
         warnings: What a reader must know.
@@ -42,6 +48,9 @@ class PreparedImage:
     pixels: GreyImage
     geometry: Geometry
     breast_fraction: float
+    kept_fraction: float
+    borders: tuple[str, ...]
+    quality: float
     decoder: str = ""
     reduction: int = 0
     warnings: tuple[str, ...] = ()
@@ -115,14 +124,11 @@ class Preprocessor:
             reduction: How often they were halved.
 
         Raises:
-            IneligibleImageError: If the image is blank or no breast is found.
+            IneligibleImageError: If the image is blank, no breast is found, or it is inverted
+                and that is refused.
         """
         region = find_breast(pixels)
-        notes: tuple[str, ...] = ()
-        if laterality is not None and laterality is not region.chest_wall:
-            # A left breast is stored with its chest wall on the left of the image.
-            side = "left" if region.chest_wall is Laterality.L else "right"
-            notes = (f"laterality is {laterality}, but the chest wall lies on the {side}",)
+        notes = self._contradictions(region, laterality)
         height, width = pixels.shape
         geometry = self._geometry(
             self._crop(region, height, width) if self.config.crop else (0, 0, width, height),
@@ -132,6 +138,9 @@ class Preprocessor:
             pixel_aspect=pixel_aspect,
         )
         fitted = geometry.apply(pixels, reduction)
+        if region.inverted and self.config.inverted == "correct":
+            # Beside the crop there is nothing, which is black.
+            fitted = np.where(geometry.filled(), np.float32(1) - fitted, np.float32(0))
         inside = geometry.apply_to_grid(_spread_mask(region)) >= 0.5
         if self.config.normalise == "breast":
             fitted = _stretched(fitted, inside)
@@ -141,9 +150,29 @@ class Preprocessor:
             self._quantise(fitted),
             geometry,
             region.area_fraction,
+            region.kept_fraction,
+            region.borders,
+            region.quality,
             reduction=reduction,
             warnings=notes,
         )
+
+    def _contradictions(
+        self, region: BreastRegion, laterality: Laterality | None
+    ) -> tuple[str, ...]:
+        """Say what the image shows that table or header deny."""
+        notes = []
+        if region.inverted:
+            seen = "the background is bright and tissue dark although the header says otherwise"
+            if self.config.inverted == "refuse":
+                raise IneligibleImageError(Reason.INVERTED, seen)
+            done = "inverted" if self.config.inverted == "correct" else "left as it is"
+            notes.append(f"{seen}: {done}")
+        if laterality is not None and laterality is not region.chest_wall:
+            # A left breast is stored with its chest wall on the left of the image.
+            side = "left" if region.chest_wall is Laterality.L else "right"
+            notes.append(f"laterality is {laterality}, but the chest wall lies on the {side}")
+        return tuple(notes)
 
     def _most(self, source: SourceImage) -> int:
         """How often an image may be halved while it is decoded."""

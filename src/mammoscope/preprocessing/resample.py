@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mammoscope.types import Box, FloatImage
 
@@ -119,6 +120,12 @@ class Geometry:
         canvas = np.zeros((self.height, self.width), np.float32)
         canvas[self.top : self.top + self.fitted_height, : self.fitted_width] = fitted
         return canvas
+
+    def filled(self) -> NDArray[np.bool_]:
+        """Return which pixels of the network's grid the crop fills: (height, width) bool."""
+        filled = np.zeros((self.height, self.width), dtype=np.bool_)
+        filled[self.top : self.top + self.fitted_height, : self.fitted_width] = True
+        return filled
 
     def apply_to_grid(self, grid: FloatImage) -> FloatImage:
         """Map a coarse grid over the whole original, such as a mask, to the network's grid.
