@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 
 from fixtures.hand_made import image
 from mammoscope.artefacts import sha256_file, write_json
 from mammoscope.cohort.manifest import Reject, write_manifest, write_rejects
 from mammoscope.cohort.prepare import prepare
-from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import PreprocessConfig
 
 WriteCohort = Callable[..., Path]
@@ -110,18 +108,3 @@ def _breast(number: int, row: dict[str, Any]) -> np.ndarray:
     values = np.where(inside, grey + rng.normal(0, 60, inside.shape), 0).clip(0, 4095)
     values = values if row["laterality"] == "L" else values[:, ::-1]
     return np.ascontiguousarray(values.astype(np.uint16))
-
-
-@pytest.fixture(autouse=True)
-def _later_facts(monkeypatch):
-    """Add the columns of crop quality while prepare does not write them."""
-    whole = PreparedStore.facts
-
-    def facts(self: PreparedStore) -> pl.DataFrame:
-        later = {"kept_fraction": 1.0, "borders": "", "quality": 1.0}
-        made = whole(self)
-        return made.with_columns(
-            pl.lit(value).alias(name) for name, value in later.items() if name not in made.columns
-        )
-
-    monkeypatch.setattr(PreparedStore, "facts", facts)

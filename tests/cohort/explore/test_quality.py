@@ -27,7 +27,7 @@ def judged():
             "breast_fraction": [0.3, 0.9, 0.03] + [0.3] * 37,
             "kept_fraction": [0.65, 0.4, 0.95] + [1.0] * 37,
             "borders": ["left,top,right", "right", "top,left"] + ["right"] * 37,
-            "quality": [0.2, 0.5, 0.1] + [1.0] * 37,
+            "quality": [0.2, 0.5, 0.1, 0.7] + [1.0] * 36,
             "warnings": ["", WRONG_SIDE, f"{WRONG_SIDE}; tape left"] + [""] * 37,
             "decoder": ["imagecodecs"] * 39 + [None],
         }
@@ -64,7 +64,8 @@ def test_the_worst_come_first_and_say_what_is_wrong(judged):
         "the breast covers 90.0 % of the image",
         WRONG_SIDE,
     ]
-    assert worst[3]["wrong"] == []
+    assert worst[3]["wrong"] == ["the outline is ragged or the breast is hardly brighter than air"]
+    assert worst[4]["wrong"] == []
 
 
 def test_everything_noted_is_counted(judged):

@@ -18,6 +18,8 @@ _WORST = 24
 _KEPT_STEPS = (0.9, 0.7, 0.5)
 # Outside these shares of the image, what was found is seldom a whole breast and nothing else.
 _LEAST_BREAST, _MOST_BREAST = 0.06, 0.8
+# From this quality on, nothing is looked for that could explain it.
+_SOUND = 0.95
 
 
 def quality(facts: pl.DataFrame, frame: pl.DataFrame, rejects: list[Reject]) -> dict[str, Any]:
@@ -117,13 +119,20 @@ def _worst_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _wrong(row: dict[str, Any]) -> Iterator[str]:
+    """Say by which factors of :func:`~mammoscope.preprocessing.quality.mask_quality` it is low."""
     breast, kept = row["breast_fraction"], row["kept_fraction"]
-    if kept is not None and kept < _KEPT_STEPS[0]:
+    low_kept = kept is not None and kept < _KEPT_STEPS[0]
+    odd_area = breast is not None and not _LEAST_BREAST <= breast <= _MOST_BREAST
+    if low_kept:
         yield f"the mask keeps {100 * kept:.1f} % of what is bright around it"
-    if breast is not None and not _LEAST_BREAST <= breast <= _MOST_BREAST:
+    if odd_area:
         yield f"the breast covers {100 * breast:.1f} % of the image"
     touched = [border for border in row["borders"].split(",") if border and border != "chest wall"]
     if touched:
         yield f"the breast touches {', '.join(touched)}"
+    explained = low_kept or odd_area or "nipple side" in touched
+    if row["quality"] is not None and row["quality"] < _SOUND and not explained:
+        # The two factors that are left, of which no figure is kept.
+        yield "the outline is ragged or the breast is hardly brighter than air"
     if row["warnings"]:
         yield row["warnings"]
