@@ -107,6 +107,6 @@ class Preprocessor:
 def _spread_mask(region: BreastRegion, height: int, width: int) -> FloatImage:
     reach = max(3, round(_SKIN_REACH * max(region.mask.shape)) * 2 + 1)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
-    grown = cv2.dilate(region.mask, kernel).astype(np.float32)
-    spread = cv2.resize(grown, (width, height), interpolation=cv2.INTER_LINEAR)
+    grown = np.where(region.labels > 0, np.uint8(0), cv2.dilate(region.mask, kernel))
+    spread = cv2.resize(grown.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(spread, dtype=np.float32)
