@@ -101,7 +101,7 @@ def keep(pixels: FloatImage, region: BreastRegion) -> dict[str, NDArray[np.bool_
     x_min, y_min, x_max, y_max = crop_of(pixels)
     crop = np.zeros((height, width), bool)
     crop[y_min:y_max, x_min:x_max] = True
-    return {"crop": crop, "mask": _spread_mask(region, height, width) >= 0.5}
+    return {"crop": crop, "mask": cv2.resize(_spread_mask(region), (width, height)) >= 0.5}
 
 
 def crop_of(pixels: FloatImage) -> tuple[int, int, int, int]:

@@ -18,9 +18,10 @@ from fixtures.films import (
     with_tilted_frame,
     without_air,
 )
+from mammoscope.config import PreprocessConfig
 from mammoscope.errors import IneligibleImageError, Reason
-from mammoscope.preprocessing import find_breast
-from mammoscope.types import Laterality
+from mammoscope.preprocessing import Preprocessor, find_breast
+from mammoscope.types import Box, Laterality
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,16 @@ def test_tape_that_touches_the_breast_goes(film, x, y, width, height):
     around = cv2.dilate(tape, np.ones((21, 21), np.uint8))
     assert kept(region, tissue & (1 - around)) > 0.99
     assert region.kept_fraction < 0.95
+
+
+def test_tape_is_blanked_in_the_network_input_though_the_mask_is_grown(film):
+    x, y, width, height = 190, 230, 90, 60
+    taped = with_tape(film[0], x, y, width, height)
+    prepared = Preprocessor(PreprocessConfig(height=512, width=256))(taped)
+    there = prepared.geometry.to_network(Box(x, y, x + width, y + height))
+    rows = slice(round(there.y_min), round(there.y_max))
+    columns = slice(round(there.x_min), round(there.x_max))
+    assert prepared.pixels[rows, columns].max() == 0
 
 
 def test_a_view_marker_that_touches_the_breast_goes(film):

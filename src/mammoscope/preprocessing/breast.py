@@ -33,6 +33,8 @@ class BreastRegion:
 
     Attributes:
         mask: (h, w) uint8 of 0 and 1 on a reduced grid.
+        labels: (h, w) uint8, 1 where a label that touched the breast was cut out: not breast,
+            however far the mask is grown.
         box: (x_min, y_min, x_max, y_max), half-open, in pixels of the image.
         chest_wall: Side of the image on which the chest wall lies, ``L`` for left.
         area_fraction: Share of the image that is breast.
@@ -46,6 +48,7 @@ class BreastRegion:
     """
 
     mask: ByteImage
+    labels: ByteImage
     box: tuple[int, int, int, int]
     chest_wall: Laterality
     area_fraction: float
@@ -78,9 +81,11 @@ def find_breast(pixels: FloatImage) -> BreastRegion:
     frame = film_frame(grey, tissue_levels(smooth).threshold)
     levels = tissue_levels(smooth, frame)
     foreground = _foreground(smooth, frame, levels)
-    mask = foreground
+    mask, labels = foreground, np.zeros_like(grey)
     if levels.has_air:
-        mask = _breast(foreground, grey, frame, levels.threshold)
+        whole = cut_strips(_largest_core(foreground), frame)
+        clean = cut_labels(whole, grey, levels.threshold)
+        mask, labels = _largest(clean), whole & (1 - clean)
     area = float(mask.mean())
     if area < _LEAST_AREA:
         raise IneligibleImageError(
@@ -95,6 +100,7 @@ def find_breast(pixels: FloatImage) -> BreastRegion:
     contrast = grey_at(0.5, grey, mask) - air
     return BreastRegion(
         mask=mask,
+        labels=labels,
         box=_box(mask, height, width),
         chest_wall=wall,
         area_fraction=area,
@@ -138,8 +144,8 @@ def _foreground(smooth: ByteImage, frame: ByteImage, levels: Levels) -> ByteImag
     return np.asarray(film, np.uint8)
 
 
-def _breast(foreground: ByteImage, grey: ByteImage, frame: ByteImage, dark: float) -> ByteImage:
-    """Keep the breast's part of the foreground, and fill its holes.
+def _largest_core(foreground: ByteImage) -> ByteImage:
+    """Keep the largest part of the foreground after cutting bridges; fill its holes.
 
     The outside of the image counts as air where bridges are cut, so that strips along the
     border vanish too, while tissue that is cut by the border only loses its corners, which
@@ -153,9 +159,7 @@ def _breast(foreground: ByteImage, grey: ByteImage, frame: ByteImage, dark: floa
         return np.zeros_like(foreground)
     # What lies within reach of the core is the opening; two pixels more give back the nipple.
     near = cv2.distanceTransform(1 - core, cv2.DIST_L2, 5) <= reach + 2
-    region = _largest(np.asarray(near & (padded > 0), dtype=np.uint8))[1:-1, 1:-1]
-    region = cut_strips(region, frame)
-    return _largest(cut_labels(region, grey, dark))
+    return _largest(np.asarray(near & (padded > 0), dtype=np.uint8))[1:-1, 1:-1]
 
 
 def _largest(mask: ByteImage) -> ByteImage:

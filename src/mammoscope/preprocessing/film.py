@@ -214,7 +214,7 @@ def cut_labels(mask: ByteImage, grey: ByteImage, dark: float) -> ByteImage:
     if np.count_nonzero(rim) < least:
         return mask
     count, labels, stats, _ = cv2.connectedComponentsWithStats(
-        bright.astype(np.uint8), connectivity=8, ltype=cv2.CV_16U
+        bright.astype(np.uint8), connectivity=8
     )
     touching = np.bincount(labels[rim], minlength=count)
     areas = stats[:, cv2.CC_STAT_AREA]

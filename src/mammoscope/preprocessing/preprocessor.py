@@ -222,18 +222,22 @@ class Preprocessor:
         x_min, y_min, x_max, y_max = region.box
         add_x = round(self.config.margin * (x_max - x_min))
         add_y = round(self.config.margin * (y_max - y_min))
-        return (
-            max(0, x_min - add_x),
-            max(0, y_min - add_y),
-            min(width, x_max + add_x),
-            min(height, y_max + add_y),
-        )
+        left, right = _even(max(0, x_min - add_x), min(width, x_max + add_x), width)
+        top, bottom = _even(max(0, y_min - add_y), min(height, y_max + add_y), height)
+        return left, top, right, bottom
 
     def _quantise(self, fitted: FloatImage) -> GreyImage:
         scaled = np.clip(fitted, 0.0, 1.0) * np.float32(self.config.max_value) + np.float32(0.5)
         if self.config.bits == 8:
             return np.asarray(scaled, dtype=np.uint8)
         return np.asarray(scaled, dtype=np.uint16)
+
+
+def _even(first: int, last: int, end: int) -> tuple[int, int]:
+    """Widen a span by a pixel, where there is one, so that its length can be halved."""
+    if (last - first) % 2 == 0:
+        return first, last
+    return (first, last + 1) if last < end else (max(0, first - 1), last)
 
 
 def _covers(geometry: Geometry, reduction: int) -> bool:
@@ -246,7 +250,8 @@ def _covers(geometry: Geometry, reduction: int) -> bool:
 def _spread_mask(region: BreastRegion) -> FloatImage:
     reach = max(3, round(_SKIN_REACH * max(region.mask.shape)) * 2 + 1)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
-    return np.asarray(cv2.dilate(region.mask, kernel), dtype=np.float32)
+    grown = np.where(region.labels > 0, np.uint8(0), cv2.dilate(region.mask, kernel))
+    return np.asarray(grown, dtype=np.float32)
 
 
 def _stretched(fitted: FloatImage, inside: NDArray[np.bool_]) -> FloatImage:

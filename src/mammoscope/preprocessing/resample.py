@@ -110,6 +110,8 @@ class Geometry:
         )
         part = pixels[top:bottom, left:right]
         shrinks = self.fitted_height < part.shape[0] or self.fitted_width < part.shape[1]
+        if min(part.shape[0] / self.fitted_height, part.shape[1] / self.fitted_width) >= 2:
+            part = _pairs_averaged(part)
         fitted = cv2.resize(
             part,
             (self.fitted_width, self.fitted_height),
@@ -232,6 +234,15 @@ class Geometry:
     def from_dict(cls, values: dict[str, Any]) -> Geometry:
         """Rebuild a geometry from :meth:`as_dict`."""
         return cls(**{**values, "crop": tuple(values["crop"])})
+
+
+def _pairs_averaged(part: FloatImage) -> FloatImage:
+    """Halve an image whose sides are even: OpenCV is ten times faster at whole ratios."""
+    rows, columns = part.shape
+    if rows % 2 or columns % 2:
+        return part
+    halved = cv2.resize(part, (columns // 2, rows // 2), interpolation=cv2.INTER_AREA)
+    return np.asarray(halved, dtype=np.float32)
 
 
 def halved_margin(reduction: int) -> float:
