@@ -5,9 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fixtures.lint import film
+from fixtures.lint import copied, film
 from mammoscope.cohort.lint import hamming
-from mammoscope.cohort.lint.duplicates import VARIANTS, find_clusters, perceptual_hash
+from mammoscope.cohort.lint.duplicates import (
+    VARIANTS,
+    find_clusters,
+    near_duplicates_across_patients,
+    near_duplicates_within_patient,
+    perceptual_hash,
+)
+from mammoscope.cohort.lint.findings import Severity
 from mammoscope.cohort.lint.hamming import RADIUS, near_pairs
 
 
@@ -85,3 +92,10 @@ def test_a_changed_copy_is_near_and_another_woman_is_not(change):
     near = perceptual_hash(np.ascontiguousarray(change(pixels)))
     hashes = np.stack([perceptual_hash(pixels), near, perceptual_hash(film(1))])
     assert near_pairs(hashes, VARIANTS).tolist() == [[0, 1]]
+
+
+def test_one_exposure_named_left_and_right_is_an_error():
+    (finding,) = near_duplicates_within_patient(copied("00RCC"))
+    assert (finding.severity, finding.subject) == (Severity.ERROR, "both breasts")
+    assert finding.examples == ("00LCC", "00RCC")
+    assert near_duplicates_across_patients(copied("00RCC")) == []

@@ -118,7 +118,6 @@ def near_duplicates_across_splits(evidence: Evidence) -> Answer:
 def near_duplicates_within_patient(evidence: Evidence) -> Answer:
     """Near-duplicate images of one patient: a warning in one breast, an error across both."""
     code = "near_duplicates_within_patient"
-    own = "one exposure is kept more than once"
 
     def one_breast(members: pl.DataFrame) -> bool:
         return members["patient_id"].n_unique() == 1 and members["laterality"].n_unique() == 1
@@ -131,7 +130,7 @@ def near_duplicates_within_patient(evidence: Evidence) -> Answer:
         code,
         one_breast,
         Severity.WARNING,
-        f"Of one breast, {own}; it weighs twice in training and in means of a breast.",
+        "One exposure is kept more than once; it weighs twice in training and in a breast's mean.",
         "Drop the copies.",
         "one breast",
     )
