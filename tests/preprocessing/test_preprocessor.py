@@ -3,7 +3,7 @@ import pytest
 
 from mammoscope.config import PreprocessConfig
 from mammoscope.errors import IneligibleImageError, Reason
-from mammoscope.preprocessing import Preprocessor
+from mammoscope.preprocessing import Preprocessor, SourceImage
 from mammoscope.types import Box, Laterality
 
 
@@ -128,3 +128,16 @@ def test_the_breasts_own_values_can_span_the_grey_range(image):
     assert np.abs(spread[0] - spread[1]).mean() < 2
     assert Preprocessor(CONFIG)(dim).pixels.max() < 140
     assert Preprocessor(config)(dim).pixels.max() == 255
+
+
+@pytest.mark.parametrize(
+    ("orientation", "warned"), [(["A", "F"], False), (["P", "F"], True), (["AFL", "FP"], False)]
+)
+def test_patient_orientation_is_checked_against_the_image(
+    tmp_path, write_mammogram, orientation, warned
+):
+    path = write_mammogram(tmp_path / "a.dcm", PatientOrientation=orientation)
+    prepared = Preprocessor(CONFIG).prepare(SourceImage(path), Laterality.L)
+    assert prepared.geometry.mirrored is False
+    found = any("(0020,0020) PatientOrientation puts" in note for note in prepared.warnings)
+    assert found is warned

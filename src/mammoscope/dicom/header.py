@@ -83,6 +83,7 @@ class ImageHeader:
         pixel_spacing_mm: (row, column) spacing, from Pixel Spacing or Imager Pixel Spacing.
         age: Patient's Age (0010,1010) in years.
         implant: Breast Implant Present (0028,1300).
+        patient_orientation: Patient Orientation (0020,0020): where rows run to, then columns.
         manufacturer: Manufacturer (0008,0070).
         model_name: Manufacturer's Model Name (0008,1090).
         image_type: Values of Image Type (0008,0008), empty ones included.
@@ -126,6 +127,7 @@ class ImageHeader:
     pixel_spacing_mm: tuple[float, float] | None
     age: float | None
     implant: bool | None
+    patient_orientation: tuple[str, ...]
     manufacturer: str | None
     model_name: str | None
     image_type: tuple[str, ...]
@@ -148,6 +150,15 @@ class ImageHeader:
     def view(self) -> View | None:
         """Which projection, where the header says one of ours."""
         return self.projection.view
+
+    @property
+    def chest_wall(self) -> Laterality | None:
+        """Side of the image on which Patient Orientation puts the chest wall.
+
+        Rows that run to anterior (A) begin at the chest wall (PS3.3 C.7.6.1.1.1).
+        """
+        towards = self.patient_orientation[0][:1] if self.patient_orientation else ""
+        return {"A": Laterality.L, "P": Laterality.R}.get(towards)
 
     @property
     def pixel_aspect(self) -> float:
@@ -298,6 +309,7 @@ def _build_header(path: Path, dataset: FileDataset) -> ImageHeader:
         pixel_spacing_mm=_spacing(dataset),
         age=_age_years(dataset),
         implant={"YES": True, "NO": False}.get(word(dataset, "BreastImplantPresent") or ""),
+        patient_orientation=words(dataset, "PatientOrientation"),
         manufacturer=text(dataset, "Manufacturer"),
         model_name=text(dataset, "ManufacturerModelName"),
         image_type=words(dataset, "ImageType"),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoscope.config import PreprocessConfig
+from mammoscope.dicom.elements import tag_name
 from mammoscope.errors import IneligibleImageError, Reason
 from mammoscope.preprocessing.breast import BreastRegion, find_breast
 from mammoscope.preprocessing.reading import SourceImage
@@ -90,6 +91,7 @@ class Preprocessor:
                 read.pixels,
                 laterality,
                 pixel_aspect,
+                chest_wall=source.chest_wall,
                 original=source.shape,
                 reduction=read.reduction,
             )
@@ -111,6 +113,7 @@ class Preprocessor:
         laterality: Laterality | None = None,
         pixel_aspect: float = 1.0,
         *,
+        chest_wall: Laterality | None = None,
         original: tuple[int, int] | None = None,
         reduction: int = 0,
     ) -> PreparedImage:
@@ -120,6 +123,7 @@ class Preprocessor:
             pixels: (H, W) float32 presentation values in [0, 1], tissue bright.
             laterality: What header or table say, to check the image against.
             pixel_aspect: True width of a pixel over its height.
+            chest_wall: On which side the header puts it, to check the image against.
             original: (H, W) of the original, where ``pixels`` are it halved.
             reduction: How often they were halved.
 
@@ -128,7 +132,7 @@ class Preprocessor:
                 and that is refused.
         """
         region = find_breast(pixels)
-        notes = self._contradictions(region, laterality)
+        notes = self._contradictions(region, laterality, chest_wall)
         height, width = pixels.shape
         geometry = self._geometry(
             self._crop(region, height, width) if self.config.crop else (0, 0, width, height),
@@ -158,7 +162,7 @@ class Preprocessor:
         )
 
     def _contradictions(
-        self, region: BreastRegion, laterality: Laterality | None
+        self, region: BreastRegion, laterality: Laterality | None, chest_wall: Laterality | None
     ) -> tuple[str, ...]:
         """Say what the image shows that table or header deny."""
         notes = []
@@ -168,10 +172,16 @@ class Preprocessor:
                 raise IneligibleImageError(Reason.INVERTED, seen)
             done = "inverted" if self.config.inverted == "correct" else "left as it is"
             notes.append(f"{seen}: {done}")
-        if laterality is not None and laterality is not region.chest_wall:
-            # A left breast is stored with its chest wall on the left of the image.
-            side = "left" if region.chest_wall is Laterality.L else "right"
+        side = "left" if region.chest_wall is Laterality.L else "right"
+        # A left breast is stored with its chest wall on the left of the image.
+        if laterality not in (None, region.chest_wall):
             notes.append(f"laterality is {laterality}, but the chest wall lies on the {side}")
+        if chest_wall not in (None, region.chest_wall):
+            other = "right" if side == "left" else "left"
+            notes.append(
+                f"{tag_name('PatientOrientation')} puts the chest wall on the {other}; "
+                f"it is on the {side}"
+            )
         return tuple(notes)
 
     def _most(self, source: SourceImage) -> int:

@@ -16,7 +16,7 @@ from mammoscope.dicom.header import is_dicom
 from mammoscope.dicom.pixels import EncodedPixels
 from mammoscope.dicom.presentation import apply_table, presentation
 from mammoscope.errors import DicomError, PixelDecodeError, Reason
-from mammoscope.types import FloatImage
+from mammoscope.types import FloatImage, Laterality
 
 __all__ = [
     "PICTURE_SUFFIXES",
@@ -76,11 +76,14 @@ class SourceImage:
             self.shape = (height, width)
             #: How many times the image can be halved while it is decoded.
             self.reductions = 0
+            #: Side of the image on which the header puts the chest wall, if it does.
+            self.chest_wall: Laterality | None = None
         else:
             encoded = encoded_pixels(read_dicom(path))
             self._decode = partial(_decode, encoded, config or PreprocessConfig())
             self.shape = (encoded.file.header.rows, encoded.file.header.columns)
             self.reductions = encoded.reductions
+            self.chest_wall = encoded.file.header.chest_wall
 
     def read(self, reduction: int = 0) -> SourcePixels:
         """Decode to presentation pixels; the last answer is kept and given again.
