@@ -107,7 +107,8 @@ def keep(pixels: FloatImage, region: BreastRegion) -> dict[str, NDArray[np.bool_
 def crop_of(pixels: FloatImage) -> tuple[int, int, int, int]:
     """Return the preprocessor's crop in pixels of the picture."""
     geometry = Preprocessor(PreprocessConfig(orient=False))(pixels).geometry
-    return geometry.crop
+    x_min, y_min, x_max, y_max = (round(edge) for edge in geometry.crop)
+    return x_min, y_min, x_max, y_max
 
 
 def _fate(box: Box, inside: NDArray[np.bool_]) -> str:
