@@ -56,7 +56,9 @@ class Reason(StrEnum):
     MISSING_FILE = "missing_file"
     NO_TABLE_ROW = "no_table_row"
     DUPLICATE = "duplicate"
+    TOO_LARGE = "too_large"
     DECODE_FAILED = "decode_failed"
+    DECODER_CRASHED = "decoder_crashed"
     BLANK_IMAGE = "blank_image"
     NO_BREAST = "no_breast"
 

@@ -35,6 +35,7 @@ from pydicom.uid import (
 
 from mammoscope.dicom.codestream import read_codestream
 from mammoscope.dicom.header import ImageHeader
+from mammoscope.dicom.isolated import decode_apart
 
 __all__ = ["DECODERS", "Decoder"]
 
@@ -98,34 +99,42 @@ def _whole_multiples(size: tuple[int, int], step: int) -> tuple[int, int]:
     return -(-size[0] // step) * step, -(-size[1] // step) * step
 
 
-def _by_pydicom(plugin: str) -> Decode:
-    """Return one of pydicom's plug-ins, which want the frame encapsulated again."""
-
-    def decode(frame: bytes, header: ImageHeader, reduction: int) -> NDArray[Any]:
-        if reduction:
-            raise ValueError("this decoder knows one resolution")
-        options: dict[str, Any] = {
-            "transfer_syntax_uid": UID(header.transfer_syntax_uid),
-            "rows": header.rows,
-            "columns": header.columns,
-            "samples_per_pixel": 1,
-            "number_of_frames": 1,
-            "bits_allocated": header.bits_allocated,
-            "bits_stored": header.bits_stored,
-            "pixel_representation": int(header.signed),
-            "photometric_interpretation": header.photometric_interpretation,
-            "pixel_keyword": "PixelData",
-        }
-        decoder = get_decoder(options["transfer_syntax_uid"])
-        values, _ = decoder.as_array(
-            encapsulate([frame]), raw=True, decoding_plugin=plugin, **options
-        )
-        return values
-
-    return decode
+def _by_pydicom(frame: bytes, header: ImageHeader, reduction: int) -> NDArray[Any]:
+    """Decode by pydicom's own RLE decoder, which wants the frame encapsulated again."""
+    options = _described(header, reduction)
+    uid = UID(header.transfer_syntax_uid)
+    values, _ = get_decoder(uid).as_array(
+        encapsulate([frame]),
+        raw=True,
+        decoding_plugin="pydicom",
+        **options | {"transfer_syntax_uid": uid},
+    )
+    return values
 
 
-_GDCM = Decoder("gdcm", _by_pydicom("gdcm"))
+def _by_gdcm(frame: bytes, header: ImageHeader, reduction: int) -> NDArray[Any]:
+    return decode_apart("gdcm", frame, _described(header, reduction))
+
+
+def _described(header: ImageHeader, reduction: int) -> dict[str, Any]:
+    """Return what pydicom's plug-ins are told of a frame."""
+    if reduction:
+        raise ValueError("this decoder knows one resolution")
+    return {
+        "transfer_syntax_uid": header.transfer_syntax_uid,
+        "rows": header.rows,
+        "columns": header.columns,
+        "samples_per_pixel": 1,
+        "number_of_frames": 1,
+        "bits_allocated": header.bits_allocated,
+        "bits_stored": header.bits_stored,
+        "pixel_representation": int(header.signed),
+        "photometric_interpretation": header.photometric_interpretation,
+        "pixel_keyword": "PixelData",
+    }
+
+
+_GDCM = Decoder("gdcm", _by_gdcm)
 _JPEG = (Decoder("imagecodecs jpeg8", _plain(imagecodecs.jpeg8_decode)), _GDCM)
 _JPEG_LOSSLESS = (
     Decoder("imagecodecs jpeg8", _plain(imagecodecs.jpeg8_decode)),
@@ -147,7 +156,7 @@ _HTJ2K = (
 DECODERS: dict[str, tuple[Decoder, ...]] = {
     RLELossless: (
         Decoder("imagecodecs dicomrle", _run_length),
-        Decoder("pydicom rle", _by_pydicom("pydicom")),
+        Decoder("pydicom rle", _by_pydicom),
     ),
     JPEGBaseline8Bit: _JPEG,
     JPEGExtended12Bit: _JPEG,

@@ -7,6 +7,7 @@ public data sets are often stripped, so every descriptive attribute may be ``Non
 from __future__ import annotations
 
 import io
+import math
 import struct
 import threading
 import warnings
@@ -43,16 +44,19 @@ _VIEW_CODES = {
 # Of a deflated data set: more than the largest image that is decoded, at 16 bits.
 _MOST_BYTES = 256 << 20
 _ONE_AT_A_TIME = threading.Lock()
+# Letters of a value that a message quotes.
+_MOST_QUOTED = 60
 _BROKEN = (
     OSError,
     ValueError,
-    KeyError,
-    IndexError,
+    LookupError,
     TypeError,
     AttributeError,
     OverflowError,
     NotImplementedError,
+    RecursionError,
     BytesLengthException,
+    struct.error,
     zlib.error,
 )
 
@@ -182,15 +186,22 @@ def read_dicom(path: Path) -> DicomFile:
             if "PixelData" not in dataset:
                 raise _without_pixels(path, dataset)
             _check_pixel_length(path, dataset)
-            return DicomFile(path, dataset, _header_of(path, dataset))
+            header = _header_of(path, dataset)
+            _read_tables(path, dataset)
+            return DicomFile(path, dataset, header)
     except InvalidDicomError as error:
         message = f"{path.name} is not a DICOM file: no 'DICM' after a 128-byte preamble"
         raise DicomError(message, Reason.NOT_AN_IMAGE) from error
     except (EOFError, struct.error) as error:
         raise DicomError(f"{path.name} ends before its data do", Reason.TRUNCATED_FILE) from error
-    # pydicom reads elements when they are asked for, and raises as the bytes happen to lie.
+    except RecursionError as error:
+        message = f"{path.name} cannot be read as DICOM: sequences lie in sequences without end"
+        raise DicomError(message) from error
+    # pydicom raises as the bytes happen to lie. Its words may quote values of any element, the
+    # patient's among them.
     except _BROKEN as error:
-        raise DicomError(f"{path.name} cannot be read as DICOM: {error}") from error
+        message = f"{path.name} cannot be read as DICOM: an element is not as it should be"
+        raise DicomError(f"{message} ({type(error).__name__})") from error
 
 
 def _read_dataset(path: Path) -> FileDataset:
@@ -208,7 +219,10 @@ def _read_deflated(path: Path, meta: FileMetaDataset) -> FileDataset:
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         data = inflater.decompress(stream.read(), _MOST_BYTES)
     if inflater.unconsumed_tail:
-        raise DicomError(f"{path.name} inflates to more than the {_MOST_BYTES} bytes accepted")
+        raise DicomError(
+            f"{path.name} inflates to more than the {_MOST_BYTES} bytes accepted",
+            Reason.TOO_LARGE,
+        )
     if not inflater.eof:
         raise EOFError
     dataset = pydicom.filereader.read_dataset(
@@ -229,13 +243,17 @@ def _check_pixel_length(path: Path, dataset: FileDataset) -> None:
     """Refuse native pixel data shorter than the header says; a codec checks its own."""
     if dataset.file_meta.get("TransferSyntaxUID") is None:
         raise MissingTagError(f"{path.name} lacks {tag_name('TransferSyntaxUID')}")
+    if not isinstance(_value(dataset, "PixelData"), bytes):
+        kind = dataset["PixelData"].VR
+        message = f"{path.name}: {tag_name('PixelData')} is of VR {kind}; OB and OW are accepted"
+        raise DicomError(message, Reason.INVALID_VALUE)
     if UID(dataset.file_meta.TransferSyntaxUID).is_encapsulated:
         return
     needed = (
-        int(_needed(path, dataset, "Rows"))
-        * int(_needed(path, dataset, "Columns"))
-        * int(dataset.get("SamplesPerPixel", 1) or 1)
-        * int(_needed(path, dataset, "BitsAllocated"))
+        _count(path, dataset, "Rows")
+        * _count(path, dataset, "Columns")
+        * _whole(dataset, "SamplesPerPixel", 1)
+        * _count(path, dataset, "BitsAllocated")
         // 8
     )
     found = len(dataset.PixelData)
@@ -247,15 +265,15 @@ def _check_pixel_length(path: Path, dataset: FileDataset) -> None:
 def _header_of(path: Path, dataset: FileDataset) -> ImageHeader:
     try:
         return _build_header(path, dataset)
-    except (ValueError, TypeError, OverflowError) as error:
+    except ValueError as error:
         raise DicomError(f"{path.name}: {error}", Reason.INVALID_VALUE) from error
 
 
 def _build_header(path: Path, dataset: FileDataset) -> ImageHeader:
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
-    spacing = dataset.get("PixelSpacing") or dataset.get("ImagerPixelSpacing")
-    bits_stored = int(dataset.get("BitsStored") or dataset.BitsAllocated)
-    high_bit = dataset.get("HighBit")
+    spacing = _numbers(dataset, "PixelSpacing") or _numbers(dataset, "ImagerPixelSpacing")
+    bits_allocated = _count(path, dataset, "BitsAllocated")
+    bits_stored = _whole(dataset, "BitsStored", bits_allocated)
     meta_class = dataset.file_meta.get("MediaStorageSOPClassUID")
     return ImageHeader(
         sop_instance_uid=_text(dataset, "SOPInstanceUID"),
@@ -267,16 +285,16 @@ def _build_header(path: Path, dataset: FileDataset) -> ImageHeader:
         instance_number=_text(dataset, "InstanceNumber"),
         laterality=_laterality(dataset),
         view=_view(dataset),
-        rows=int(_needed(path, dataset, "Rows")),
-        columns=int(_needed(path, dataset, "Columns")),
-        samples_per_pixel=int(dataset.get("SamplesPerPixel", 1) or 1),
-        frames=int(dataset.get("NumberOfFrames", 1) or 1),
-        bits_allocated=int(_needed(path, dataset, "BitsAllocated")),
+        rows=_count(path, dataset, "Rows"),
+        columns=_count(path, dataset, "Columns"),
+        samples_per_pixel=_whole(dataset, "SamplesPerPixel", 1),
+        frames=_whole(dataset, "NumberOfFrames", 1),
+        bits_allocated=bits_allocated,
         bits_stored=bits_stored,
-        high_bit=bits_stored - 1 if high_bit is None else int(high_bit),
+        high_bit=_whole(dataset, "HighBit", bits_stored - 1),
         overlay_in_pixels=_overlay_in_pixels(dataset),
-        signed=int(dataset.get("PixelRepresentation", 0) or 0) == 1,
-        photometric_interpretation=str(_needed(path, dataset, "PhotometricInterpretation")),
+        signed=_whole(dataset, "PixelRepresentation", 0) == 1,
+        photometric_interpretation=_photometric(path, dataset),
         transfer_syntax_uid=str(syntax),
         transfer_syntax_name=syntax.name,
         rescale_slope=_number(dataset, "RescaleSlope", 1.0),
@@ -292,26 +310,97 @@ def _build_header(path: Path, dataset: FileDataset) -> ImageHeader:
     )
 
 
+def _value(dataset: FileDataset, keyword: str) -> Any:
+    """Return a value, which pydicom reads when it is asked for; ``None`` where it is absent."""
+    try:
+        return dataset.get(keyword)
+    except _BROKEN as error:
+        # pydicom's words quote the value.
+        raise ValueError(f"{tag_name(keyword)} cannot be read as its VR says") from error
+
+
+def _quoted(value: Any) -> str:
+    """Return a value as messages show it: short, and nothing that cannot be read."""
+    text = str(value)
+    return repr(text if len(text) <= _MOST_QUOTED else f"{text[:_MOST_QUOTED]} ...")
+
+
 def _needed(path: Path, dataset: FileDataset, keyword: str) -> Any:
-    value = dataset.get(keyword)
+    value = _value(dataset, keyword)
     if value is None or value == "":
         raise MissingTagError(f"{path.name} lacks {tag_name(keyword)}, which describes its pixels")
     return value
 
 
+def _count(path: Path, dataset: FileDataset, keyword: str) -> int:
+    _needed(path, dataset, keyword)
+    return _whole(dataset, keyword, 0)
+
+
+def _whole(dataset: FileDataset, keyword: str, default: int) -> int:
+    """Return a whole number; the default where it is absent or empty."""
+    value = _value(dataset, keyword)
+    if value is None or value == "":
+        return default
+    if not isinstance(value, int):
+        raise ValueError(f"{tag_name(keyword)} is {_quoted(value)}, not a whole number")
+    return int(value)
+
+
+def _items(dataset: FileDataset, keyword: str) -> pydicom.Sequence:
+    value = _value(dataset, keyword)
+    if value is None or value == "":
+        return pydicom.Sequence()
+    if not isinstance(value, pydicom.Sequence):
+        raise ValueError(f"{tag_name(keyword)} is of VR {dataset[keyword].VR}; SQ is accepted")
+    return value
+
+
+def _read_tables(path: Path, dataset: FileDataset) -> None:
+    """Have pydicom read the look-up tables now, where all that it raises is caught."""
+    for keyword in ("ModalityLUTSequence", "VOILUTSequence"):
+        try:
+            for item in _items(dataset, keyword):
+                for name in ("LUTDescriptor", "LUTData"):
+                    item.get(name)
+        except _BROKEN as error:
+            message = f"{path.name}: {tag_name(keyword)} cannot be read"
+            raise DicomError(message, Reason.INVALID_VALUE) from error
+
+
+def _photometric(path: Path, dataset: FileDataset) -> str:
+    value = _needed(path, dataset, "PhotometricInterpretation")
+    if not isinstance(value, str):
+        name = tag_name("PhotometricInterpretation")
+        raise ValueError(f"{name} is {_quoted(value)}; one word is accepted")
+    return value
+
+
 def _text(dataset: FileDataset, keyword: str) -> str | None:
-    value = dataset.get(keyword)
+    """Return a value as text; several lie between backslashes, as they do in the file."""
+    value = _value(dataset, keyword)
+    if isinstance(value, bytes | pydicom.Sequence):
+        raise ValueError(f"{tag_name(keyword)} is of VR {dataset[keyword].VR}, which is no text")
+    if isinstance(value, pydicom.multival.MultiValue):
+        value = "\\".join(str(item) for item in value)
     text = "" if value is None else str(value).strip()
     return text or None
 
 
 def _numbers(dataset: FileDataset, keyword: str) -> tuple[float, ...]:
-    """Return a decimal string's values as floats, none where it is absent or empty."""
-    value = dataset.get(keyword)
+    """Return a decimal string's values as finite floats, none where it is absent or empty."""
+    value = _value(dataset, keyword)
     if value is None or value == "":
         return ()
     several = isinstance(value, pydicom.multival.MultiValue)
-    return tuple(float(item) for item in (value if several else (value,)))
+    try:
+        numbers = tuple(float(item) for item in (value if several else (value,)))
+    except (ValueError, TypeError) as error:
+        message = f"{tag_name(keyword)} is {_quoted(value)}, which is no number"
+        raise ValueError(message) from error
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{tag_name(keyword)} is {_quoted(value)}; finite numbers are accepted")
+    return numbers
 
 
 def _number(dataset: FileDataset, keyword: str, default: float) -> float:
@@ -332,26 +421,31 @@ def _windows(dataset: FileDataset) -> tuple[tuple[float, float], ...]:
 
 def _padding(dataset: FileDataset) -> tuple[int, int] | None:
     """Return the first and last stored value that pad the image (PS3.3 C.7.5.1.1.2)."""
-    value = dataset.get("PixelPaddingValue")
-    if value is None:
+    if _value(dataset, "PixelPaddingValue") in (None, ""):
         return None
-    limit = dataset.get("PixelPaddingRangeLimit")
-    ends = (int(value), int(value if limit is None else limit))
+    first = _whole(dataset, "PixelPaddingValue", 0)
+    ends = (first, _whole(dataset, "PixelPaddingRangeLimit", first))
     return min(ends), max(ends)
 
 
 def _overlay_in_pixels(dataset: FileDataset) -> bool:
     """Say whether an overlay plane lies in the pixel data (retired, PS3.3-2004 C.9.2)."""
-    return any(
-        (group, 0x0100) in dataset and int(dataset[group, 0x0100].value or 1) > 1
-        for group in range(0x6000, 0x6020, 2)
-    )
+    for group in range(0x6000, 0x6020, 2):
+        bits = dataset[group, 0x0100].value if (group, 0x0100) in dataset else None
+        if bits and not isinstance(bits, int):
+            name = f"({group:04X},0100) OverlayBitsAllocated"
+            raise ValueError(f"{name} is {_quoted(bits)}, not a whole number")
+        if bits and bits > 1:
+            return True
+    return False
 
 
-def _spacing(values: Any) -> tuple[float, float] | None:
+def _spacing(values: tuple[float, ...]) -> tuple[float, float] | None:
     if not values:
         return None
-    row, column = float(values[0]), float(values[1])
+    if len(values) != 2:
+        raise ValueError(f"{tag_name('PixelSpacing')} has {len(values)} values; 2 are accepted")
+    row, column = values
     if not (row > 0 and column > 0):
         raise ValueError(f"{tag_name('PixelSpacing')} is {row}, {column}; both must be above 0")
     return row, column
@@ -369,7 +463,7 @@ def _view(dataset: FileDataset) -> View | None:
     text = (_text(dataset, "ViewPosition") or "").upper()
     if text in View.__members__:
         return View(text)
-    for item in dataset.get("ViewCodeSequence") or ():
+    for item in _items(dataset, "ViewCodeSequence"):
         code = _VIEW_CODES.get(str(item.get("CodeValue", "")))
         if code is not None:
             return code

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRBigEndian
 
 from mammoscope.config import PreprocessConfig
@@ -231,10 +232,16 @@ def _apply_lut(
     0 entries mean 65536.
     """
     descriptor, data = item.get("LUTDescriptor"), item.get("LUTData")
-    if descriptor is None or data is None or len(descriptor) != 3:
+    if descriptor is None or data is None:
         raise DicomError(
             f"{tag_name(keyword)} lacks {tag_name('LUTDescriptor')} or {tag_name('LUTData')}",
             Reason.MISSING_TAG,
+        )
+    if not _are_whole(descriptor) or len(descriptor) != 3 or isinstance(data, str):
+        raise DicomError(
+            f"{tag_name(keyword)}: {tag_name('LUTDescriptor')} and {tag_name('LUTData')} are not "
+            "three whole numbers and a list of them",
+            Reason.INVALID_VALUE,
         )
     entries = int(descriptor[0]) or 65536
     bits = _lut_bits(item)
@@ -254,6 +261,10 @@ def _apply_lut(
         first -= 65536
     index = np.clip(np.rint(values) - first, 0, entries - 1).astype(np.int64)
     return np.asarray(table[index])
+
+
+def _are_whole(values: Any) -> bool:
+    return isinstance(values, MultiValue | list) and all(isinstance(value, int) for value in values)
 
 
 def _is_big_endian(file: DicomFile) -> bool:
