@@ -362,6 +362,10 @@ def _jpeg_markers(frame: bytes) -> list[tuple[int, int]]:
 def _jpeg_marker(frame: bytes, marks) -> int | None:
     tables = (0xC4, 0xC8, 0xCC)
     return next(
-        (at for at, _ in _jpeg_markers(frame) if frame[at + 1] in marks and frame[at + 1] not in tables),
+        (
+            at
+            for at, _ in _jpeg_markers(frame)
+            if frame[at + 1] in marks and frame[at + 1] not in tables
+        ),
         None,
     )

@@ -32,7 +32,9 @@ def pictures() -> dict[str, tuple[str, bytes]]:
         "pgm_16": (".pgm", deep),
         "pgm_8": (".pgm", flat),
     }
-    return {name: (suffix, cv2.imencode(suffix, a)[1].tobytes()) for name, (suffix, a) in made.items()}
+    return {
+        name: (suffix, cv2.imencode(suffix, a)[1].tobytes()) for name, (suffix, a) in made.items()
+    }
 
 
 @picture_mutation

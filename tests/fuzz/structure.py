@@ -141,7 +141,7 @@ def character_set_garbage(file: RawFile, draw: Random) -> None:
     file.set("SpecificCharacterSet", draw.choice(sets))
     for keyword in ("PatientName", "Manufacturer", "PatientID"):
         if draw.random() < 0.6:
-            text = draw.choice((b"\x1b$B", b"\x1b$)C", b"\xc3\x28", b"\0", b"\x1b", b"\n,\""))
+            text = draw.choice((b"\x1b$B", b"\x1b$)C", b"\xc3\x28", b"\0", b"\x1b", b'\n,"'))
             file.set(keyword, text + b"XYZZYPATIENT" + draw.randbytes(6))
 
 
@@ -174,7 +174,14 @@ def no_preamble(file: RawFile, draw: Random) -> bytes:
 @mutation
 def another_transfer_syntax(file: RawFile, draw: Random) -> None:
     known = [*DECODERS, *_NATIVE, DeflatedExplicitVRLittleEndian]
-    strange = ("1.2.840.10008.1.2.4.100", "1.2.840.10008.1.2.4.95", "1.2.3", "", "garbage", "1" * 70)
+    strange = (
+        "1.2.840.10008.1.2.4.100",
+        "1.2.840.10008.1.2.4.95",
+        "1.2.3",
+        "",
+        "garbage",
+        "1" * 70,
+    )
     file.set("TransferSyntaxUID", draw.choice((*known, *strange)))
 
 
@@ -204,7 +211,7 @@ def samples_frames_photometric(file: RawFile, draw: Random) -> None:
     if kind == 0:
         file.set("SamplesPerPixel", draw.choice((0, 2, 3, 4, 65535)))
     elif kind == 1:
-        file.set("NumberOfFrames", draw.choice(_NUMBERS + ("2", "65536")))
+        file.set("NumberOfFrames", draw.choice((*_NUMBERS, "2", "65536")))
     elif kind == 2:
         words = ("RGB", "YBR_FULL_422", "PALETTE COLOR", "MONOCHROME3", "", "\xff", "monochrome2")
         file.set("PhotometricInterpretation", draw.choice((*words, "MONOCHROME1")))
@@ -356,7 +363,9 @@ def pixels_of_another(file: RawFile, draw: Random) -> bool | None:
 @mutation
 def no_dicom_at_all(file: RawFile, draw: Random) -> bytes:
     head = file.to_bytes()[:132]
-    return draw.choice((b"", b"\0", head, head + b"\0" * 2000, draw.randbytes(3000), b"text\n" * 99))
+    return draw.choice(
+        (b"", b"\0", head, head + b"\0" * 2000, draw.randbytes(3000), b"text\n" * 99)
+    )
 
 
 def _insert(file: RawFile, element: Element) -> None:

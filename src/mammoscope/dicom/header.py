@@ -6,21 +6,29 @@ public data sets are often stripped, so every descriptive attribute may be ``Non
 
 from __future__ import annotations
 
-import io
-import math
 import struct
 import threading
 import warnings
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pydicom
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.dataset import FileDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID
 
+from mammoscope.dicom.elements import (
+    BROKEN,
+    items_of,
+    number_of,
+    numbers_of,
+    quoted,
+    tag_name,
+    text_of,
+    value_of,
+    whole_of,
+)
+from mammoscope.dicom.file import read_dataset
 from mammoscope.errors import DicomError, MissingTagError, NotAMammogramError, Reason
 from mammoscope.types import Laterality, View
 
@@ -40,25 +48,7 @@ _VIEW_CODES = {
     "R-10230": View.LMO,
 }
 
-
-# Of a deflated data set: more than the largest image that is decoded, at 16 bits.
-_MOST_BYTES = 256 << 20
 _ONE_AT_A_TIME = threading.Lock()
-# Letters of a value that a message quotes.
-_MOST_QUOTED = 60
-_BROKEN = (
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    NotImplementedError,
-    RecursionError,
-    BytesLengthException,
-    struct.error,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +140,6 @@ class DicomFile:
     header: ImageHeader
 
 
-def tag_name(keyword: str) -> str:
-    """Return ``"(0020,0062) ImageLaterality"`` for a keyword, as messages name tags."""
-    tag = pydicom.datadict.tag_for_keyword(keyword)
-    if tag is None:
-        raise ValueError(f"{keyword} is not a DICOM keyword")
-    return f"({tag >> 16:04X},{tag & 0xFFFF:04X}) {keyword}"
-
-
 def is_dicom(path: Path) -> bool:
     """Say whether a file carries the DICOM preamble (PS3.10, section 7.1)."""
     with Path(path).open("rb") as stream:
@@ -179,7 +161,7 @@ def read_dicom(path: Path) -> DicomFile:
         # Python's list of warning filters is one for all threads.
         with _ONE_AT_A_TIME, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            dataset = _read_dataset(path)
+            dataset = read_dataset(path)
             # pydicom reports an unexpected end as a warning and drops the element.
             if any("end of" in str(w.message).lower() for w in caught):
                 raise EOFError
@@ -199,36 +181,9 @@ def read_dicom(path: Path) -> DicomFile:
         raise DicomError(message) from error
     # pydicom raises as the bytes happen to lie. Its words may quote values of any element, the
     # patient's among them.
-    except _BROKEN as error:
+    except BROKEN as error:
         message = f"{path.name} cannot be read as DICOM: an element is not as it should be"
         raise DicomError(f"{message} ({type(error).__name__})") from error
-
-
-def _read_dataset(path: Path) -> FileDataset:
-    meta = pydicom.filereader.read_file_meta_info(path)
-    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        return _read_deflated(path, meta)
-    return pydicom.dcmread(path)
-
-
-def _read_deflated(path: Path, meta: FileMetaDataset) -> FileDataset:
-    """Inflate a data set up to a bound; pydicom has none, and a small file could fill memory."""
-    with path.open("rb") as stream:
-        # Preamble, prefix and the group length's own element come before what that counts.
-        stream.seek(128 + 4 + 12 + int(meta.FileMetaInformationGroupLength))
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        data = inflater.decompress(stream.read(), _MOST_BYTES)
-    if inflater.unconsumed_tail:
-        raise DicomError(
-            f"{path.name} inflates to more than the {_MOST_BYTES} bytes accepted",
-            Reason.TOO_LARGE,
-        )
-    if not inflater.eof:
-        raise EOFError
-    dataset = pydicom.filereader.read_dataset(
-        io.BytesIO(data), is_implicit_VR=False, is_little_endian=True
-    )
-    return FileDataset(path, dataset, file_meta=meta, is_implicit_VR=False, is_little_endian=True)
 
 
 def _without_pixels(path: Path, dataset: FileDataset) -> DicomError:
@@ -243,7 +198,7 @@ def _check_pixel_length(path: Path, dataset: FileDataset) -> None:
     """Refuse native pixel data shorter than the header says; a codec checks its own."""
     if dataset.file_meta.get("TransferSyntaxUID") is None:
         raise MissingTagError(f"{path.name} lacks {tag_name('TransferSyntaxUID')}")
-    if not isinstance(_value(dataset, "PixelData"), bytes):
+    if not isinstance(value_of(dataset, "PixelData"), bytes):
         kind = dataset["PixelData"].VR
         message = f"{path.name}: {tag_name('PixelData')} is of VR {kind}; OB and OW are accepted"
         raise DicomError(message, Reason.INVALID_VALUE)
@@ -252,7 +207,7 @@ def _check_pixel_length(path: Path, dataset: FileDataset) -> None:
     needed = (
         _count(path, dataset, "Rows")
         * _count(path, dataset, "Columns")
-        * _whole(dataset, "SamplesPerPixel", 1)
+        * whole_of(dataset, "SamplesPerPixel", 1)
         * _count(path, dataset, "BitsAllocated")
         // 8
     )
@@ -271,62 +226,47 @@ def _header_of(path: Path, dataset: FileDataset) -> ImageHeader:
 
 def _build_header(path: Path, dataset: FileDataset) -> ImageHeader:
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
-    spacing = _numbers(dataset, "PixelSpacing") or _numbers(dataset, "ImagerPixelSpacing")
+    spacing = numbers_of(dataset, "PixelSpacing") or numbers_of(dataset, "ImagerPixelSpacing")
     bits_allocated = _count(path, dataset, "BitsAllocated")
-    bits_stored = _whole(dataset, "BitsStored", bits_allocated)
+    bits_stored = whole_of(dataset, "BitsStored", bits_allocated)
     meta_class = dataset.file_meta.get("MediaStorageSOPClassUID")
     return ImageHeader(
-        sop_instance_uid=_text(dataset, "SOPInstanceUID"),
-        sop_class_uid=_text(dataset, "SOPClassUID") or (str(meta_class) if meta_class else None),
-        modality=_text(dataset, "Modality"),
-        presentation_intent=_text(dataset, "PresentationIntentType"),
-        patient_id=_text(dataset, "PatientID"),
-        study_uid=_text(dataset, "StudyInstanceUID"),
-        instance_number=_text(dataset, "InstanceNumber"),
+        sop_instance_uid=text_of(dataset, "SOPInstanceUID"),
+        sop_class_uid=text_of(dataset, "SOPClassUID") or (str(meta_class) if meta_class else None),
+        modality=text_of(dataset, "Modality"),
+        presentation_intent=text_of(dataset, "PresentationIntentType"),
+        patient_id=text_of(dataset, "PatientID"),
+        study_uid=text_of(dataset, "StudyInstanceUID"),
+        instance_number=text_of(dataset, "InstanceNumber"),
         laterality=_laterality(dataset),
         view=_view(dataset),
         rows=_count(path, dataset, "Rows"),
         columns=_count(path, dataset, "Columns"),
-        samples_per_pixel=_whole(dataset, "SamplesPerPixel", 1),
-        frames=_whole(dataset, "NumberOfFrames", 1),
+        samples_per_pixel=whole_of(dataset, "SamplesPerPixel", 1),
+        frames=whole_of(dataset, "NumberOfFrames", 1),
         bits_allocated=bits_allocated,
         bits_stored=bits_stored,
-        high_bit=_whole(dataset, "HighBit", bits_stored - 1),
+        high_bit=whole_of(dataset, "HighBit", bits_stored - 1),
         overlay_in_pixels=_overlay_in_pixels(dataset),
-        signed=_whole(dataset, "PixelRepresentation", 0) == 1,
+        signed=whole_of(dataset, "PixelRepresentation", 0) == 1,
         photometric_interpretation=_photometric(path, dataset),
         transfer_syntax_uid=str(syntax),
         transfer_syntax_name=syntax.name,
-        rescale_slope=_number(dataset, "RescaleSlope", 1.0),
-        rescale_intercept=_number(dataset, "RescaleIntercept", 0.0),
+        rescale_slope=number_of(dataset, "RescaleSlope", 1.0),
+        rescale_intercept=number_of(dataset, "RescaleIntercept", 0.0),
         windows=_windows(dataset),
-        voi_lut_function=(_text(dataset, "VOILUTFunction") or "LINEAR").upper(),
-        presentation_lut_shape=_text(dataset, "PresentationLUTShape"),
+        voi_lut_function=(text_of(dataset, "VOILUTFunction") or "LINEAR").upper(),
+        presentation_lut_shape=text_of(dataset, "PresentationLUTShape"),
         pixel_padding=_padding(dataset),
         pixel_spacing_mm=_spacing(spacing),
         age=_age_years(dataset),
-        implant={"YES": True, "NO": False}.get(_text(dataset, "BreastImplantPresent") or ""),
-        manufacturer=_text(dataset, "Manufacturer"),
+        implant={"YES": True, "NO": False}.get(text_of(dataset, "BreastImplantPresent") or ""),
+        manufacturer=text_of(dataset, "Manufacturer"),
     )
 
 
-def _value(dataset: FileDataset, keyword: str) -> Any:
-    """Return a value, which pydicom reads when it is asked for; ``None`` where it is absent."""
-    try:
-        return dataset.get(keyword)
-    except _BROKEN as error:
-        # pydicom's words quote the value.
-        raise ValueError(f"{tag_name(keyword)} cannot be read as its VR says") from error
-
-
-def _quoted(value: Any) -> str:
-    """Return a value as messages show it: short, and nothing that cannot be read."""
-    text = str(value)
-    return repr(text if len(text) <= _MOST_QUOTED else f"{text[:_MOST_QUOTED]} ...")
-
-
 def _needed(path: Path, dataset: FileDataset, keyword: str) -> Any:
-    value = _value(dataset, keyword)
+    value = value_of(dataset, keyword)
     if value is None or value == "":
         raise MissingTagError(f"{path.name} lacks {tag_name(keyword)}, which describes its pixels")
     return value
@@ -334,36 +274,17 @@ def _needed(path: Path, dataset: FileDataset, keyword: str) -> Any:
 
 def _count(path: Path, dataset: FileDataset, keyword: str) -> int:
     _needed(path, dataset, keyword)
-    return _whole(dataset, keyword, 0)
-
-
-def _whole(dataset: FileDataset, keyword: str, default: int) -> int:
-    """Return a whole number; the default where it is absent or empty."""
-    value = _value(dataset, keyword)
-    if value is None or value == "":
-        return default
-    if not isinstance(value, int):
-        raise ValueError(f"{tag_name(keyword)} is {_quoted(value)}, not a whole number")
-    return int(value)
-
-
-def _items(dataset: FileDataset, keyword: str) -> pydicom.Sequence:
-    value = _value(dataset, keyword)
-    if value is None or value == "":
-        return pydicom.Sequence()
-    if not isinstance(value, pydicom.Sequence):
-        raise ValueError(f"{tag_name(keyword)} is of VR {dataset[keyword].VR}; SQ is accepted")
-    return value
+    return whole_of(dataset, keyword, 0)
 
 
 def _read_tables(path: Path, dataset: FileDataset) -> None:
     """Have pydicom read the look-up tables now, where all that it raises is caught."""
     for keyword in ("ModalityLUTSequence", "VOILUTSequence"):
         try:
-            for item in _items(dataset, keyword):
+            for item in items_of(dataset, keyword):
                 for name in ("LUTDescriptor", "LUTData"):
                     item.get(name)
-        except _BROKEN as error:
+        except BROKEN as error:
             message = f"{path.name}: {tag_name(keyword)} cannot be read"
             raise DicomError(message, Reason.INVALID_VALUE) from error
 
@@ -372,45 +293,13 @@ def _photometric(path: Path, dataset: FileDataset) -> str:
     value = _needed(path, dataset, "PhotometricInterpretation")
     if not isinstance(value, str):
         name = tag_name("PhotometricInterpretation")
-        raise ValueError(f"{name} is {_quoted(value)}; one word is accepted")
+        message = f"{path.name}: {name} is {quoted(value)}; one word is accepted"
+        raise DicomError(message, Reason.INVALID_VALUE)
     return value
 
 
-def _text(dataset: FileDataset, keyword: str) -> str | None:
-    """Return a value as text; several lie between backslashes, as they do in the file."""
-    value = _value(dataset, keyword)
-    if isinstance(value, bytes | pydicom.Sequence):
-        raise ValueError(f"{tag_name(keyword)} is of VR {dataset[keyword].VR}, which is no text")
-    if isinstance(value, pydicom.multival.MultiValue):
-        value = "\\".join(str(item) for item in value)
-    text = "" if value is None else str(value).strip()
-    return text or None
-
-
-def _numbers(dataset: FileDataset, keyword: str) -> tuple[float, ...]:
-    """Return a decimal string's values as finite floats, none where it is absent or empty."""
-    value = _value(dataset, keyword)
-    if value is None or value == "":
-        return ()
-    several = isinstance(value, pydicom.multival.MultiValue)
-    try:
-        numbers = tuple(float(item) for item in (value if several else (value,)))
-    except (ValueError, TypeError) as error:
-        message = f"{tag_name(keyword)} is {_quoted(value)}, which is no number"
-        raise ValueError(message) from error
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{tag_name(keyword)} is {_quoted(value)}; finite numbers are accepted")
-    return numbers
-
-
-def _number(dataset: FileDataset, keyword: str, default: float) -> float:
-    """Return a decimal string as float; of several values the first."""
-    values = _numbers(dataset, keyword)
-    return values[0] if values else default
-
-
 def _windows(dataset: FileDataset) -> tuple[tuple[float, float], ...]:
-    centers, widths = _numbers(dataset, "WindowCenter"), _numbers(dataset, "WindowWidth")
+    centers, widths = numbers_of(dataset, "WindowCenter"), numbers_of(dataset, "WindowWidth")
     if len(centers) != len(widths):
         raise ValueError(
             f"{tag_name('WindowCenter')} has {len(centers)} values and {tag_name('WindowWidth')} "
@@ -421,10 +310,10 @@ def _windows(dataset: FileDataset) -> tuple[tuple[float, float], ...]:
 
 def _padding(dataset: FileDataset) -> tuple[int, int] | None:
     """Return the first and last stored value that pad the image (PS3.3 C.7.5.1.1.2)."""
-    if _value(dataset, "PixelPaddingValue") in (None, ""):
+    if value_of(dataset, "PixelPaddingValue") in (None, ""):
         return None
-    first = _whole(dataset, "PixelPaddingValue", 0)
-    ends = (first, _whole(dataset, "PixelPaddingRangeLimit", first))
+    first = whole_of(dataset, "PixelPaddingValue", 0)
+    ends = (first, whole_of(dataset, "PixelPaddingRangeLimit", first))
     return min(ends), max(ends)
 
 
@@ -434,7 +323,8 @@ def _overlay_in_pixels(dataset: FileDataset) -> bool:
         bits = dataset[group, 0x0100].value if (group, 0x0100) in dataset else None
         if bits and not isinstance(bits, int):
             name = f"({group:04X},0100) OverlayBitsAllocated"
-            raise ValueError(f"{name} is {_quoted(bits)}, not a whole number")
+            message = f"{name} is {quoted(bits)}, not a whole number"
+            raise DicomError(message, Reason.INVALID_VALUE)
         if bits and bits > 1:
             return True
     return False
@@ -453,17 +343,17 @@ def _spacing(values: tuple[float, ...]) -> tuple[float, float] | None:
 
 def _laterality(dataset: FileDataset) -> Laterality | None:
     for keyword in ("ImageLaterality", "Laterality"):
-        text = (_text(dataset, keyword) or "").upper()
+        text = (text_of(dataset, keyword) or "").upper()
         if text in Laterality.__members__:
             return Laterality(text)
     return None
 
 
 def _view(dataset: FileDataset) -> View | None:
-    text = (_text(dataset, "ViewPosition") or "").upper()
+    text = (text_of(dataset, "ViewPosition") or "").upper()
     if text in View.__members__:
         return View(text)
-    for item in _items(dataset, "ViewCodeSequence"):
+    for item in items_of(dataset, "ViewCodeSequence"):
         code = _VIEW_CODES.get(str(item.get("CodeValue", "")))
         if code is not None:
             return code
@@ -472,8 +362,9 @@ def _view(dataset: FileDataset) -> View | None:
 
 def _age_years(dataset: FileDataset) -> float | None:
     """Read an age string such as ``063Y`` (PS3.5, value representation AS)."""
-    text = _text(dataset, "PatientAge")
-    if text is None or not text[:-1].isdigit():
+    text = text_of(dataset, "PatientAge")
+    # int() refuses, in words of its own, thousands of digits and digits of other scripts.
+    if text is None or len(text) > 8 or not text[:-1].isdecimal():
         return None
     years = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}.get(text[-1].upper())
     return None if years is None else int(text[:-1]) * years

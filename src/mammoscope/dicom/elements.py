@@ -1,0 +1,134 @@
+"""Values of single elements, read so that whatever is wrong with one is said of it by name.
+
+pydicom reads an element when it is asked for, raises as its bytes happen to lie, and quotes them.
+Messages from here name the tag, and quote no more of a value than a reader needs.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from typing import Any
+
+import pydicom
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import FileDataset
+from pydicom.errors import BytesLengthException
+
+from mammoscope.errors import DicomError, Reason
+
+__all__ = [
+    "BROKEN",
+    "items_of",
+    "number_of",
+    "numbers_of",
+    "quoted",
+    "tag_name",
+    "text_of",
+    "value_of",
+    "whole_of",
+]
+
+# Of a sequence that is read: look-up tables of 65536 entries are 128 KiB each.
+_MOST_SEQUENCE_BYTES = 4 << 20
+# Letters of a value that a message quotes.
+_MOST_QUOTED = 60
+#: What pydicom raises on elements that are not as they should be.
+BROKEN = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    NotImplementedError,
+    RecursionError,
+    BytesLengthException,
+    struct.error,
+    zlib.error,
+)
+
+
+def tag_name(keyword: str) -> str:
+    """Return ``"(0020,0062) ImageLaterality"`` for a keyword, as messages name tags."""
+    tag = pydicom.datadict.tag_for_keyword(keyword)
+    if tag is None:
+        raise _invalid(f"{keyword} is not a DICOM keyword")
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X}) {keyword}"
+
+
+def value_of(dataset: FileDataset, keyword: str) -> Any:
+    """Return a value, which pydicom reads when it is asked for; ``None`` where it is absent."""
+    try:
+        return dataset.get(keyword)
+    except BROKEN as error:
+        # pydicom's words quote the value.
+        raise _invalid(f"{tag_name(keyword)} cannot be read as its VR says") from error
+
+
+def quoted(value: Any) -> str:
+    """Return a value as messages show it: short, and nothing that cannot be read."""
+    text = str(value)
+    return repr(text if len(text) <= _MOST_QUOTED else f"{text[:_MOST_QUOTED]} ...")
+
+
+def whole_of(dataset: FileDataset, keyword: str, default: int) -> int:
+    """Return a whole number; the default where it is absent or empty."""
+    value = value_of(dataset, keyword)
+    if value is None or value == "":
+        return default
+    if not isinstance(value, int):
+        raise _invalid(f"{tag_name(keyword)} is {quoted(value)}, not a whole number")
+    return int(value)
+
+
+def items_of(dataset: FileDataset, keyword: str) -> pydicom.Sequence:
+    """Return the items of a sequence, none where it is absent or empty."""
+    raw: Any = dataset.get_item(keyword) if keyword in dataset else None
+    if isinstance(raw, RawDataElement) and len(raw.value or b"") > _MOST_SEQUENCE_BYTES:
+        message = f"{tag_name(keyword)} holds {len(raw.value or b'')} bytes"
+        raise DicomError(f"{message}; {_MOST_SEQUENCE_BYTES} are accepted", Reason.TOO_LARGE)
+    value = value_of(dataset, keyword)
+    if value is None or value == "":
+        return pydicom.Sequence()
+    if not isinstance(value, pydicom.Sequence):
+        raise _invalid(f"{tag_name(keyword)} is of VR {dataset[keyword].VR}; SQ is accepted")
+    return value
+
+
+def text_of(dataset: FileDataset, keyword: str) -> str | None:
+    """Return a value as text; several lie between backslashes, as they do in the file."""
+    value = value_of(dataset, keyword)
+    if isinstance(value, bytes | pydicom.Sequence):
+        raise _invalid(f"{tag_name(keyword)} is of VR {dataset[keyword].VR}, which is no text")
+    if isinstance(value, pydicom.multival.MultiValue):
+        value = "\\".join(str(item) for item in value)
+    text = "" if value is None else str(value).strip()
+    return text or None
+
+
+def numbers_of(dataset: FileDataset, keyword: str) -> tuple[float, ...]:
+    """Return a decimal string's values as finite floats, none where it is absent or empty."""
+    value = value_of(dataset, keyword)
+    if value is None or value == "":
+        return ()
+    several = isinstance(value, pydicom.multival.MultiValue)
+    try:
+        numbers = tuple(float(item) for item in (value if several else (value,)))
+    except (ValueError, TypeError) as error:
+        message = f"{tag_name(keyword)} is {quoted(value)}, which is no number"
+        raise _invalid(message) from error
+    if not all(map(math.isfinite, numbers)):
+        raise _invalid(f"{tag_name(keyword)} is {quoted(value)}; finite numbers are accepted")
+    return numbers
+
+
+def number_of(dataset: FileDataset, keyword: str, default: float) -> float:
+    """Return a decimal string as float; of several values the first."""
+    values = numbers_of(dataset, keyword)
+    return values[0] if values else default
+
+
+def _invalid(message: str) -> DicomError:
+    return DicomError(message, Reason.INVALID_VALUE)
