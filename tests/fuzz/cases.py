@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
@@ -28,31 +29,39 @@ class Case:
     data: bytes
 
 
+def mutation_of(seed: int, number: int) -> str:
+    """Name the mutation of a case without making it."""
+    names = list(_kind(Random(f"{seed}/{number}")))
+    return names[number % len(names)]
+
+
 def draw_case(seed: int, number: int) -> Case:
     """Draw one case; the numbers walk through all mutations in turn."""
     draw = Random(f"{seed}/{number}")
-    if draw.random() < _PICTURES:
+    if _kind(draw) is PICTURE_MUTATIONS:
         return _picture(seed, number, draw)
     names = list(MUTATIONS)
     name = names[number % len(names)]
     while True:
         origin, sound = draw.choice(list(seeds().items()))
         file = sound.copy()
-        if draw.random() < _TWICE:
-            first = draw.choice(names)
-            try:
-                if isinstance(MUTATIONS[first](file, draw), bytes):
+        try:
+            if draw.random() < _TWICE:
+                first = draw.choice(names)
+                if "bomb" in first or isinstance(MUTATIONS[first](file, draw), bytes):
                     continue
-                made = MUTATIONS[name](file, draw)
-            except (ValueError, IndexError, KeyError, StopIteration, struct.error):
-                # The first has left nothing that the second could change.
-                continue
-        else:
             made = MUTATIONS[name](file, draw)
+        except (ValueError, IndexError, KeyError, StopIteration, struct.error):
+            # The first has left nothing that the second could change.
+            continue
         if made is False:
             continue
         data = made if isinstance(made, bytes) else file.to_bytes()
         return Case(seed, number, origin, name, ".dcm", data)
+
+
+def _kind(draw: Random) -> Mapping[str, object]:
+    return PICTURE_MUTATIONS if draw.random() < _PICTURES else MUTATIONS
 
 
 def _picture(seed: int, number: int, draw: Random) -> Case:

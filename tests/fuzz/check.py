@@ -54,21 +54,22 @@ def outcome_of(case: Case, folder: Path, predictor: Predictor | None = None) -> 
         predictor: Where given, the file is predicted as an exam too.
     """
     records = _Records()
-    logging.getLogger("mammoscope").addHandler(records)
+    logging.getLogger().addHandler(records)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             outcome = _through(case, folder)
             if predictor is not None and case.suffix == ".dcm":
                 _predict(folder / "source" / "case.dcm", predictor, outcome)
-        _check_words(" ".join(records.said))
+        for said in records.said:
+            _check_words(said)
     except BrokenPromiseError as error:
         return Outcome("FAULT", "promise", str(error))
     except BaseException as error:  # noqa: BLE001 - whatever comes out is what is looked for
         text = "".join(traceback.format_exception(error, limit=-6))
         return Outcome("FAULT", type(error).__name__, text[-4000:])
     finally:
-        logging.getLogger("mammoscope").removeHandler(records)
+        logging.getLogger().removeHandler(records)
         shutil.rmtree(folder, ignore_errors=True)
     return outcome
 

@@ -75,10 +75,6 @@ def _run_length(frame: bytes, header: ImageHeader, _: int) -> NDArray[Any]:
     return samples[: header.rows * header.columns].reshape(header.rows, header.columns)
 
 
-def _high_throughput(frame: bytes, _: ImageHeader, reduction: int) -> NDArray[Any]:
-    return np.asarray(imagecodecs.htj2k_decode(frame, skipres=reduction or None))
-
-
 def _pillow(frame: bytes, _: ImageHeader, reduction: int) -> NDArray[Any]:
     """Decode JPEG 2000, of which OpenJPEG in Pillow leaves finer resolutions out."""
     stream = read_codestream(frame)
@@ -147,8 +143,10 @@ _JPEG_2000 = (
     Decoder("pillow jpeg2000", _pillow, reduces=True),
     _GDCM,
 )
+# OpenJPH halves too, and wraps what its filter takes below 0 round to white.
 _HTJ2K = (
-    Decoder("imagecodecs htj2k", _high_throughput, reduces=True),
+    Decoder("imagecodecs htj2k", _plain(imagecodecs.htj2k_decode)),
+    Decoder("pillow jpeg2000", _pillow, reduces=True),
     Decoder("imagecodecs jpeg2k", _plain(imagecodecs.jpeg2k_decode)),
 )
 

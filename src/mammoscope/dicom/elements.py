@@ -32,8 +32,10 @@ __all__ = [
 
 # Of a sequence that is read: look-up tables of 65536 entries are 128 KiB each.
 _MOST_SEQUENCE_BYTES = 4 << 20
+# The texts read here have at most 64 characters by their VR (PS3.5, table 6.2-1).
+_LONGEST_TEXT = 256
 # Letters of a value that a message quotes.
-_MOST_QUOTED = 60
+_MOST_QUOTED = 40
 #: What pydicom raises on elements that are not as they should be.
 BROKEN = (
     OSError,
@@ -68,9 +70,14 @@ def value_of(dataset: FileDataset, keyword: str) -> Any:
 
 
 def quoted(value: Any) -> str:
-    """Return a value as messages show it: short, and nothing that cannot be read."""
+    """Return a value as messages show it, if it is one that may be shown.
+
+    An element that lies about its length swallows its neighbours, the patient's among them;
+    it then holds their tags too, which are no text.
+    """
     text = str(value)
-    return repr(text if len(text) <= _MOST_QUOTED else f"{text[:_MOST_QUOTED]} ...")
+    shown = len(text) <= _MOST_QUOTED and text.isprintable() and "\\x" not in text
+    return repr(text) if shown else "not printable"
 
 
 def whole_of(dataset: FileDataset, keyword: str, default: int) -> int:
@@ -104,7 +111,12 @@ def text_of(dataset: FileDataset, keyword: str) -> str | None:
         raise _invalid(f"{tag_name(keyword)} is of VR {dataset[keyword].VR}, which is no text")
     if isinstance(value, pydicom.multival.MultiValue):
         value = "\\".join(str(item) for item in value)
-    text = "" if value is None else str(value).strip()
+    text = "" if value is None else str(value).strip("\0 ")
+    # Not quoted: what is not printable may be other elements, swallowed.
+    if len(text) > _LONGEST_TEXT or not text.isprintable():
+        raise _invalid(
+            f"{tag_name(keyword)} holds what is no text of at most {_LONGEST_TEXT} characters"
+        )
     return text or None
 
 

@@ -6,9 +6,12 @@ public data sets are often stripped, so every descriptive attribute may be ``Non
 
 from __future__ import annotations
 
+import logging
 import struct
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,7 +162,7 @@ def read_dicom(path: Path) -> DicomFile:
         raise DicomError(f"{path.name} is empty", Reason.EMPTY_FILE)
     try:
         # Python's list of warning filters is one for all threads.
-        with _ONE_AT_A_TIME, warnings.catch_warnings(record=True) as caught:
+        with _ONE_AT_A_TIME, _unlogged(), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             dataset = read_dataset(path)
             # pydicom reports an unexpected end as a warning and drops the element.
@@ -186,11 +189,22 @@ def read_dicom(path: Path) -> DicomFile:
         raise DicomError(f"{message} ({type(error).__name__})") from error
 
 
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keep pydicom's records, which quote values, out of logs: the patient's are among them."""
+    logger = logging.getLogger("pydicom")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
 def _without_pixels(path: Path, dataset: FileDataset) -> DicomError:
     if "Rows" in dataset and "Columns" in dataset:
         message = f"{path.name} describes an image but holds no {tag_name('PixelData')}"
         return DicomError(message, Reason.TRUNCATED_FILE)
-    name = UID(str(dataset.get("SOPClassUID", ""))).name or "unknown SOP class"
+    name = UID(text_of(dataset, "SOPClassUID") or "").name or "unknown SOP class"
     return NotAMammogramError(f"{path.name} holds no image (SOP class: {name})")
 
 
@@ -291,7 +305,7 @@ def _read_tables(path: Path, dataset: FileDataset) -> None:
 
 def _photometric(path: Path, dataset: FileDataset) -> str:
     value = _needed(path, dataset, "PhotometricInterpretation")
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not value.isprintable():
         name = tag_name("PhotometricInterpretation")
         message = f"{path.name}: {name} is {quoted(value)}; one word is accepted"
         raise DicomError(message, Reason.INVALID_VALUE)
