@@ -7,13 +7,14 @@ Messages from here name the tag, and quote no more of a value than a reader need
 from __future__ import annotations
 
 import math
+import re
 import struct
 import zlib
 from typing import Any
 
 import pydicom
 from pydicom.dataelem import RawDataElement
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException
 
 from mammoscope.errors import DicomError, Reason
@@ -26,6 +27,7 @@ __all__ = [
     "quoted",
     "tag_name",
     "text_of",
+    "uid_of",
     "value_of",
     "whole_of",
 ]
@@ -60,7 +62,7 @@ def tag_name(keyword: str) -> str:
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X}) {keyword}"
 
 
-def value_of(dataset: FileDataset, keyword: str) -> Any:
+def value_of(dataset: Dataset, keyword: str) -> Any:
     """Return a value, which pydicom reads when it is asked for; ``None`` where it is absent."""
     try:
         return dataset.get(keyword)
@@ -80,7 +82,7 @@ def quoted(value: Any) -> str:
     return repr(text) if shown else "not printable"
 
 
-def whole_of(dataset: FileDataset, keyword: str, default: int) -> int:
+def whole_of(dataset: Dataset, keyword: str, default: int) -> int:
     """Return a whole number; the default where it is absent or empty."""
     value = value_of(dataset, keyword)
     if value is None or value == "":
@@ -90,7 +92,7 @@ def whole_of(dataset: FileDataset, keyword: str, default: int) -> int:
     return int(value)
 
 
-def items_of(dataset: FileDataset, keyword: str) -> pydicom.Sequence:
+def items_of(dataset: Dataset, keyword: str) -> pydicom.Sequence:
     """Return the items of a sequence, none where it is absent or empty."""
     raw: Any = dataset.get_item(keyword) if keyword in dataset else None
     if isinstance(raw, RawDataElement) and len(raw.value or b"") > _MOST_SEQUENCE_BYTES:
@@ -104,7 +106,7 @@ def items_of(dataset: FileDataset, keyword: str) -> pydicom.Sequence:
     return value
 
 
-def text_of(dataset: FileDataset, keyword: str) -> str | None:
+def text_of(dataset: Dataset, keyword: str) -> str | None:
     """Return a value as text; several lie between backslashes, as they do in the file."""
     value = value_of(dataset, keyword)
     if isinstance(value, bytes | pydicom.Sequence):
@@ -120,7 +122,15 @@ def text_of(dataset: FileDataset, keyword: str) -> str | None:
     return text or None
 
 
-def numbers_of(dataset: FileDataset, keyword: str) -> tuple[float, ...]:
+def uid_of(dataset: Dataset, keyword: str) -> str | None:
+    """Return a UID: digits and dots, at most 64 (PS3.5, section 9.1)."""
+    text = text_of(dataset, keyword)
+    if text is not None and not re.fullmatch(r"[0-9.]{1,64}", text):
+        raise _invalid(f"{tag_name(keyword)} is {quoted(text)}, which is no UID")
+    return text
+
+
+def numbers_of(dataset: Dataset, keyword: str) -> tuple[float, ...]:
     """Return a decimal string's values as finite floats, none where it is absent or empty."""
     value = value_of(dataset, keyword)
     if value is None or value == "":
@@ -136,7 +146,7 @@ def numbers_of(dataset: FileDataset, keyword: str) -> tuple[float, ...]:
     return numbers
 
 
-def number_of(dataset: FileDataset, keyword: str, default: float) -> float:
+def number_of(dataset: Dataset, keyword: str, default: float) -> float:
     """Return a decimal string as float; of several values the first."""
     values = numbers_of(dataset, keyword)
     return values[0] if values else default

@@ -28,6 +28,7 @@ from mammoscope.dicom.elements import (
     quoted,
     tag_name,
     text_of,
+    uid_of,
     value_of,
     whole_of,
 )
@@ -204,19 +205,20 @@ def _without_pixels(path: Path, dataset: FileDataset) -> DicomError:
     if "Rows" in dataset and "Columns" in dataset:
         message = f"{path.name} describes an image but holds no {tag_name('PixelData')}"
         return DicomError(message, Reason.TRUNCATED_FILE)
-    name = UID(text_of(dataset, "SOPClassUID") or "").name or "unknown SOP class"
+    name = UID(uid_of(dataset, "SOPClassUID") or "").name or "unknown SOP class"
     return NotAMammogramError(f"{path.name} holds no image (SOP class: {name})")
 
 
 def _check_pixel_length(path: Path, dataset: FileDataset) -> None:
     """Refuse native pixel data shorter than the header says; a codec checks its own."""
-    if dataset.file_meta.get("TransferSyntaxUID") is None:
+    syntax = uid_of(dataset.file_meta, "TransferSyntaxUID")
+    if syntax is None:
         raise MissingTagError(f"{path.name} lacks {tag_name('TransferSyntaxUID')}")
     if not isinstance(value_of(dataset, "PixelData"), bytes):
         kind = dataset["PixelData"].VR
         message = f"{path.name}: {tag_name('PixelData')} is of VR {kind}; OB and OW are accepted"
         raise DicomError(message, Reason.INVALID_VALUE)
-    if UID(dataset.file_meta.TransferSyntaxUID).is_encapsulated:
+    if UID(syntax).is_encapsulated:
         return
     needed = (
         _count(path, dataset, "Rows")
@@ -243,10 +245,10 @@ def _build_header(path: Path, dataset: FileDataset) -> ImageHeader:
     spacing = numbers_of(dataset, "PixelSpacing") or numbers_of(dataset, "ImagerPixelSpacing")
     bits_allocated = _count(path, dataset, "BitsAllocated")
     bits_stored = whole_of(dataset, "BitsStored", bits_allocated)
-    meta_class = dataset.file_meta.get("MediaStorageSOPClassUID")
     return ImageHeader(
         sop_instance_uid=text_of(dataset, "SOPInstanceUID"),
-        sop_class_uid=text_of(dataset, "SOPClassUID") or (str(meta_class) if meta_class else None),
+        sop_class_uid=uid_of(dataset, "SOPClassUID")
+        or uid_of(dataset.file_meta, "MediaStorageSOPClassUID"),
         modality=text_of(dataset, "Modality"),
         presentation_intent=text_of(dataset, "PresentationIntentType"),
         patient_id=text_of(dataset, "PatientID"),
