@@ -6,15 +6,18 @@ memory or time is not decoded.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
-__all__ = ["Codestream", "read_codestream"]
+__all__ = ["Codestream", "read_codestream", "run_length_segments"]
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 # Marks without a length: TEM and the restarts (ISO/IEC 10918-1, table B.1). Before the frame
 # header they can only serve to make two readers see two things, as can a second start.
-_NO_SEGMENT = frozenset({0x00, 0x01, *range(0xD0, 0xDB)})
+_NO_SEGMENT = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})
+_START_OF_SCAN = 0xDA
 # Frame headers SOF0 to SOF15 (ISO/IEC 10918-1, B.1.1.3), and SOF55 of JPEG-LS; the marks
 # between them are tables.
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
@@ -24,6 +27,7 @@ _JPEG_2000_START = b"\xff\x4f\xff\x51"
 _JP2_SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
 _CODING_STYLE, _COMPONENT_STYLE = 0xFF52, 0xFF53
 _START_OF_TILE, _START_OF_DATA = 0xFF90, 0xFF93
+_RLE_HEADER = 64
 # Segments of a real image: one or two for each of at most some thousand tile parts.
 _MOST_SEGMENTS = 100_000
 # Length exponent of precincts where the codestream names none (A.6.1).
@@ -70,24 +74,39 @@ def read_codestream(frame: bytes) -> Codestream | None:
     return None if start is None else _read_jpeg_2000(frame, start)
 
 
+def run_length_segments(frame: bytes) -> int | None:
+    """Count the segments of an RLE frame; ``None`` if its header is not sound (PS3.5, G.5)."""
+    if len(frame) < _RLE_HEADER:
+        return None
+    count, *offsets = struct.unpack("<16I", frame[:_RLE_HEADER])
+    if not 1 <= count <= 15:
+        return None
+    starts = (*offsets[:count], len(frame))
+    rising = all(first < second for first, second in pairwise(starts))
+    return count if starts[0] == _RLE_HEADER and rising else None
+
+
 def _read_jpeg(frame: bytes) -> Codestream | None:
-    at = 2
-    while at + 10 <= len(frame) and frame[at] == 0xFF:
+    """Read all segments up to the first scan, among which must be one frame header."""
+    at, found = 2, None
+    while at + 4 <= len(frame) and frame[at] == 0xFF:
         mark = frame[at + 1]
         if mark == 0xFF:
             # Marks may be preceded by fill bytes.
             at += 1
             continue
+        if mark == _START_OF_SCAN:
+            return found
+        if mark in _NO_SEGMENT or (mark in _FRAME_HEADERS and (found or at + 10 > len(frame))):
+            return None
         if mark in _FRAME_HEADERS:
-            return Codestream(
+            found = Codestream(
                 rows=_number(frame, at + 5, 2),
                 columns=_number(frame, at + 7, 2),
                 components=frame[at + 9],
                 precision=frame[at + 4],
                 complete=frame.rstrip(b"\0").endswith(_JPEG_END),
             )
-        if mark in _NO_SEGMENT:
-            return None
         at += 2 + _number(frame, at + 2, 2)
     return None
 
@@ -115,12 +134,15 @@ def _read_jpeg_2000(frame: bytes, start: int) -> Codestream | None:
     """Read SIZ (ISO/IEC 15444-1, A.5.1) and COD (A.6.1); a tile must have none of its own."""
     if len(frame) < start + 45:
         return None
-    columns, rows, left, top, tile_width, tile_height = (
-        _number(frame, start + at, 4) for at in (8, 12, 16, 20, 24, 28)
+    right, bottom, left, top, tile_width, tile_height, tile_left, tile_top = (
+        _number(frame, start + at, 4) for at in range(8, 40, 4)
     )
-    if not (tile_width and tile_height) or frame[start + 43 : start + 45] != b"\1\1":
+    # The first tile holds the image's first pixel (B.3), and its one component each sample.
+    sound = tile_left <= left < tile_left + tile_width and tile_top <= top < tile_top + tile_height
+    if not (sound and left < right and top < bottom) or frame[start + 43 : start + 45] != b"\1\1":
         return None
     coding: int | None = None
+    whole = frame.rstrip(b"\0").endswith(_JPEG_END)
     for count, (mark, at) in enumerate(_jpeg_2000_marks(frame, start + 2)):
         if count > _MOST_SEGMENTS:
             return None
@@ -129,18 +151,21 @@ def _read_jpeg_2000(frame: bytes, start: int) -> Codestream | None:
             return None
         if mark == _CODING_STYLE:
             coding = at
+        if mark == _START_OF_TILE:
+            whole &= at + _number(frame, at + 6, 4) <= len(frame)
     if coding is None or coding + 14 > len(frame) or frame[coding + 9] > 32:
         return None
-    tiles = -(-columns // tile_width) * -(-rows // tile_height)
-    tile = (min(tile_width, columns), min(tile_height, rows))
+    tiles = -(-(right - tile_left) // tile_width) * -(-(bottom - tile_top) // tile_height)
+    tile = (min(tile_width, right), min(tile_height, bottom))
     precincts, blocks = _pieces(frame, coding, tile)
     return Codestream(
-        rows=rows - top,
-        columns=columns - left,
+        rows=bottom - top,
+        columns=right - left,
         components=_number(frame, start + 40, 2),
         precision=(frame[start + 42] & 0x7F) + 1,
         signed=bool(frame[start + 42] & 0x80),
-        reductions=frame[coding + 9],
+        # Of a cut codestream the coarse part may be there: it is for the full decode to refuse.
+        reductions=frame[coding + 9] if whole else 0,
         tiles=tiles,
         packets=tiles * precincts * _number(frame, coding + 6, 2),
         blocks=tiles * blocks,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydicom.encaps import get_frame
 from pydicom.uid import UID, ExplicitVRBigEndian, RLELossless
 
-from mammoscope.dicom.codestream import Codestream, read_codestream
+from mammoscope.dicom.codestream import Codestream, read_codestream, run_length_segments
 from mammoscope.dicom.decoders import DECODERS, Decoder
 from mammoscope.dicom.header import DicomFile, ImageHeader, tag_name
 from mammoscope.errors import PixelDecodeError, Reason
@@ -117,7 +117,7 @@ def encoded_pixels(file: DicomFile) -> EncodedPixels:
             f"encapsulated as they should be: {_quoted(error)}"
         ) from error
     stream = read_codestream(frame)
-    return EncodedPixels(file, frame, stream, _check_codestream(header, stream))
+    return EncodedPixels(file, frame, stream, _check_codestream(header, frame, stream))
 
 
 def decode(source: DicomFile | EncodedPixels, reduction: int = 0) -> DecodedPixels:
@@ -200,14 +200,22 @@ def _native_length(file: DicomFile) -> tuple[str, ...]:
     return ()
 
 
-def _check_codestream(header: ImageHeader, stream: Codestream | None) -> tuple[str, ...]:
+def _check_codestream(
+    header: ImageHeader, frame: bytes, stream: Codestream | None
+) -> tuple[str, ...]:
     """Refuse a frame that is cut or of another kind than the header says.
 
     No fallback follows: other decoders would fill in what is missing as well.
     """
-    if header.transfer_syntax_uid == RLELossless:
-        return ()
     what = f"the pixel data of transfer syntax {header.transfer_syntax_name}"
+    if header.transfer_syntax_uid == RLELossless:
+        due = header.bits_allocated // 8
+        if run_length_segments(frame) != due:
+            raise PixelDecodeError(
+                f"{what} have no header of {due} segments, one for each byte of "
+                f"{tag_name('BitsAllocated')} {header.bits_allocated}"
+            )
+        return ()
     if stream is None:
         raise PixelDecodeError(
             f"{what} are not a JPEG, JPEG-LS or JPEG 2000 codestream with a sound header"

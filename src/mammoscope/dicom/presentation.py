@@ -237,7 +237,8 @@ def _apply_lut(
             f"{tag_name(keyword)} lacks {tag_name('LUTDescriptor')} or {tag_name('LUTData')}",
             Reason.MISSING_TAG,
         )
-    if not _are_whole(descriptor) or len(descriptor) != 3 or isinstance(data, str):
+    numbers = isinstance(data, bytes | int) or _are_whole(data)
+    if not numbers or not _are_whole(descriptor) or len(descriptor) != 3:
         raise DicomError(
             f"{tag_name(keyword)}: {tag_name('LUTDescriptor')} and {tag_name('LUTData')} are not "
             "three whole numbers and a list of them",
