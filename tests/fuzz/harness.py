@@ -2,7 +2,7 @@
 
     make fuzz                          5,000 cases and a table of what became of them
     make fuzz CASES=20000 SEED=7
-    PYTHONPATH=tests:src python -m fuzz.harness --seed 7 --only 1234
+    PYTHONPATH=tests python -m fuzz.harness --seed 7 --only 1234
 
 A crash of native code, more than five seconds of processor time, more than two gigabytes of
 memory, an exception that is no refusal, or a broken promise of ``check.py`` is a fault: the file
@@ -224,7 +224,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, nargs="*", help="these cases alone, by number")
-    parser.add_argument("--out", type=Path, default=Path("fuzz"))
+    parser.add_argument("--out", type=Path, default=Path("fuzz-out"))
     options = parser.parse_args()
     shutil.rmtree(options.out, ignore_errors=True)
     options.out.mkdir(parents=True)

@@ -114,6 +114,8 @@ def text_of(dataset: Dataset, keyword: str) -> str | None:
     if isinstance(value, pydicom.multival.MultiValue):
         value = "\\".join(str(item) for item in value)
     text = "" if value is None else str(value).strip("\0 ")
+    # Tabs, line ends and spaces that do not break are spaces to a table.
+    text = "".join(" " if letter.isspace() else letter for letter in text)
     # Not quoted: what is not printable may be other elements, swallowed.
     if len(text) > _LONGEST_TEXT or not text.isprintable():
         raise _invalid(

@@ -187,7 +187,7 @@ def read_dicom(path: Path) -> DicomFile:
     # patient's among them.
     except BROKEN as error:
         message = f"{path.name} cannot be read as DICOM: an element is not as it should be"
-        raise DicomError(f"{message} ({type(error).__name__})") from error
+        raise DicomError(message) from error
 
 
 @contextmanager
