@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -281,3 +282,15 @@ def test_a_crash_of_the_last_decoder_is_a_failed_decode(values):
     with pytest.raises(RuntimeError):
         decode_apart("gdcm", broken, options)
     np.testing.assert_array_equal(decode_apart("gdcm", frame, options), values)
+
+
+@pytest.mark.parametrize("rest", [b"", b"x", b"xyz"])
+def test_bytes_swapped_in_pairs_may_be_an_odd_number(tmp_path, rest):
+    golden = Path(__file__).parents[1] / "golden" / "pixels" / "explicit_big_8.dcm"
+    file = parse(golden.read_bytes())
+    pixels = file.get("PixelData")
+    assert pixels.vr == b"OW"
+    pixels.value += rest
+    (tmp_path / "a.dcm").write_bytes(file.to_bytes())
+    stored = decode(read_dicom(tmp_path / "a.dcm")).stored
+    np.testing.assert_array_equal(stored, decode(read_dicom(golden)).stored)

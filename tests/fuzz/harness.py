@@ -16,6 +16,7 @@ import argparse
 import csv
 import faulthandler
 import json
+import math
 import multiprocessing
 import shutil
 import sys
@@ -158,13 +159,16 @@ def _peak() -> int:
     return int(line.split()[1]) * 1024
 
 
-def run(seed: int, numbers: Iterator[int], out: Path) -> list[Measured]:
-    """Run cases and keep every faulty one under ``out``."""
+def run(seed: int, numbers: Iterator[int], out: Path, minutes: float) -> list[Measured]:
+    """Run cases, for as long as is given, and keep every faulty one under ``out``."""
     results: list[Measured] = []
+    end = time.monotonic() + 60 * minutes
     # Cases of the run lie beside nothing else: they are bad files, and many.
     with tempfile.TemporaryDirectory() as folder:
         worker = Worker(Path(folder) / "case")
         for number in numbers:
+            if time.monotonic() > end:
+                break
             measured = worker.run(draw_case(seed, number))
             results.append(measured)
             if measured.outcome.stage == "FAULT":
@@ -223,13 +227,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Bad files through ingest, prepare and predict.")
     parser.add_argument("--cases", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after as many")
     parser.add_argument("--only", type=int, nargs="*", help="these cases alone, by number")
     parser.add_argument("--out", type=Path, default=Path("fuzz-out"))
     options = parser.parse_args()
     shutil.rmtree(options.out, ignore_errors=True)
     options.out.mkdir(parents=True)
     numbers = options.only or range(options.cases)
-    results = run(options.seed, iter(numbers), options.out)
+    results = run(options.seed, iter(numbers), options.out, options.minutes)
     print(write_report(results, options.seed, options.out))  # noqa: T201
     return int(any(m.outcome.stage == "FAULT" for m in results))
 

@@ -223,7 +223,7 @@ def _check_pixel_length(path: Path, dataset: FileDataset) -> None:
     needed = (
         _count(path, dataset, "Rows")
         * _count(path, dataset, "Columns")
-        * whole_of(dataset, "SamplesPerPixel", 1)
+        * (whole_of(dataset, "SamplesPerPixel", 1) or 1)
         * _count(path, dataset, "BitsAllocated")
         // 8
     )
@@ -258,8 +258,8 @@ def _build_header(path: Path, dataset: FileDataset) -> ImageHeader:
         view=_view(dataset),
         rows=_count(path, dataset, "Rows"),
         columns=_count(path, dataset, "Columns"),
-        samples_per_pixel=whole_of(dataset, "SamplesPerPixel", 1),
-        frames=whole_of(dataset, "NumberOfFrames", 1),
+        samples_per_pixel=whole_of(dataset, "SamplesPerPixel", 1) or 1,
+        frames=whole_of(dataset, "NumberOfFrames", 1) or 1,
         bits_allocated=bits_allocated,
         bits_stored=bits_stored,
         high_bit=whole_of(dataset, "HighBit", bits_stored - 1),

@@ -266,7 +266,8 @@ def _native(file: DicomFile, notes: list[str]) -> NDArray[Any]:
     swapped = header.transfer_syntax_uid == ExplicitVRBigEndian and header.bits_allocated == 8
     if swapped and file.dataset["PixelData"].VR == "OW":
         # Bytes of OW lie swapped in pairs (PS3.5, 8.1.2); those of OB do not.
-        data = np.frombuffer(data, ">u2").astype("<u2").tobytes()
+        even = count + count % 2
+        data = np.frombuffer(data[:even].ljust(even, b"\0"), ">u2").astype("<u2").tobytes()
     values = np.frombuffer(data, dtype=kind, count=count).reshape(header.rows, header.columns)
     if kind == ">u2":
         values = values.astype("<u2")
