@@ -3,9 +3,11 @@ PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo
+CASES ?= 5000
+SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types imports unit reference benchmark clean
+.PHONY: help demo test check format lint types imports unit fuzz reference benchmark clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +38,9 @@ imports:
 unit:
 	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
 
+fuzz: $(VENV)/.dev ## Thousands of bad files in a watched process; CASES=20000 SEED=7
+	PYTHONPATH=tests $(BIN)/python -m fuzz.harness --cases $(CASES) --seed $(SEED) --out fuzz-out
+
 reference: $(VENV)/.dev ## Write the reference pages that follow from code
 	$(BIN)/python scripts/write_reference.py
 
@@ -44,7 +49,7 @@ benchmark: $(VENV)/.dev ## Measure against what one would run instead
 	$(BIN)/python benchmarks/predict.py
 
 clean: ## Remove the environment and all outputs
-	rm -rf $(VENV) $(OUT) .mypy_cache .ruff_cache .pytest_cache .coverage*
+	rm -rf $(VENV) $(OUT) fuzz-out .mypy_cache .ruff_cache .pytest_cache .coverage*
 
 # --- environments -------------------------------------------------------------------
 

@@ -16,11 +16,11 @@ import pytest
 from mammoscope.cohort import prepare as module
 from mammoscope.cohort.ingest import ingest
 from mammoscope.cohort.manifest import read_rejects
-from mammoscope.cohort.prepare import prepare
+from mammoscope.cohort.prepare import prepare, prepare_image
 from mammoscope.cohort.splits import split_cohort
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import PreprocessConfig
-from mammoscope.errors import CohortError, ConfigError, OutputError
+from mammoscope.errors import CohortError, ConfigError, MammoscopeError, OutputError
 
 SMALL = PreprocessConfig(height=64, width=32)
 
@@ -141,6 +141,38 @@ def test_a_killed_prepare_is_finished_by_a_rerun_with_the_same_bytes(cohort, tmp
     finished = contents(cohort)
     prepare(cohort, SMALL, overwrite=True)
     assert contents(cohort) == finished
+
+
+def dying_on_two_images(task):
+    """Run by workers: what a codec does that crashes."""
+    if task["image_id"] in ("101", "700"):
+        os.abort()
+    return prepare_image(task)
+
+
+def test_an_image_that_kills_its_worker_is_refused_by_name_and_costs_no_other(cohort, monkeypatch):
+    monkeypatch.setattr(module, "prepare_image", dying_on_two_images)
+    made = prepare(cohort, SMALL, workers=2)
+    assert (made.prepared, made.refused) == (34, 2)
+    rejects = read_rejects(cohort)
+    assert {(reject.image_id, reject.reason) for reject in rejects} == {
+        ("101", "decoder_crashed"),
+        ("700", "decoder_crashed"),
+    }
+    monkeypatch.undo()
+    again = prepare(cohort, SMALL)
+    assert (again.prepared, again.found, again.refused) == (2, 34, 0)
+
+
+def dying_always():
+    os.abort()
+
+
+def test_workers_that_cannot_start_are_not_the_images_fault(cohort, monkeypatch):
+    monkeypatch.setattr(module, "prepare_image", dying_on_two_images)
+    monkeypatch.setattr(module, "_ready", dying_always)
+    with pytest.raises(MammoscopeError, match="end before they begin"):
+        prepare(cohort, SMALL, workers=2)
 
 
 def test_a_full_disk_stops_with_an_error_and_a_rerun_finishes(cohort, monkeypatch):

@@ -6,7 +6,8 @@ from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import MPEG2MPML, DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1
 
 from fixtures.images import encode
-from mammoscope.dicom import decode, header, pixels, read_dicom
+from mammoscope.dicom import decode, pixels, read_dicom
+from mammoscope.dicom import file as file_module
 from mammoscope.dicom.decoders import Decoder
 from mammoscope.errors import DicomError, PixelDecodeError, Reason
 
@@ -114,7 +115,7 @@ def test_a_deflated_file_that_inflates_beyond_measure_is_refused(
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     dataset.save_as(tmp_path / "deflated.dcm")
     np.testing.assert_array_equal(decode(read_dicom(tmp_path / "deflated.dcm")).stored, values)
-    monkeypatch.setattr(header, "_MOST_BYTES", 8000)
+    monkeypatch.setattr(file_module, "_MOST_BYTES", 8000)
     with pytest.raises(DicomError, match="inflates to more than the 8000 bytes"):
         read_dicom(tmp_path / "deflated.dcm")
 

@@ -123,10 +123,3 @@ def test_both_breasts_are_no_side_and_a_contradiction_is_told():
     odd = said(ImageLaterality="L", Laterality="R")
     assert odd.laterality is Laterality.L
     assert "(0020,0062) ImageLaterality is L, (0020,0060) Laterality R" in odd.notes[0]
-
-
-def test_an_element_that_should_be_a_sequence_and_is_none_says_nothing():
-    dataset = Dataset()
-    dataset.add_new(0x00540220, "LO", "399162004")
-    dataset.add_new(0x00082218, "LO", "76752008")
-    assert read_projection(dataset).view is None

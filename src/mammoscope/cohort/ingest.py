@@ -24,7 +24,8 @@ from mammoscope.cohort.tables import write_tables
 from mammoscope.config import EligibilityConfig, IngestConfig
 from mammoscope.dicom import read_dicom
 from mammoscope.dicom.eligibility import admit
-from mammoscope.dicom.header import ImageHeader, is_dicom
+from mammoscope.dicom.file import is_dicom
+from mammoscope.dicom.header import ImageHeader
 from mammoscope.errors import CohortError, DicomError, IneligibleImageError, Reason
 from mammoscope.preprocessing.reading import PICTURE_SUFFIXES, read_picture, without_suffix
 from mammoscope.types import Density

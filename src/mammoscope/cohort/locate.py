@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mammoscope.cohort.manifest import Reject
 from mammoscope.cohort.sources.listing import ListedFinding
 from mammoscope.dicom import decode, read_dicom
-from mammoscope.dicom.header import is_dicom
+from mammoscope.dicom.file import is_dicom
 from mammoscope.errors import DicomError, Reason
 from mammoscope.preprocessing.reading import read_picture
 

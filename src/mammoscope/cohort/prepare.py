@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -177,23 +177,87 @@ def _outcomes(todo: list[dict[str, Any]], workers: int) -> Iterator[Reject | Non
     if workers <= 1 or len(todo) < 2:
         yield from map(prepare_image, todo)
         return
-    # Spawned, not forked: a fork copies the locks of threads that it does not copy.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context)
     waiting = iter(todo)
-    running: set[Future[Reject | None]] = set()
+    while True:
+        suspects = yield from _in_parallel(waiting, workers)
+        if not suspects:
+            return
+        # A process has died, and its neighbours' images with it: whose fault it was shows when
+        # each of them is alone.
+        yield from _one_by_one(suspects)
+
+
+def _in_parallel(
+    waiting: Iterator[dict[str, Any]], workers: int
+) -> Generator[Reject | None, None, list[dict[str, Any]]]:
+    """Yield outcomes until all is done or a worker dies; returns what was lost with it."""
+    pool = _pool(workers)
+    running: dict[Future[Reject | None], dict[str, Any]] = {}
+    lost: list[dict[str, Any]] = []
     try:
         # A few tasks ahead of the workers, so that memory does not grow with the cohort.
-        running |= {pool.submit(prepare_image, task) for task in islice(waiting, 4 * workers)}
+        running |= _submitted(pool, islice(waiting, 4 * workers), lost)
         while running:
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                yield future.result()
-                running |= {pool.submit(prepare_image, task) for task in islice(waiting, 1)}
-    except BrokenProcessPool as error:
-        raise MammoscopeError(
-            "a worker process was ended from outside (often: too little memory); "
-            "run mammoscope prepare again to finish"
-        ) from error
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                task = running.pop(future)
+                try:
+                    outcome = future.result()
+                except BrokenProcessPool:
+                    lost.append(task)
+                    continue
+                yield outcome
+                if not lost:
+                    running |= _submitted(pool, islice(waiting, 1), lost)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+    return lost
+
+
+def _submitted(
+    pool: ProcessPoolExecutor, tasks: Iterable[dict[str, Any]], lost: list[dict[str, Any]]
+) -> dict[Future[Reject | None], dict[str, Any]]:
+    futures: dict[Future[Reject | None], dict[str, Any]] = {}
+    for task in tasks:
+        try:
+            futures[pool.submit(prepare_image, task)] = task
+        except BrokenProcessPool:
+            lost.append(task)
+    return futures
+
+
+def _one_by_one(suspects: list[dict[str, Any]]) -> Iterator[Reject | None]:
+    """Prepare images with one process among them; where that dies, the image is refused."""
+    pool = _pool(1)
+    try:
+        for task in suspects:
+            try:
+                # Whether processes start at all is no question of the image.
+                pool.submit(_ready).result()
+            except BrokenProcessPool as error:
+                raise MammoscopeError(
+                    "worker processes end before they begin (often: too little memory, or a "
+                    "script without `if __name__ == '__main__'`); run mammoscope prepare again "
+                    "to finish"
+                ) from error
+            try:
+                yield pool.submit(prepare_image, task).result()
+            except BrokenProcessPool:
+                pool.shutdown()
+                pool = _pool(1)
+                message = (
+                    f"{task['path']} ends the process that prepares it, alone as among others: a "
+                    "decoder crashes on its pixel data, or memory does not suffice"
+                )
+                reason = Reason.DECODER_CRASHED
+                yield Reject("prepare", task["path"], task["image_id"], reason, message)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ready() -> bool:
+    return True
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # Spawned, not forked: a fork copies the locks of threads that it does not copy.
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))

@@ -1,6 +1,7 @@
 """DICOM in: header, pixels, presentation, eligibility."""
 
-from mammoscope.dicom.header import DicomFile, ImageHeader, read_dicom
+from mammoscope.dicom.file import DicomFile, read_dicom
+from mammoscope.dicom.header import ImageHeader
 from mammoscope.dicom.pixels import DecodedPixels, decode, encoded_pixels
 from mammoscope.dicom.presentation import present
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
-from mammoscope.dicom.header import DicomFile, tag_name
+from mammoscope.dicom.file import DicomFile
+from mammoscope.dicom.header import tag_name
 from mammoscope.dicom.pixels import DecodedPixels
 from mammoscope.types import FloatImage
 

@@ -1,18 +1,37 @@
-"""What a compressed frame says of itself, read before a decoder is let loose on it."""
+"""What a compressed frame says of itself, read before a decoder is let loose on it.
+
+Decoders take sizes from the codestream: what is not read here to the last field that costs
+memory or time is not decoded.
+"""
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
-__all__ = ["Codestream", "read_codestream"]
+__all__ = ["Codestream", "read_codestream", "run_length_segments"]
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-# Start of codestream and SIZ, which follows it at once (ISO/IEC 15444-1, A.5.1).
-_JPEG_2000_START = b"\xff\x4f\xff\x51"
-_CODING_STYLE, _START_OF_TILE = 0xFF52, 0xFF90
+# Marks without a length: TEM and the restarts (ISO/IEC 10918-1, table B.1). Before the frame
+# header they can only serve to make two readers see two things, as can a second start.
+_NO_SEGMENT = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})
+_START_OF_SCAN = 0xDA
 # Frame headers SOF0 to SOF15 (ISO/IEC 10918-1, B.1.1.3), and SOF55 of JPEG-LS; the marks
 # between them are tables.
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
+
+# Start of codestream and SIZ, which follows it at once (ISO/IEC 15444-1, A.5.1).
+_JPEG_2000_START = b"\xff\x4f\xff\x51"
+_JP2_SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
+_CODING_STYLE, _COMPONENT_STYLE = 0xFF52, 0xFF53
+_START_OF_TILE, _START_OF_DATA = 0xFF90, 0xFF93
+_RLE_HEADER = 64
+# Segments of a real image: one or two for each of at most some thousand tile parts.
+_MOST_SEGMENTS = 100_000
+# Length exponent of precincts where the codestream names none (A.6.1).
+_WHOLE = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +46,10 @@ class Codestream:
         signed: Samples are signed; only JPEG 2000 says so, else ``None``.
         reductions: How many times a decoder can halve the image while it decodes.
         tiles: Tiles that a JPEG 2000 image is cut into, else 1.
+        packets: Packets that a JPEG 2000 image is cut into, of which each costs a decoder
+            memory before it has decoded anything: precincts of all tiles and resolutions
+            times layers.
+        blocks: Code blocks of a JPEG 2000 image, about.
         complete: The end mark is there. libjpeg fills what is missing of a cut codestream
             and says nothing.
     """
@@ -38,28 +61,46 @@ class Codestream:
     signed: bool | None = None
     reductions: int = 0
     tiles: int = 1
+    packets: int = 1
+    blocks: int = 1
     complete: bool = True
 
 
 def read_codestream(frame: bytes) -> Codestream | None:
-    """Read the main header of a codestream; ``None`` if it is of no kind known here."""
+    """Read the headers of a codestream; ``None`` if it is of no kind known here."""
     if frame.startswith(_JPEG_START):
         return _read_jpeg(frame)
-    # A JP2 file holds boxes before its codestream.
-    start = frame.find(_JPEG_2000_START)
-    return None if start < 0 else _read_jpeg_2000(frame, start)
+    start = _jpeg_2000_start(frame)
+    return None if start is None else _read_jpeg_2000(frame, start)
+
+
+def run_length_segments(frame: bytes) -> int | None:
+    """Count the segments of an RLE frame; ``None`` if its header is not sound (PS3.5, G.5)."""
+    if len(frame) < _RLE_HEADER:
+        return None
+    count, *offsets = struct.unpack("<16I", frame[:_RLE_HEADER])
+    if not 1 <= count <= 15:
+        return None
+    starts = (*offsets[:count], len(frame))
+    rising = all(first < second for first, second in pairwise(starts))
+    return count if starts[0] == _RLE_HEADER and rising else None
 
 
 def _read_jpeg(frame: bytes) -> Codestream | None:
-    at = 2
-    while at + 10 <= len(frame) and frame[at] == 0xFF:
+    """Read all segments up to the first scan, among which must be one frame header."""
+    at, found = 2, None
+    while at + 4 <= len(frame) and frame[at] == 0xFF:
         mark = frame[at + 1]
         if mark == 0xFF:
             # Marks may be preceded by fill bytes.
             at += 1
             continue
+        if mark == _START_OF_SCAN:
+            return found
+        if mark in _NO_SEGMENT or (mark in _FRAME_HEADERS and (found or at + 10 > len(frame))):
+            return None
         if mark in _FRAME_HEADERS:
-            return Codestream(
+            found = Codestream(
                 rows=_number(frame, at + 5, 2),
                 columns=_number(frame, at + 7, 2),
                 components=frame[at + 9],
@@ -70,36 +111,109 @@ def _read_jpeg(frame: bytes) -> Codestream | None:
     return None
 
 
+def _jpeg_2000_start(frame: bytes) -> int | None:
+    """Find the codestream: the frame itself, or the ``jp2c`` box of a JP2 file (I.5)."""
+    if frame.startswith(_JPEG_2000_START):
+        return 0
+    if not frame.startswith(_JP2_SIGNATURE):
+        return None
+    at = 0
+    while at + 16 <= len(frame):
+        size, kind, head = _number(frame, at, 4), frame[at + 4 : at + 8], 8
+        if size == 1:
+            size, head = _number(frame, at + 8, 8), 16
+        if kind == b"jp2c":
+            return at + head if frame.startswith(_JPEG_2000_START, at + head) else None
+        if size < head:
+            return None
+        at += size
+    return None
+
+
 def _read_jpeg_2000(frame: bytes, start: int) -> Codestream | None:
-    """Read SIZ (ISO/IEC 15444-1, A.5.1) and the levels of COD (A.6.1)."""
+    """Read SIZ (ISO/IEC 15444-1, A.5.1) and COD (A.6.1); a tile must have none of its own."""
     if len(frame) < start + 45:
         return None
-    columns, rows, left, top, tile_width, tile_height = (
-        _number(frame, start + at, 4) for at in (8, 12, 16, 20, 24, 28)
+    right, bottom, left, top, tile_width, tile_height, tile_left, tile_top = (
+        _number(frame, start + at, 4) for at in range(8, 40, 4)
     )
-    if not (tile_width and tile_height):
+    # The first tile holds the image's first pixel (B.3), and its one component each sample.
+    sound = tile_left <= left < tile_left + tile_width and tile_top <= top < tile_top + tile_height
+    if not (sound and left < right and top < bottom) or frame[start + 43 : start + 45] != b"\1\1":
         return None
+    coding: int | None = None
+    whole = frame.rstrip(b"\0").endswith(_JPEG_END)
+    for count, (mark, at) in enumerate(_jpeg_2000_marks(frame, start + 2)):
+        if count > _MOST_SEGMENTS:
+            return None
+        if mark == _COMPONENT_STYLE or (mark == _CODING_STYLE and coding is not None):
+            # Twice, or for a component or a tile alone: what counts is not what was read.
+            return None
+        if mark == _CODING_STYLE:
+            coding = at
+        if mark == _START_OF_TILE:
+            whole &= at + _number(frame, at + 6, 4) <= len(frame)
+    if coding is None or coding + 14 > len(frame) or frame[coding + 9] > 32:
+        return None
+    tiles = -(-(right - tile_left) // tile_width) * -(-(bottom - tile_top) // tile_height)
+    tile = (min(tile_width, right), min(tile_height, bottom))
+    precincts, blocks = _pieces(frame, coding, tile)
     return Codestream(
-        rows=rows - top,
-        columns=columns - left,
+        rows=bottom - top,
+        columns=right - left,
         components=_number(frame, start + 40, 2),
         precision=(frame[start + 42] & 0x7F) + 1,
         signed=bool(frame[start + 42] & 0x80),
-        reductions=_decomposition_levels(frame, start),
-        tiles=-(-columns // tile_width) * -(-rows // tile_height),
+        # Of a cut codestream the coarse part may be there: it is for the full decode to refuse.
+        reductions=frame[coding + 9] if whole else 0,
+        tiles=tiles,
+        packets=tiles * precincts * _number(frame, coding + 6, 2),
+        blocks=tiles * blocks,
     )
 
 
-def _decomposition_levels(frame: bytes, start: int) -> int:
-    at = start + 2
-    while at + 10 <= len(frame):
+def _jpeg_2000_marks(frame: bytes, at: int) -> Iterator[tuple[int, int]]:
+    """Yield (mark, where) of all segments of the main header and of every tile part's."""
+    tile_part = 0
+    while at + 4 <= len(frame):
         mark = _number(frame, at, 2)
-        if mark == _CODING_STYLE:
-            return min(frame[at + 9], 32)
+        if mark == _START_OF_DATA:
+            size = _number(frame, tile_part + 6, 4)
+            # A length of 0 lasts to the end (A.4.2).
+            if size < at - tile_part:
+                return
+            at = tile_part + size
+            continue
         if mark == _START_OF_TILE:
-            break
-        at += 2 + _number(frame, at + 2, 2)
-    return 0
+            tile_part = at
+        elif mark < 0xFF00:
+            return
+        yield mark, at
+        at += 2 + max(2, _number(frame, at + 2, 2))
+
+
+def _pieces(frame: bytes, coding: int, tile: tuple[int, int]) -> tuple[int, int]:
+    """Return the precincts and code blocks of one tile, of all its resolutions (B.6, B.7)."""
+    levels, own = frame[coding + 9], frame[coding + 4] & 1
+    block = (frame[coding + 10] + 2, frame[coding + 11] + 2)
+    precincts = blocks = 0
+    for resolution in range(levels + 1):
+        at = coding + 14 + resolution
+        sizes = frame[at] if own and at < len(frame) else _WHOLE << 4 | _WHOLE
+        exponents = (sizes & 15, sizes >> 4)
+        shift = levels - resolution
+        sides = [-(-side >> shift) for side in tile]
+        across, down = (
+            -(-side >> exponent) for side, exponent in zip(sides, exponents, strict=True)
+        )
+        precincts += across * down
+        # A block is no larger than its precinct, which holds it at half the size.
+        across, down = (
+            -(-side >> min(size, max(0, exponent - 1)))
+            for side, size, exponent in zip(sides, block, exponents, strict=True)
+        )
+        blocks += across * down
+    return precincts, blocks
 
 
 def _number(frame: bytes, at: int, size: int) -> int:

@@ -35,6 +35,7 @@ from pydicom.uid import (
 
 from mammoscope.dicom.codestream import read_codestream
 from mammoscope.dicom.header import ImageHeader
+from mammoscope.dicom.isolated import decode_apart
 
 __all__ = ["DECODERS", "Decoder"]
 
@@ -74,8 +75,21 @@ def _run_length(frame: bytes, header: ImageHeader, _: int) -> NDArray[Any]:
     return samples[: header.rows * header.columns].reshape(header.rows, header.columns)
 
 
-def _high_throughput(frame: bytes, _: ImageHeader, reduction: int) -> NDArray[Any]:
-    return np.asarray(imagecodecs.htj2k_decode(frame, skipres=reduction or None))
+def _jpegsof3(frame: bytes, header: ImageHeader, reduction: int) -> NDArray[Any]:
+    """Decode over black and over white: what it cannot decode it leaves as it was."""
+    if reduction:
+        raise ValueError("this decoder knows one resolution")
+    stream = read_codestream(frame)
+    if stream is None or stream.components != 1:
+        raise ValueError("the codestream is not of one component")
+    kind = np.uint8 if stream.precision <= 8 else np.uint16
+    black = np.zeros((header.rows, header.columns), kind)
+    white = np.full_like(black, np.iinfo(kind).max)
+    for canvas in (black, white):
+        imagecodecs.jpegsof3_decode(frame, out=canvas)
+    if not np.array_equal(black, white):
+        raise ValueError("a part of the image is not there")
+    return black
 
 
 def _pillow(frame: bytes, _: ImageHeader, reduction: int) -> NDArray[Any]:
@@ -98,38 +112,46 @@ def _whole_multiples(size: tuple[int, int], step: int) -> tuple[int, int]:
     return -(-size[0] // step) * step, -(-size[1] // step) * step
 
 
-def _by_pydicom(plugin: str) -> Decode:
-    """Return one of pydicom's plug-ins, which want the frame encapsulated again."""
-
-    def decode(frame: bytes, header: ImageHeader, reduction: int) -> NDArray[Any]:
-        if reduction:
-            raise ValueError("this decoder knows one resolution")
-        options: dict[str, Any] = {
-            "transfer_syntax_uid": UID(header.transfer_syntax_uid),
-            "rows": header.rows,
-            "columns": header.columns,
-            "samples_per_pixel": 1,
-            "number_of_frames": 1,
-            "bits_allocated": header.bits_allocated,
-            "bits_stored": header.bits_stored,
-            "pixel_representation": int(header.signed),
-            "photometric_interpretation": header.photometric_interpretation,
-            "pixel_keyword": "PixelData",
-        }
-        decoder = get_decoder(options["transfer_syntax_uid"])
-        values, _ = decoder.as_array(
-            encapsulate([frame]), raw=True, decoding_plugin=plugin, **options
-        )
-        return values
-
-    return decode
+def _by_pydicom(frame: bytes, header: ImageHeader, reduction: int) -> NDArray[Any]:
+    """Decode by pydicom's own RLE decoder, which wants the frame encapsulated again."""
+    options = _described(header, reduction)
+    uid = UID(header.transfer_syntax_uid)
+    values, _ = get_decoder(uid).as_array(
+        encapsulate([frame]),
+        raw=True,
+        decoding_plugin="pydicom",
+        **options | {"transfer_syntax_uid": uid},
+    )
+    return values
 
 
-_GDCM = Decoder("gdcm", _by_pydicom("gdcm"))
+def _by_gdcm(frame: bytes, header: ImageHeader, reduction: int) -> NDArray[Any]:
+    return decode_apart("gdcm", frame, _described(header, reduction))
+
+
+def _described(header: ImageHeader, reduction: int) -> dict[str, Any]:
+    """Return what pydicom's plug-ins are told of a frame."""
+    if reduction:
+        raise ValueError("this decoder knows one resolution")
+    return {
+        "transfer_syntax_uid": header.transfer_syntax_uid,
+        "rows": header.rows,
+        "columns": header.columns,
+        "samples_per_pixel": 1,
+        "number_of_frames": 1,
+        "bits_allocated": header.bits_allocated,
+        "bits_stored": header.bits_stored,
+        "pixel_representation": int(header.signed),
+        "photometric_interpretation": header.photometric_interpretation,
+        "pixel_keyword": "PixelData",
+    }
+
+
+_GDCM = Decoder("gdcm", _by_gdcm)
 _JPEG = (Decoder("imagecodecs jpeg8", _plain(imagecodecs.jpeg8_decode)), _GDCM)
 _JPEG_LOSSLESS = (
     Decoder("imagecodecs jpeg8", _plain(imagecodecs.jpeg8_decode)),
-    Decoder("imagecodecs jpegsof3", _plain(imagecodecs.jpegsof3_decode)),
+    Decoder("imagecodecs jpegsof3", _jpegsof3),
     _GDCM,
 )
 _JPEG_LS = (Decoder("imagecodecs jpegls", _plain(imagecodecs.jpegls_decode)), _GDCM)
@@ -138,16 +160,19 @@ _JPEG_2000 = (
     Decoder("pillow jpeg2000", _pillow, reduces=True),
     _GDCM,
 )
+# OpenJPEG again, and not the faster OpenJPH: imagecodecs 2026.3 ends without a word at the first
+# line that OpenJPH cannot decode, and OpenJPH wraps round what its filter takes below 0 when it
+# halves an image.
 _HTJ2K = (
-    Decoder("imagecodecs htj2k", _high_throughput, reduces=True),
     Decoder("imagecodecs jpeg2k", _plain(imagecodecs.jpeg2k_decode)),
+    Decoder("pillow jpeg2000", _pillow, reduces=True),
 )
 
 #: The chain of each encapsulated transfer syntax (PS3.5, section 10 and A.4).
 DECODERS: dict[str, tuple[Decoder, ...]] = {
     RLELossless: (
         Decoder("imagecodecs dicomrle", _run_length),
-        Decoder("pydicom rle", _by_pydicom("pydicom")),
+        Decoder("pydicom rle", _by_pydicom),
     ),
     JPEGBaseline8Bit: _JPEG,
     JPEGExtended12Bit: _JPEG,

@@ -22,7 +22,8 @@ from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, UID
 
 from mammoscope import __version__
 from mammoscope.dicom.confidentiality import Action, action_for, basic_action, profile_edition
-from mammoscope.dicom.header import DicomFile, tag_name
+from mammoscope.dicom.file import DicomFile
+from mammoscope.dicom.header import tag_name
 from mammoscope.dicom.pseudonyms import PseudonymKey
 from mammoscope.dicom.temporal import shift
 from mammoscope.errors import MissingTagError

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import UID
 
-from mammoscope.dicom.header import DicomFile
+from mammoscope.dicom.file import DicomFile
 
 __all__ = ["blank_comments", "blank_embedded_text"]
 

@@ -6,45 +6,34 @@ public data sets are often stripped, so every descriptive attribute may be ``Non
 
 from __future__ import annotations
 
-import io
-import struct
-import threading
-import warnings
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pydicom
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.dataset import FileDataset
+from pydicom.uid import UID
 
-from mammoscope.dicom.elements import items, number, numbers, tag_name, text, word, words
+from mammoscope.dicom.elements import (
+    items,
+    number,
+    numbers,
+    read_value,
+    shown,
+    tag_name,
+    text,
+    uid,
+    whole,
+    word,
+    words,
+)
 from mammoscope.dicom.views import Projection, read_projection
-from mammoscope.errors import DicomError, MissingTagError, NotAMammogramError, Reason
+from mammoscope.errors import DicomError, MissingTagError, Reason
 from mammoscope.types import Laterality, View
 
-__all__ = ["DicomFile", "ImageHeader", "is_dicom", "read_dicom", "tag_name"]
+__all__ = ["ImageHeader", "build_header", "count_of", "tag_name"]
 
 # What people or devices put into words; read only where no code says it.
 _TYPED = ("SeriesDescription", "PaddleDescription", "DerivationDescription")
-
-# Of a deflated data set: more than the largest image that is decoded, at 16 bits.
-_MOST_BYTES = 256 << 20
-_ONE_AT_A_TIME = threading.Lock()
-_BROKEN = (
-    OSError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    NotImplementedError,
-    BytesLengthException,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,136 +157,43 @@ class ImageHeader:
         return self.pixel_spacing_mm[1] / self.pixel_spacing_mm[0]
 
 
-@dataclass(frozen=True, slots=True)
-class DicomFile:
-    """A file that was read: its path, the dataset (pixel data undecoded) and the header."""
-
-    path: Path
-    dataset: FileDataset
-    header: ImageHeader
-
-
-def is_dicom(path: Path) -> bool:
-    """Say whether a file carries the DICOM preamble (PS3.10, section 7.1)."""
-    with Path(path).open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
-
-
-def read_dicom(path: Path) -> DicomFile:
-    """Read a DICOM file without decoding its pixel data.
+def build_header(path: Path, dataset: FileDataset) -> ImageHeader:
+    """Build the header of a data set.
 
     Raises:
-        DicomError: If it is empty, not DICOM, truncated or unreadable; ``reason`` says which.
-        NotAMammogramError: If it holds no image.
         MissingTagError: If a tag that describes the pixels is absent.
+        DicomError: ``invalid_value`` if an element is not as the standard has it.
     """
-    path = Path(path)
-    if path.stat().st_size == 0:
-        raise DicomError(f"{path.name} is empty", Reason.EMPTY_FILE)
     try:
-        # Python's list of warning filters is one for all threads.
-        with _ONE_AT_A_TIME, warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            dataset = _read_dataset(path)
-            # pydicom reports an unexpected end as a warning and drops the element.
-            if any("end of" in str(w.message).lower() for w in caught):
-                raise EOFError
-            if "PixelData" not in dataset:
-                raise _without_pixels(path, dataset)
-            _check_pixel_length(path, dataset)
-            return DicomFile(path, dataset, _header_of(path, dataset))
-    except InvalidDicomError as error:
-        message = f"{path.name} is not a DICOM file: no 'DICM' after a 128-byte preamble"
-        raise DicomError(message, Reason.NOT_AN_IMAGE) from error
-    except (EOFError, struct.error) as error:
-        raise DicomError(f"{path.name} ends before its data do", Reason.TRUNCATED_FILE) from error
-    # pydicom reads elements when they are asked for, and raises as the bytes happen to lie.
-    except _BROKEN as error:
-        raise DicomError(f"{path.name} cannot be read as DICOM: {error}") from error
-
-
-def _read_dataset(path: Path) -> FileDataset:
-    meta = pydicom.filereader.read_file_meta_info(path)
-    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        return _read_deflated(path, meta)
-    return pydicom.dcmread(path)
-
-
-def _read_deflated(path: Path, meta: FileMetaDataset) -> FileDataset:
-    """Inflate a data set up to a bound; pydicom has none, and a small file could fill memory."""
-    with path.open("rb") as stream:
-        # Preamble, prefix and the group length's own element come before what that counts.
-        stream.seek(128 + 4 + 12 + int(meta.FileMetaInformationGroupLength))
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        data = inflater.decompress(stream.read(), _MOST_BYTES)
-    if inflater.unconsumed_tail:
-        raise DicomError(f"{path.name} inflates to more than the {_MOST_BYTES} bytes accepted")
-    if not inflater.eof:
-        raise EOFError
-    dataset = pydicom.filereader.read_dataset(
-        io.BytesIO(data), is_implicit_VR=False, is_little_endian=True
-    )
-    return FileDataset(path, dataset, file_meta=meta, is_implicit_VR=False, is_little_endian=True)
-
-
-def _without_pixels(path: Path, dataset: FileDataset) -> DicomError:
-    if "Rows" in dataset and "Columns" in dataset:
-        message = f"{path.name} describes an image but holds no {tag_name('PixelData')}"
-        return DicomError(message, Reason.TRUNCATED_FILE)
-    name = UID(str(dataset.get("SOPClassUID", ""))).name or "unknown SOP class"
-    return NotAMammogramError(f"{path.name} holds no image (SOP class: {name})")
-
-
-def _check_pixel_length(path: Path, dataset: FileDataset) -> None:
-    """Refuse native pixel data shorter than the header says; a codec checks its own."""
-    if dataset.file_meta.get("TransferSyntaxUID") is None:
-        raise MissingTagError(f"{path.name} lacks {tag_name('TransferSyntaxUID')}")
-    if UID(dataset.file_meta.TransferSyntaxUID).is_encapsulated:
-        return
-    needed = (
-        int(_needed(path, dataset, "Rows"))
-        * int(_needed(path, dataset, "Columns"))
-        * int(dataset.get("SamplesPerPixel", 1) or 1)
-        * int(_needed(path, dataset, "BitsAllocated"))
-        // 8
-    )
-    found = len(dataset.PixelData)
-    if found < needed:
-        message = f"{path.name}: {tag_name('PixelData')} holds {found} bytes where {needed} are due"
-        raise DicomError(message, Reason.TRUNCATED_FILE)
-
-
-def _header_of(path: Path, dataset: FileDataset) -> ImageHeader:
-    try:
-        return _build_header(path, dataset)
-    except (ValueError, TypeError, OverflowError) as error:
+        return _build(path, dataset)
+    except ValueError as error:
         raise DicomError(f"{path.name}: {error}", Reason.INVALID_VALUE) from error
 
 
-def _build_header(path: Path, dataset: FileDataset) -> ImageHeader:
+def _build(path: Path, dataset: FileDataset) -> ImageHeader:
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
-    bits_stored = int(dataset.get("BitsStored") or dataset.BitsAllocated)
-    high_bit = dataset.get("HighBit")
-    meta_class = dataset.file_meta.get("MediaStorageSOPClassUID")
+    bits_allocated = count_of(path, dataset, "BitsAllocated")
+    bits_stored = whole(dataset, "BitsStored", bits_allocated)
     return ImageHeader(
         sop_instance_uid=text(dataset, "SOPInstanceUID"),
-        sop_class_uid=text(dataset, "SOPClassUID") or (str(meta_class) if meta_class else None),
+        sop_class_uid=uid(dataset, "SOPClassUID")
+        or uid(dataset.file_meta, "MediaStorageSOPClassUID"),
         modality=word(dataset, "Modality"),
         presentation_intent=word(dataset, "PresentationIntentType"),
         patient_id=text(dataset, "PatientID"),
         study_uid=text(dataset, "StudyInstanceUID"),
         instance_number=text(dataset, "InstanceNumber"),
         projection=read_projection(dataset),
-        rows=int(_needed(path, dataset, "Rows")),
-        columns=int(_needed(path, dataset, "Columns")),
-        samples_per_pixel=int(dataset.get("SamplesPerPixel", 1) or 1),
-        frames=int(number(dataset, "NumberOfFrames", 1) or 1),
-        bits_allocated=int(_needed(path, dataset, "BitsAllocated")),
+        rows=count_of(path, dataset, "Rows"),
+        columns=count_of(path, dataset, "Columns"),
+        samples_per_pixel=whole(dataset, "SamplesPerPixel", 1) or 1,
+        frames=whole(dataset, "NumberOfFrames", 1) or 1,
+        bits_allocated=bits_allocated,
         bits_stored=bits_stored,
-        high_bit=bits_stored - 1 if high_bit is None else int(high_bit),
+        high_bit=whole(dataset, "HighBit", bits_stored - 1),
         overlay_in_pixels=_overlay_in_pixels(dataset),
-        signed=int(dataset.get("PixelRepresentation", 0) or 0) == 1,
-        photometric_interpretation=str(_needed(path, dataset, "PhotometricInterpretation")),
+        signed=whole(dataset, "PixelRepresentation", 0) == 1,
+        photometric_interpretation=_photometric(path, dataset),
         transfer_syntax_uid=str(syntax),
         transfer_syntax_name=syntax.name,
         rescale_slope=number(dataset, "RescaleSlope", 1.0),
@@ -334,9 +230,28 @@ def _build_header(path: Path, dataset: FileDataset) -> ImageHeader:
 
 
 def _needed(path: Path, dataset: FileDataset, keyword: str) -> Any:
-    value = dataset.get(keyword)
+    value = read_value(dataset, keyword)
     if value is None or value == "":
         raise MissingTagError(f"{path.name} lacks {tag_name(keyword)}, which describes its pixels")
+    return value
+
+
+def count_of(path: Path, dataset: FileDataset, keyword: str) -> int:
+    """Return a whole number that describes the pixels.
+
+    Raises:
+        MissingTagError: If it is absent.
+    """
+    _needed(path, dataset, keyword)
+    return whole(dataset, keyword, 0)
+
+
+def _photometric(path: Path, dataset: FileDataset) -> str:
+    value = _needed(path, dataset, "PhotometricInterpretation")
+    if not isinstance(value, str) or not value.isprintable():
+        name = tag_name("PhotometricInterpretation")
+        message = f"{path.name}: {name} is {shown(value)}; one word is accepted"
+        raise DicomError(message, Reason.INVALID_VALUE)
     return value
 
 
@@ -352,20 +267,24 @@ def _windows(dataset: FileDataset) -> tuple[tuple[float, float], ...]:
 
 def _padding(dataset: FileDataset) -> tuple[int, int] | None:
     """Return the first and last stored value that pad the image (PS3.3 C.7.5.1.1.2)."""
-    value = dataset.get("PixelPaddingValue")
-    if value is None:
+    if read_value(dataset, "PixelPaddingValue") in (None, ""):
         return None
-    limit = dataset.get("PixelPaddingRangeLimit")
-    ends = (int(value), int(value if limit is None else limit))
+    first = whole(dataset, "PixelPaddingValue", 0)
+    ends = (first, whole(dataset, "PixelPaddingRangeLimit", first))
     return min(ends), max(ends)
 
 
 def _overlay_in_pixels(dataset: FileDataset) -> bool:
     """Say whether an overlay plane lies in the pixel data (retired, PS3.3-2004 C.9.2)."""
-    return any(
-        (group, 0x0100) in dataset and int(dataset[group, 0x0100].value or 1) > 1
-        for group in range(0x6000, 0x6020, 2)
-    )
+    for group in range(0x6000, 0x6020, 2):
+        bits = dataset[group, 0x0100].value if (group, 0x0100) in dataset else None
+        if bits and not isinstance(bits, int):
+            name = f"({group:04X},0100) OverlayBitsAllocated"
+            message = f"{name} is {shown(bits)}, not a whole number"
+            raise DicomError(message, Reason.INVALID_VALUE)
+        if bits and bits > 1:
+            return True
+    return False
 
 
 def _spacing(dataset: FileDataset) -> tuple[float, float] | None:
@@ -382,7 +301,8 @@ def _spacing(dataset: FileDataset) -> tuple[float, float] | None:
 def _age_years(dataset: FileDataset) -> float | None:
     """Read an age string such as ``063Y`` (PS3.5, value representation AS)."""
     age = text(dataset, "PatientAge")
-    if age is None or not age[:-1].isdigit():
+    # int() refuses, in words of its own, thousands of digits and digits of other scripts.
+    if age is None or len(age) > 8 or not age[:-1].isdecimal():
         return None
     years = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}.get(age[-1].upper())
     return None if years is None else int(age[:-1]) * years

@@ -15,22 +15,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.encaps import get_frame
-from pydicom.uid import UID, ExplicitVRBigEndian
+from pydicom.uid import UID, ExplicitVRBigEndian, RLELossless
 
-from mammoscope.dicom.codestream import Codestream, read_codestream
+from mammoscope.dicom.codestream import Codestream, read_codestream, run_length_segments
 from mammoscope.dicom.decoders import DECODERS, Decoder
-from mammoscope.dicom.header import DicomFile, ImageHeader, tag_name
-from mammoscope.errors import PixelDecodeError
+from mammoscope.dicom.file import DicomFile
+from mammoscope.dicom.header import ImageHeader, tag_name
+from mammoscope.errors import PixelDecodeError, Reason
 from mammoscope.log import get_logger
 
-__all__ = ["DecodedPixels", "EncodedPixels", "decode", "encoded_pixels"]
+__all__ = ["MOST_PIXELS", "DecodedPixels", "EncodedPixels", "decode", "encoded_pixels"]
 
 _log = get_logger(__name__)
 
-# Three times the largest detector's; more would fill the memory from a file of a few bytes.
-_MOST_PIXELS = 85_000_000
-# A tile costs a decoder memory before it has decoded anything.
-_MOST_TILES = 4096
+#: Three times the largest detector's; more would fill the memory from a file of a few bytes.
+MOST_PIXELS = 85_000_000
+# What costs a decoder of JPEG 2000 memory and time before it has decoded anything.
+_MOST_TILES, _MOST_PACKETS, _MOST_BLOCKS = 4096, 2_000_000, 2_000_000
+# Letters of a library's own words that a message quotes.
+_MOST_QUOTED = 160
 # Codecs raise their own classes, which share no base narrower than these.
 _CODEC_ERRORS = (
     RuntimeError,
@@ -112,10 +115,10 @@ def encoded_pixels(file: DicomFile) -> EncodedPixels:
     except (*_CODEC_ERRORS, StopIteration) as error:
         raise PixelDecodeError(
             f"the pixel data of transfer syntax {header.transfer_syntax_name} are not "
-            f"encapsulated as they should be: {error}"
+            f"encapsulated as they should be: {_quoted(error)}"
         ) from error
     stream = read_codestream(frame)
-    return EncodedPixels(file, frame, stream, _check_codestream(header, stream))
+    return EncodedPixels(file, frame, stream, _check_codestream(header, frame, stream))
 
 
 def decode(source: DicomFile | EncodedPixels, reduction: int = 0) -> DecodedPixels:
@@ -178,10 +181,11 @@ def _check_description(header: ImageHeader) -> None:
         raise PixelDecodeError(
             f"{tag_name('Rows')} {header.rows} x {tag_name('Columns')} {header.columns} is no image"
         )
-    if header.rows * header.columns > _MOST_PIXELS:
+    if header.rows * header.columns > MOST_PIXELS:
         raise PixelDecodeError(
             f"{tag_name('Rows')} {header.rows} x {tag_name('Columns')} {header.columns} are more "
-            f"pixels than the {_MOST_PIXELS} that are accepted"
+            f"pixels than the {MOST_PIXELS} that are accepted",
+            Reason.TOO_LARGE,
         )
 
 
@@ -197,14 +201,26 @@ def _native_length(file: DicomFile) -> tuple[str, ...]:
     return ()
 
 
-def _check_codestream(header: ImageHeader, stream: Codestream | None) -> tuple[str, ...]:
+def _check_codestream(
+    header: ImageHeader, frame: bytes, stream: Codestream | None
+) -> tuple[str, ...]:
     """Refuse a frame that is cut or of another kind than the header says.
 
     No fallback follows: other decoders would fill in what is missing as well.
     """
-    if stream is None:
-        return ()
     what = f"the pixel data of transfer syntax {header.transfer_syntax_name}"
+    if header.transfer_syntax_uid == RLELossless:
+        due = header.bits_allocated // 8
+        if run_length_segments(frame) != due:
+            raise PixelDecodeError(
+                f"{what} have no header of {due} segments, one for each byte of "
+                f"{tag_name('BitsAllocated')} {header.bits_allocated}"
+            )
+        return ()
+    if stream is None:
+        raise PixelDecodeError(
+            f"{what} are not a JPEG, JPEG-LS or JPEG 2000 codestream with a sound header"
+        )
     if not stream.complete:
         raise PixelDecodeError(f"{what} end before their end")
     if (stream.rows, stream.columns) != (header.rows, header.columns):
@@ -217,10 +233,15 @@ def _check_codestream(header: ImageHeader, stream: Codestream | None) -> tuple[s
             f"{what} have {stream.components} components where {tag_name('SamplesPerPixel')} "
             f"says {header.samples_per_pixel}"
         )
-    if stream.tiles > _MOST_TILES:
-        raise PixelDecodeError(
-            f"{what} are cut into {stream.tiles} tiles; {_MOST_TILES} are accepted"
-        )
+    for found, most, name in (
+        (stream.tiles, _MOST_TILES, "tiles"),
+        (stream.packets, _MOST_PACKETS, "packets"),
+        (stream.blocks, _MOST_BLOCKS, "code blocks"),
+    ):
+        if found > most:
+            raise PixelDecodeError(
+                f"{what} are cut into {found} {name}; {most} are accepted", Reason.TOO_LARGE
+            )
     if stream.precision > header.bits_allocated:
         raise PixelDecodeError(
             f"{what} are of {stream.precision} bits where {tag_name('BitsAllocated')} "
@@ -246,7 +267,8 @@ def _native(file: DicomFile, notes: list[str]) -> NDArray[Any]:
     swapped = header.transfer_syntax_uid == ExplicitVRBigEndian and header.bits_allocated == 8
     if swapped and file.dataset["PixelData"].VR == "OW":
         # Bytes of OW lie swapped in pairs (PS3.5, 8.1.2); those of OB do not.
-        data = np.frombuffer(data, ">u2").astype("<u2").tobytes()
+        even = count + count % 2
+        data = np.frombuffer(data[:even].ljust(even, b"\0"), ">u2").astype("<u2").tobytes()
     values = np.frombuffer(data, dtype=kind, count=count).reshape(header.rows, header.columns)
     if kind == ">u2":
         values = values.astype("<u2")
@@ -275,7 +297,7 @@ def _decode_frame(
         try:
             values = decoder.decode(frame, header, reduction)
         except _CODEC_ERRORS as error:
-            failures.append(f"{decoder.name}: {error}")
+            failures.append(f"{decoder.name}: {_quoted(error)}")
             _log.warning("%s failed on %s", decoder.name, header.transfer_syntax_name)
         else:
             notes += [f"a decoder failed, {decoder.name} served ({text})" for text in failures]
@@ -284,6 +306,12 @@ def _decode_frame(
         f"no decoder reads the pixel data of transfer syntax {header.transfer_syntax_name} "
         f"({header.transfer_syntax_uid}): {'; '.join(failures)}"
     )
+
+
+def _quoted(error: BaseException) -> str:
+    """Return a library's own words for a message: short, and nothing that cannot be read."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
+    return text if len(text) <= _MOST_QUOTED else f"{text[:_MOST_QUOTED]} ..."
 
 
 def _as_declared(values: NDArray[Any], header: ImageHeader, notes: list[str]) -> NDArray[Any]:

@@ -14,10 +14,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRBigEndian
 
 from mammoscope.config import PreprocessConfig
-from mammoscope.dicom.header import DicomFile, tag_name
+from mammoscope.dicom.file import DicomFile
+from mammoscope.dicom.header import tag_name
 from mammoscope.dicom.pixels import DecodedPixels
 from mammoscope.errors import DicomError, Reason
 from mammoscope.types import FloatImage
@@ -231,10 +233,17 @@ def _apply_lut(
     0 entries mean 65536.
     """
     descriptor, data = item.get("LUTDescriptor"), item.get("LUTData")
-    if descriptor is None or data is None or len(descriptor) != 3:
+    if descriptor is None or data is None:
         raise DicomError(
             f"{tag_name(keyword)} lacks {tag_name('LUTDescriptor')} or {tag_name('LUTData')}",
             Reason.MISSING_TAG,
+        )
+    numbers = isinstance(data, bytes | int) or _are_whole(data)
+    if not numbers or not _are_whole(descriptor) or len(descriptor) != 3:
+        raise DicomError(
+            f"{tag_name(keyword)}: {tag_name('LUTDescriptor')} and {tag_name('LUTData')} are not "
+            "three whole numbers and a list of them",
+            Reason.INVALID_VALUE,
         )
     entries = int(descriptor[0]) or 65536
     bits = _lut_bits(item)
@@ -254,6 +263,10 @@ def _apply_lut(
         first -= 65536
     index = np.clip(np.rint(values) - first, 0, entries - 1).astype(np.int64)
     return np.asarray(table[index])
+
+
+def _are_whole(values: Any) -> bool:
+    return isinstance(values, MultiValue | list) and all(isinstance(value, int) for value in values)
 
 
 def _is_big_endian(file: DicomFile) -> bool:

@@ -20,7 +20,8 @@ from mammoscope.dicom.burned_in import (
 from mammoscope.dicom.deidentify import Deidentifier, Identity
 from mammoscope.dicom.eligibility import ACCEPTED_SOP_CLASSES
 from mammoscope.dicom.embedded_text import blank_embedded_text
-from mammoscope.dicom.header import DicomFile, read_dicom, tag_name
+from mammoscope.dicom.file import DicomFile, read_dicom
+from mammoscope.dicom.header import tag_name
 from mammoscope.dicom.pixels import decode
 from mammoscope.dicom.presentation import present
 from mammoscope.dicom.pseudonyms import PseudonymKey

@@ -12,10 +12,11 @@ import numpy as np
 
 from mammoscope.config import PreprocessConfig
 from mammoscope.dicom import decode, encoded_pixels, read_dicom
-from mammoscope.dicom.header import is_dicom
-from mammoscope.dicom.pixels import EncodedPixels
+from mammoscope.dicom.file import is_dicom
+from mammoscope.dicom.pixels import MOST_PIXELS, EncodedPixels
 from mammoscope.dicom.presentation import apply_table, presentation
 from mammoscope.errors import DicomError, PixelDecodeError, Reason
+from mammoscope.preprocessing.picture_size import decoded_bytes
 from mammoscope.types import FloatImage, Laterality
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm"})
 _DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 
+# Of a picture decoded: as much as the largest image has at 16 bits in three colours.
+_MOST_BYTES = 512 << 20
 # What OpenCV reads: https://docs.opencv.org/4.x/d4/da8/group__imgcodecs.html
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"P5", b"P2")
 
@@ -146,7 +149,19 @@ def read_picture(path: Path) -> FloatImage:
     if data.startswith(b"\xff\xd8\xff") and b"\xff\xd9" not in data[-1024:]:
         # OpenCV fills the missing part of a cut JPEG with grey, without a word.
         raise DicomError(f"{path.name} ends before its data do", Reason.TRUNCATED_FILE)
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    size = decoded_bytes(data)
+    if size is None:
+        raise PixelDecodeError(f"{path.name} is damaged: its header does not say how large it is")
+    if size[0] > MOST_PIXELS or size[1] > _MOST_BYTES:
+        raise PixelDecodeError(
+            f"{path.name} says it has {size[0]} pixels in {size[1]} bytes; {MOST_PIXELS} in "
+            f"{_MOST_BYTES} are accepted",
+            Reason.TOO_LARGE,
+        )
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        picture = None
     if picture is None:
         raise PixelDecodeError(f"{path.name} is damaged: OpenCV cannot decode it")
     if picture.ndim == 3:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from mammoscope.dicom.header import is_dicom
+from mammoscope.dicom.file import is_dicom
 from mammoscope.service.filenames import FileNames
 from mammoscope.service.problems import RequestRefusedError
 

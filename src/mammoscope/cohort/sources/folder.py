@@ -25,7 +25,7 @@ from mammoscope.cohort.sources.listing import (
     without_row,
 )
 from mammoscope.cohort.sources.tables import read_csv_rows
-from mammoscope.dicom.header import is_dicom
+from mammoscope.dicom.file import is_dicom
 from mammoscope.errors import CohortError, Reason
 from mammoscope.preprocessing.reading import PICTURE_SUFFIXES, without_suffix
 
