@@ -35,9 +35,7 @@ def test_what_should_be_a_sequence_and_is_none_is_named():
     dataset = Dataset()
     assert items(dataset, "ViewCodeSequence") == ()
     dataset.add_new(0x00540220, "LO", "CC")
-    with pytest.raises(
-        DicomError, match=r"\(0054,0220\) ViewCodeSequence is of VR LO; SQ"
-    ):
+    with pytest.raises(DicomError, match=r"\(0054,0220\) ViewCodeSequence is of VR LO; SQ"):
         items(dataset, "ViewCodeSequence")
 
 

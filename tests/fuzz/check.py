@@ -17,12 +17,14 @@ from mammoscope.cohort.ingest import ingest
 from mammoscope.cohort.manifest import read_manifest, read_rejects
 from mammoscope.cohort.prepare import prepare
 from mammoscope.cohort.store import PreparedStore
-from mammoscope.config import PreprocessConfig
+from mammoscope.config import EligibilityConfig, IngestConfig, PreprocessConfig
 from mammoscope.errors import CohortError, DicomError, IncompleteExamError, PixelDecodeError, Reason
-from mammoscope.inference import Predictor, read_exam
+from mammoscope.inference import Predictor
 from mammoscope.preprocessing.reading import read_pixels
 
 SIZE = PreprocessConfig(height=64, width=32)
+# The seeds are smaller than any mammogram, so that thousands of files take minutes.
+RULES = IngestConfig(eligibility=EligibilityConfig(min_side_px=16, min_long_side_mm=1))
 _LONGEST = 2000
 
 
@@ -83,7 +85,7 @@ def _through(case: Case, folder: Path) -> Outcome:
         words = f"file,patient_id,laterality,view\n{path.name},p,L,CC\n"
         (source / "labels.csv").write_text(words)
     try:
-        ingest(source, cohort, "folder", workers=1)
+        ingest(source, cohort, "folder", RULES, workers=1)
     except CohortError:
         return _only_reject(cohort, "ingest")
     notes = read_manifest(cohort)["notes"].to_list()
@@ -138,7 +140,7 @@ def _check_pixels(path: Path, cohort: Path) -> None:
 
 def _predict(path: Path, predictor: Predictor, before: Outcome) -> None:
     try:
-        result = predictor(read_exam(path))
+        result = predictor(predictor.read(path))
     except IncompleteExamError as error:
         (refusal,) = error.refused
         _check_words(f"{error} {refusal[2]}")

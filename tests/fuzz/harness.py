@@ -31,7 +31,7 @@ from pathlib import Path
 import psutil
 
 from fuzz.cases import Case, draw_case
-from fuzz.check import SIZE, Outcome, outcome_of
+from fuzz.check import RULES, SIZE, Outcome, outcome_of
 
 MOST_SECONDS, MOST_BYTES = 5.0, 2_000_000_000
 # A machine may be busy with others: the wall's clock counts only where nothing moves at all.
@@ -131,7 +131,8 @@ def _work(pipe: Connection, scratch: Path) -> None:
     os.dup2(log.fileno(), 2)
     faulthandler.enable()
     with tempfile.TemporaryDirectory() as folder:
-        bundle = write_brightness_bundle(Path(folder), SIZE.height, SIZE.width)
+        rules = RULES.eligibility.model_dump(mode="json")
+        bundle = write_brightness_bundle(Path(folder), SIZE.height, SIZE.width, rules)
         predictor = load_bundle(bundle, threads=1)
     pipe.send("ready")
     while True:

@@ -16,7 +16,6 @@ from fuzz.check import outcome_of
 from fuzz.registry import MUTATIONS, PICTURE_MUTATIONS
 from fuzz.seeds import seeds
 from mammoscope.dicom.decoders import DECODERS
-from mammoscope.errors import Reason
 
 SEED, CASES = 1, 240
 # They decode tens of millions of pixels: for the long run.
@@ -47,7 +46,7 @@ def test_bad_files_are_refused_by_name_or_give_whole_pixels(cases, tmp_path):
     ends = Counter(outcome.stage for outcome in outcomes.values())
     # Neither is everything refused nor everything let through.
     assert min(ends["ingest"], ends["prepare"], ends["accepted"]) > CASES // 10
-    assert len({outcome.reason for outcome in outcomes.values()}) > len(Reason) // 2
+    assert len({outcome.reason for outcome in outcomes.values()}) >= 14
 
 
 def test_the_short_run_draws_every_mutation(cases):

@@ -62,7 +62,8 @@ def prepare(
     Args:
         cohort: The cohort folder.
         config: How; images of another configuration must not be there.
-        workers: Processes; results do not depend on their number.
+        workers: Processes; results do not depend on their number. With two or more, an image
+            that ends its process is refused, and the others are prepared all the same.
         file_format: ``store`` for training, ``png`` or ``jpeg`` for the eye and other tools;
             each has a folder of its own in the cohort.
         overwrite: Prepare all images anew, whatever is there.
@@ -73,6 +74,7 @@ def prepare(
             configuration are there.
         ConfigError: If the format cannot hold what the configuration asks for.
         OutputError: If the disk is full or cannot be written; a rerun goes on from there.
+        MammoscopeError: If worker processes cannot start.
     """
     _check_format(config, file_format)
     cohort = Path(cohort)
