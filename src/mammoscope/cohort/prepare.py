@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -32,6 +31,7 @@ from mammoscope.errors import (
     Reason,
 )
 from mammoscope.preprocessing import Preprocessor, SourceImage
+from mammoscope.processes import new_pool
 from mammoscope.types import Laterality
 
 __all__ = ["PrepareSummary", "prepare", "prepare_image"]
@@ -193,7 +193,7 @@ def _in_parallel(
     waiting: Iterator[dict[str, Any]], workers: int
 ) -> Generator[Reject | None, None, list[dict[str, Any]]]:
     """Yield outcomes until all is done or a worker dies; returns what was lost with it."""
-    pool = _pool(workers)
+    pool = new_pool(workers)
     running: dict[Future[Reject | None], dict[str, Any]] = {}
     lost: list[dict[str, Any]] = []
     try:
@@ -229,7 +229,7 @@ def _submitted(
 
 def _one_by_one(suspects: list[dict[str, Any]]) -> Iterator[Reject | None]:
     """Prepare images with one process among them; where that dies, the image is refused."""
-    pool = _pool(1)
+    pool = new_pool(1)
     try:
         for task in suspects:
             try:
@@ -245,7 +245,7 @@ def _one_by_one(suspects: list[dict[str, Any]]) -> Iterator[Reject | None]:
                 yield pool.submit(prepare_image, task).result()
             except BrokenProcessPool:
                 pool.shutdown()
-                pool = _pool(1)
+                pool = new_pool(1)
                 message = (
                     f"{task['path']} ends the process that prepares it, alone as among others: a "
                     "decoder crashes on its pixel data, or memory does not suffice"
@@ -258,8 +258,3 @@ def _one_by_one(suspects: list[dict[str, Any]]) -> Iterator[Reject | None]:
 
 def _ready() -> bool:
     return True
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # Spawned, not forked: a fork copies the locks of threads that it does not copy.
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))

@@ -7,12 +7,11 @@ options). What names the source, the table of rejects and the crosswalk, lies ou
 from __future__ import annotations
 
 import csv
-import multiprocessing
 import os
 import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from mammoscope.dicom.deidentify import METHOD_CODES
 from mammoscope.dicom.pseudonyms import PseudonymKey
 from mammoscope.dicom.release_file import Job, Outcome, deidentify_file
 from mammoscope.errors import MammoscopeError, OutputError, Reason
+from mammoscope.processes import process_pool
 
 __all__ = ["FORMAT_VERSION", "ReleaseSummary", "deidentify_folder"]
 
@@ -248,25 +248,21 @@ def _outcomes(job: Job, names: list[str], workers: int) -> Iterator[Outcome]:
     if workers <= 1 or len(names) < 2:
         yield from (deidentify_file(job, name, n) for n, name in enumerate(names))
         return
-    # Spawned, not forked: a fork copies the locks of threads that it does not copy.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    waiting = iter(enumerate(names))
     running: deque[Future[Outcome]] = deque()
     try:
-        for number, name in waiting:
-            running.append(pool.submit(deidentify_file, job, name, number))
-            # A few files ahead of the workers, so that memory does not grow with the folder.
-            if len(running) >= 4 * workers:
+        with process_pool(workers) as pool:
+            for number, name in enumerate(names):
+                running.append(pool.submit(deidentify_file, job, name, number))
+                # A few files ahead of the workers, so that memory does not grow with the folder.
+                if len(running) >= 4 * workers:
+                    yield running.popleft().result()
+            while running:
                 yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
     except BrokenProcessPool as error:
         raise MammoscopeError(
             "a worker process was ended from outside (often: too little memory); run again "
             "with --overwrite and fewer --workers"
         ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _write_private(path: Path, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

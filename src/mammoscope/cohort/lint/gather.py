@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +18,7 @@ from mammoscope.cohort.lint.measure import hash_prepared, measure_image
 from mammoscope.cohort.manifest import read_manifest, read_table, source_roots
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.errors import CohortError, MammoscopeError
+from mammoscope.processes import process_pool
 
 __all__ = ["gather", "sample_by_machine"]
 
@@ -138,15 +137,12 @@ def _mapped(
     if workers <= 1 or len(tasks) < 2 * _CHUNK:
         yield from map(function, tasks)
         return
-    # Spawned, not forked: a fork copies the locks of threads that it does not copy.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
     try:
-        made: Iterable[_Made] = pool.map(function, tasks, chunksize=_CHUNK)
-        yield from made
+        with process_pool(workers) as pool:
+            made: Iterable[_Made] = pool.map(function, tasks, chunksize=_CHUNK)
+            yield from made
     except BrokenProcessPool as error:
         raise MammoscopeError(
             "a worker process was ended from outside (often: too little memory); "
             "run mammoscope lint again with fewer --workers"
         ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

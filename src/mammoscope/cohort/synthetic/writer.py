@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +18,7 @@ from mammoscope.cohort.synthetic.acquisition import Profile, expose, write_dicom
 from mammoscope.cohort.synthetic.lesions import add_lesion
 from mammoscope.cohort.synthetic.phantom import Projection, project
 from mammoscope.cohort.synthetic.population import Breast, Patient, draw_patient
+from mammoscope.processes import process_pool
 from mammoscope.types import Box, Laterality, View
 
 __all__ = ["SyntheticSummary", "write_cohort", "write_exam"]
@@ -125,11 +124,8 @@ def _mapper(workers: int) -> Iterator[Callable[..., Iterable[_Made]]]:
     if workers <= 1:
         yield map
         return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
+    with process_pool(workers) as pool:
         yield pool.map
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _make_patient(images: Path, seed: int, settings: dict[str, float], number: int) -> _Made:
