@@ -3,9 +3,10 @@
     python benchmarks/prepare.py --repeats 5
 
 SYNTHETIC images of full detector size whose breast is as high as 88 % of the detector. Single
-images are timed on one core, as pydicom's default decoder would take all. The notebook's steps are those that public solutions of the RSNA challenge
-share: pydicom's default decoding, the VOI LUT in float64, inversion, scaling to 0-255, Otsu's
-threshold, the largest contour's box, and OpenCV's resize.
+images are timed on one core, as pydicom's default decoder would take all. The notebook's
+steps are those that public solutions of the RSNA challenge share: pydicom's default
+decoding, the VOI LUT in float64, inversion, scaling to 0-255, Otsu's threshold, the largest
+contour's box, and OpenCV's resize.
 """
 
 from __future__ import annotations

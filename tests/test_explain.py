@@ -26,6 +26,8 @@ def result(heat, mirrored=False, findings=()):
         score=0.5,
         suspicious=True,
         findings=findings,
+        decoder="native",
+        crop_quality=1.0,
         heatmap=heat,
         geometry=geometry(mirrored).as_dict(),
     )

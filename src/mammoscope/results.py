@@ -75,6 +75,8 @@ class ImagePart(_Part):
     score: _Score
     suspicious: bool
     findings: list[FindingPart]
+    decoder: str
+    crop_quality: _Score
     warnings: list[str]
 
 
@@ -204,6 +206,8 @@ def _exam_part(result: ExamResult) -> ExamPart:
                     )
                     for finding in image.findings
                 ],
+                decoder=image.decoder,
+                crop_quality=image.crop_quality,
                 warnings=list(image.warnings),
             )
             for image in result.images

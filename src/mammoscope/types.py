@@ -151,6 +151,8 @@ class ImageResult:
         score: Score in [0, 1].
         suspicious: Whether the score reaches the bundle's image operating point.
         findings: Boxes from the heatmap, in original pixels, highest score first.
+        decoder: Which decoder read the pixels.
+        crop_quality: Of the breast's crop, in [0, 1]; a low one is to be looked at.
         warnings: What a reader must know about this image.
         heatmap: Class-activation map in [0, 1], (h, w) float32, on the network's grid.
         geometry: Plain form of the preprocessing geometry, which maps the grid to pixels.
@@ -165,6 +167,8 @@ class ImageResult:
     score: float
     suspicious: bool
     findings: tuple[Finding, ...]
+    decoder: str
+    crop_quality: float
     warnings: tuple[str, ...] = ()
     heatmap: FloatImage | None = field(default=None, repr=False, compare=False)
     geometry: dict[str, Any] | None = field(default=None, repr=False, compare=False)

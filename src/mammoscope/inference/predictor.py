@@ -149,6 +149,8 @@ class Predictor:
             score=score,
             suspicious=suspicious,
             findings=findings if suspicious else (),
+            decoder=prepared.decoder,
+            crop_quality=prepared.quality,
             warnings=prepared.warnings,
             heatmap=heatmap,
             geometry=prepared.geometry.as_dict(),
