@@ -105,7 +105,7 @@ def _pillow(frame: bytes, _: ImageHeader, reduction: int) -> NDArray[Any]:
         image.load()
         values = np.asarray(image)
     # Samples of 9 to 15 bits come shifted up to fill 16.
-    return values >> (16 - stream.precision) if stream.precision > 8 else values
+    return values >> (16 - stream.precision) if 8 < stream.precision < 16 else values
 
 
 def _whole_multiples(size: tuple[int, int], step: int) -> tuple[int, int]:

@@ -149,12 +149,9 @@ def decode(source: DicomFile | EncodedPixels, reduction: int = 0) -> DecodedPixe
             f"the pixel data decode to {stored.shape} where {tag_name('Rows')} and "
             f"{tag_name('Columns')} say {due}"
         )
-    low, high = _range(header)
-    # Halved images overshoot: their filter weighs some neighbours negatively.
-    _check_range(stored, header, beyond=(high - low) // 4 if reduction else 0)
-    if reduction:
-        stored = np.clip(stored, low, high)
-    return DecodedPixels(stored, decoder, reduction, tuple(notes))
+    return DecodedPixels(
+        _within_range(stored, header, halved=bool(reduction)), decoder, reduction, tuple(notes)
+    )
 
 
 def _check_description(header: ImageHeader) -> None:
@@ -344,11 +341,19 @@ def _range(header: ImageHeader) -> tuple[int, int]:
     return (-(1 << bits - 1), (1 << bits - 1) - 1) if header.signed else (0, (1 << bits) - 1)
 
 
-def _check_range(stored: NDArray[Any], header: ImageHeader, *, beyond: int) -> None:
+def _within_range(stored: NDArray[Any], header: ImageHeader, *, halved: bool) -> NDArray[Any]:
+    """Refuse values beyond those that Bits Stored allows.
+
+    Halved images may overshoot a little, as their filter weighs some neighbours negatively.
+    """
     low, high = _range(header)
+    beyond = (high - low) // 4 if halved else 0
     found_low, found_high = int(stored.min()), int(stored.max())
+    if low <= found_low and found_high <= high:
+        return stored
     if found_low < low - beyond or found_high > high + beyond:
         raise PixelDecodeError(
             f"pixel values run from {found_low} to {found_high}, outside the {low} to {high} "
             f"of {tag_name('BitsStored')} {header.bits_stored}"
         )
+    return np.asarray(np.clip(stored, low, high))
