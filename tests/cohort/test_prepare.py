@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
+from fixtures.images import breast_pixels
 from mammoscope.cohort import prepare as module
 from mammoscope.cohort.ingest import ingest
-from mammoscope.cohort.manifest import read_rejects
+from mammoscope.cohort.manifest import read_manifest, read_rejects, source_roots
 from mammoscope.cohort.prepare import prepare, prepare_image
 from mammoscope.cohort.splits import split_cohort
 from mammoscope.cohort.store import PreparedStore
@@ -237,7 +238,7 @@ def test_pictures_hold_the_same_pixels_as_the_store(cohort, file_format, toleran
     for path in pictures[:3]:
         picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         np.testing.assert_allclose(picture.astype(int), store.read(path.stem), atol=tolerance)
-        facts = json.loads(path.with_suffix(".json").read_text())
+        facts = json.loads((folder / f"{path.stem}.facts.json").read_text())
         assert facts["geometry"] == store.read_geometry(path.stem).as_dict()
     pictures[0].unlink()
     assert prepare(cohort, SMALL, file_format=file_format).prepared == 1
@@ -271,3 +272,29 @@ def test_the_store_says_how_each_image_was_read(cohort):
     assert facts.height == 36
     assert set(facts["decoder"]) == {"native"}
     assert facts["breast_fraction"].is_between(0.2, 0.8).all()
+
+
+def test_what_one_format_refuses_says_nothing_of_another(cohort, rsna_folder, write_mammogram):
+    inverted = (3000 - breast_pixels()).astype(np.uint16)
+    write_mammogram(rsna_folder / "train_images" / "0" / "0.dcm", inverted, patient="0")
+    assert prepare(cohort, SMALL.model_copy(update={"inverted": "refuse"})).refused == 1
+    assert prepare(cohort, SMALL, file_format="png").refused == 0
+    assert [reject.stage for reject in read_rejects(cohort)] == ["prepare"]
+    split_cohort(cohort, folds=2)
+    assert PreparedStore(cohort).rows().height == 35
+
+
+def test_pictures_of_images_named_by_uid_keep_their_facts_apart(cohort, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    prepare(cohort, SMALL)
+    task = {"root": "", "preprocess": SMALL, "format": "png", "images": str(folder)}
+    manifest = read_manifest(cohort).head(2)
+    for name, row in zip(("1.2.840.1", "1.2.840.2"), manifest.iter_rows(named=True), strict=True):
+        root = source_roots(cohort)[row["source"]]
+        row |= {"image_id": name, "root": str(root)}
+        assert module.prepare_image({**task, **row}) is None
+    assert sorted(path.name for path in folder.glob("*.json")) == [
+        "1.2.840.1.facts.json",
+        "1.2.840.2.facts.json",
+    ]

@@ -221,3 +221,26 @@ def test_a_reduction_that_the_codestream_does_not_hold_is_a_mistake_of_the_calle
     file = read_dicom(write_mammogram(tmp_path / "a.dcm", values))
     with pytest.raises(ValueError, match="0 to 0 are possible"):
         decode(file, 1)
+
+
+def test_signed_values_beyond_bits_stored_are_a_contradiction(tmp_path, write_mammogram):
+    values = np.array([[0, 1], [-1, 5524]], np.int16)
+    path = write_mammogram(tmp_path / "a.dcm", values)
+    with pytest.raises(PixelDecodeError, match="from -1 to 5524, beyond the 12 signed bits"):
+        decode(read_dicom(path))
+
+
+def test_a_signed_codestream_of_fewer_bits_than_stored_keeps_its_sign(tmp_path, write_mammogram):
+    values = np.arange(-32, 32, dtype=np.int8).reshape(8, 8)
+
+    def encoder(pixels, _):
+        narrow = pixels.astype(np.int8).view(np.uint8)
+        stream = imagecodecs.jpeg8_encode(narrow, lossless=True, predictor=1)
+        return encapsulate([bytes(stream)])
+
+    path = write_mammogram(
+        tmp_path / "a.dcm", values.astype(np.int16), syntax=JPEGLosslessSV1, encoder=encoder
+    )
+    decoded = decode(read_dicom(path))
+    np.testing.assert_array_equal(decoded.stored, values)
+    assert "of 8 bits where (0028,0101) BitsStored says 12" in decoded.warnings[0]

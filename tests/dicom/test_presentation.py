@@ -249,3 +249,16 @@ def test_signed_values_are_windowed_as_signed(tmp_path, write_mammogram):
     )
     np.testing.assert_allclose(shown(path), [[0, 0.5, 1]], atol=1e-6)
     assert shown(path).dtype == np.float32
+
+
+def test_padding_written_without_its_sign_is_found_by_its_bits(tmp_path, write_mammogram):
+    values = np.array([[-2000, 0, 1000]], np.int16)
+    path = write_mammogram(
+        tmp_path / "a.dcm", values, WindowCenter=None, WindowWidth=None, PixelPaddingValue=-2000
+    )
+    file = read_dicom(path)
+    file.dataset["PixelPaddingValue"].VR = "US"
+    file.dataset["PixelPaddingValue"].value = 63536
+    file.dataset.save_as(path)
+    assert read_dicom(path).header.pixel_padding == (-2000, -2000)
+    np.testing.assert_array_equal(shown(path), [[0, 0, 1]])

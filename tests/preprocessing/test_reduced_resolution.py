@@ -9,6 +9,7 @@ from pydicom.uid import JPEG2000Lossless
 
 from fixtures.images import breast_pixels
 from mammoscope.config import PreprocessConfig
+from mammoscope.errors import PixelDecodeError
 from mammoscope.preprocessing import Preprocessor, SourceImage
 from mammoscope.types import Box, Laterality
 
@@ -136,3 +137,18 @@ def test_without_resizing_nothing_is_resampled(write_jpeg2000):
     assert prepared.reduction == 0
     shown = np.clip((pixels - 2047.5) / 4095 + 0.5, 0, 1) * 65535
     np.testing.assert_allclose(prepared.pixels, shown[y_min:y_max, x_min:x_max], atol=1)
+
+
+def test_without_a_window_grey_values_do_not_depend_on_the_resolution(write_jpeg2000):
+    """The range of a halved image is narrower: one hot pixel is averaged away."""
+    pixels = noisy_breast("L")
+    pixels[600, 200] = 4095
+    source = SourceImage(write_jpeg2000(pixels, WindowCenter=None, WindowWidth=None))
+    prepared = Preprocessor(REDUCED).prepare(source, Laterality.L)
+    assert prepared.reduction == 0
+
+
+def test_what_is_refused_in_full_is_refused_however_little_is_needed(write_jpeg2000):
+    source = SourceImage(write_jpeg2000(noisy_breast("L"), BitsStored=11, HighBit=10))
+    with pytest.raises(PixelDecodeError, match="BitsStored 11"):
+        Preprocessor(REDUCED).prepare(source, Laterality.L)

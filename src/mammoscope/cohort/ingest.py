@@ -305,7 +305,11 @@ def _first_of_its_kind(
     ]
     for key in keys:
         if key in seen:
-            return key[0], seen[key]
+            # A copy of the copy, alike in what the two do not share, is one too.
+            first = seen[key]
+            for other in keys if key[0] != "image_id" else ():
+                seen.setdefault(other, first)
+            return key[0], first
     seen.update(dict.fromkeys(keys, row))
     return None
 

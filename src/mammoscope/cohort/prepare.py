@@ -103,7 +103,8 @@ def prepare(
             refused.append(reject)
         if progress is not None:
             progress(found + done, rows.height)
-    earlier = [reject for reject in read_rejects(cohort) if reject.stage != "prepare"]
+    stage = _stage(file_format)
+    earlier = [reject for reject in read_rejects(cohort) if reject.stage != stage]
     write_rejects(cohort, [*earlier, *sorted(refused, key=lambda r: (r.path, r.image_id))])
     return PrepareSummary(len(todo) - len(refused), found, len(refused))
 
@@ -121,23 +122,34 @@ def prepare_image(task: dict[str, Any]) -> Reject | None:
     """
     # Images are the unit of work: OpenCV's own threads would only crowd the workers.
     cv2.setNumThreads(1)
+    preprocessor = Preprocessor(task["preprocess"])
     try:
-        preprocessor = Preprocessor(task["preprocess"])
         source = SourceImage(Path(task["root"]) / task["path"], preprocessor.config)
         prepared = preprocessor.prepare(
             source, Laterality(task["laterality"]), task["pixel_aspect"]
         )
-        if task["format"] == "store":
-            write_prepared(Path(task["images"]), task["image_id"], prepared)
-        else:
-            write_picture(Path(task["images"]), task["image_id"], prepared, task["format"])
     except (DicomError, IneligibleImageError) as error:
-        reason = error.reason or Reason.UNREADABLE_FILE
-        return Reject("prepare", task["path"], task["image_id"], reason, str(error))
+        return _refused(task, error.reason or Reason.UNREADABLE_FILE, str(error))
     except FileNotFoundError:
         message = f"{task['path']} was there at ingest and is gone"
-        return Reject("prepare", task["path"], task["image_id"], Reason.MISSING_FILE, message)
+        return _refused(task, Reason.MISSING_FILE, message)
+    except OSError as error:
+        message = f"{task['path']} cannot be opened: {error.strerror or error}"
+        return _refused(task, Reason.UNREADABLE_FILE, message)
+    if task["format"] == "store":
+        write_prepared(Path(task["images"]), task["image_id"], prepared)
+    else:
+        write_picture(Path(task["images"]), task["image_id"], prepared, task["format"])
     return None
+
+
+def _refused(task: dict[str, Any], reason: Reason, message: str) -> Reject:
+    return Reject(_stage(task["format"]), task["path"], task["image_id"], reason, message)
+
+
+def _stage(file_format: str) -> str:
+    """Name the stage in ``rejects.csv``: what one format refuses says nothing of another."""
+    return "prepare" if file_format == "store" else f"prepare-{file_format}"
 
 
 def _check_format(config: PreprocessConfig, file_format: str) -> None:
@@ -250,8 +262,7 @@ def _one_by_one(suspects: list[dict[str, Any]]) -> Iterator[Reject | None]:
                     f"{task['path']} ends the process that prepares it, alone as among others: a "
                     "decoder crashes on its pixel data, or memory does not suffice"
                 )
-                reason = Reason.DECODER_CRASHED
-                yield Reject("prepare", task["path"], task["image_id"], reason, message)
+                yield _refused(task, Reason.DECODER_CRASHED, message)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

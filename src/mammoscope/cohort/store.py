@@ -63,7 +63,7 @@ def write_picture(images: Path, image_id: str, prepared: PreparedImage, file_for
     path = images / f"{image_id}{FORMATS[file_format][1]}"
     data = cv2.imencode(path.suffix, prepared.pixels, _ENCODING[file_format])[1].tobytes()
     # The picture's appearance says that the image is done, so its facts come first.
-    write_json(path.with_suffix(".json"), _facts(prepared))
+    write_json(images / f"{image_id}.facts.json", _facts(prepared))
     with write_atomically(path) as temporary:
         temporary.write_bytes(data)
     return path

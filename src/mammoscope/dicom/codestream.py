@@ -165,7 +165,8 @@ def _read_jpeg_2000(frame: bytes, start: int) -> Codestream | None:
         precision=(frame[start + 42] & 0x7F) + 1,
         signed=bool(frame[start + 42] & 0x80),
         # Of a cut codestream the coarse part may be there: it is for the full decode to refuse.
-        reductions=frame[coding + 9] if whole else 0,
+        # Halves of an image that begins elsewhere than at 0 are centred elsewhere too.
+        reductions=frame[coding + 9] if whole and not (left or top) else 0,
         tiles=tiles,
         packets=tiles * precincts * _number(frame, coding + 6, 2),
         blocks=tiles * blocks,

@@ -270,8 +270,17 @@ def _padding(dataset: FileDataset) -> tuple[int, int] | None:
     if read_value(dataset, "PixelPaddingValue") in (None, ""):
         return None
     first = whole(dataset, "PixelPaddingValue", 0)
-    ends = (first, whole(dataset, "PixelPaddingRangeLimit", first))
-    return min(ends), max(ends)
+    last = whole(dataset, "PixelPaddingRangeLimit", first)
+    bits = whole(dataset, "BitsAllocated", 16)
+    signed = whole(dataset, "PixelRepresentation", 0) == 1
+    # Written as US where pixels are signed, or the other way round, the bits are the same.
+    ends = sorted(_with_sign(value, bits, signed=signed) for value in (first, last))
+    return ends[0], ends[1]
+
+
+def _with_sign(value: int, bits: int, *, signed: bool) -> int:
+    unsigned = value % (1 << bits)
+    return unsigned - (1 << bits) if signed and unsigned >> bits - 1 else unsigned
 
 
 def _overlay_in_pixels(dataset: FileDataset) -> bool:
@@ -292,8 +301,11 @@ def _spacing(dataset: FileDataset) -> tuple[float, float] | None:
         found = numbers(dataset, keyword)
         if not found:
             continue
-        if len(found) != 2 or not min(found) > 0:
-            raise ValueError(f"{tag_name(keyword)} is {found}; two numbers above 0 are accepted")
+        if len(found) != 2 or not min(found) > 0 or not 0.05 <= found[1] / found[0] <= 20:
+            raise ValueError(
+                f"{tag_name(keyword)} is {found}; two numbers above 0 are accepted, neither more "
+                "than 20 times the other"
+            )
         return found[0], found[1]
     return None
 

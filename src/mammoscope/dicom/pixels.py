@@ -44,6 +44,7 @@ _CODEC_ERRORS = (
     IndexError,
     OSError,
     EOFError,
+    MemoryError,
     SyntaxError,
     struct.error,
 )
@@ -142,7 +143,8 @@ def decode(source: DicomFile | EncodedPixels, reduction: int = 0) -> DecodedPixe
         stored, decoder = _native(encoded.file, notes), "native"
     else:
         stored, decoder = _decode_frame(header, encoded.frame, reduction, notes)
-        stored = _as_declared(stored, header, notes)
+        precision = encoded.stream.precision if encoded.stream else header.bits_stored
+        stored = _as_declared(stored, header, min(precision, header.bits_stored), notes)
     due = tuple(-(-side // (1 << reduction)) for side in (header.rows, header.columns))
     if stored.shape != due:
         raise PixelDecodeError(
@@ -311,12 +313,14 @@ def _quoted(error: BaseException) -> str:
     return text if len(text) <= _MOST_QUOTED else f"{text[:_MOST_QUOTED]} ..."
 
 
-def _as_declared(values: NDArray[Any], header: ImageHeader, notes: list[str]) -> NDArray[Any]:
+def _as_declared(
+    values: NDArray[Any], header: ImageHeader, bits: int, notes: list[str]
+) -> NDArray[Any]:
     """Return values signed as Pixel Representation says; codecs go by the codestream."""
     if values.dtype.kind not in "iu" or values.ndim != 2:
         raise PixelDecodeError(f"the pixel data decode to {values.dtype} of shape {values.shape}")
     if header.signed and values.dtype.kind == "u":
-        return _sign_extended(values, header.bits_stored)
+        return _sign_extended(values, bits)
     if not header.signed and values.dtype.kind == "i":
         notes.append(
             f"the codestream is signed where {tag_name('PixelRepresentation')} says unsigned"
@@ -331,6 +335,18 @@ def _as_declared(values: NDArray[Any], header: ImageHeader, notes: list[str]) ->
 
 
 def _sign_extended(values: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Return two's complement of so many bits as signed values.
+
+    Raises:
+        PixelDecodeError: If the bits above hold more than copies of the sign, or nothing.
+    """
+    signed = values.view(np.dtype(f"i{values.dtype.itemsize}"))
+    low, high = int(signed.min()), int(signed.max())
+    if low < -(1 << bits - 1) or high >= 1 << bits:
+        raise PixelDecodeError(
+            f"pixel values run from {low} to {high}, beyond the {bits} signed bits of "
+            f"{tag_name('BitsStored')} or of the codestream"
+        )
     shift = values.dtype.itemsize * 8 - bits
     extended = (values << shift).view(np.dtype(f"i{values.dtype.itemsize}"))
     return np.asarray(extended >> shift)
@@ -347,7 +363,7 @@ def _within_range(stored: NDArray[Any], header: ImageHeader, *, halved: bool) ->
     Halved images may overshoot a little, as their filter weighs some neighbours negatively.
     """
     low, high = _range(header)
-    beyond = (high - low) // 4 if halved else 0
+    beyond = (high - low) // 8 if halved else 0
     found_low, found_high = int(stored.min()), int(stored.max())
     if low <= found_low and found_high <= high:
         return stored

@@ -38,7 +38,8 @@ class Presentation:
     Attributes:
         table: (256,) or (65536,) float32 in [0, 1], indexed by the stored bits.
         mixes: Neighbouring stored values may be averaged before the table is applied: no
-            padding of another grey lies beside the image.
+            padding of another grey lies beside the image, and the table does not follow
+            from the range of values.
         warnings: What a reader must know.
     """
 
@@ -90,14 +91,15 @@ def presentation(
     values = stored.astype(np.float64)
     if config.rescale:
         values = _modality(values, file)
-    table = _voi(values, file, decoded, config, notes)
+    table, by_range = _voi(values, file, decoded, config, notes)
     if _is_inverse(file, notes) and config.photometric:
         table = 1.0 - table
-    mixes = True
+    # The range of a halved image is narrower than that of the full one.
+    mixes = not by_range
     if header.pixel_padding is not None:
         # Padding is no part of the image: it is shown as background (PS3.3 C.7.5.1.1.2).
         padding = (stored >= header.pixel_padding[0]) & (stored <= header.pixel_padding[1])
-        mixes = not padding.any() or float(table[padding].max()) < _DARK
+        mixes &= not padding.any() or float(table[padding].max()) < _DARK
         table[padding] = 0.0
     return Presentation(table.astype(np.float32), mixes, tuple(notes))
 
@@ -182,20 +184,21 @@ def _voi(
     decoded: DecodedPixels,
     config: PreprocessConfig,
     notes: list[str],
-) -> _FloatTable:
+) -> tuple[_FloatTable, bool]:
+    """Return the table, and whether it follows from the range of values that occur."""
     header = file.header
     sequence = file.dataset.get("VOILUTSequence")
     if sequence and config.voi in ("auto", "lut"):
         item = sequence[_chosen(len(sequence), config.voi_index, "VOILUTSequence", notes)]
         output = _apply_lut(values, item, "VOILUTSequence", big_endian=_is_big_endian(file))
-        return np.asarray(np.clip(output / ((1 << _lut_bits(item)) - 1), 0.0, 1.0))
+        return np.asarray(np.clip(output / ((1 << _lut_bits(item)) - 1), 0.0, 1.0)), False
     if header.windows and config.voi in ("auto", "window"):
         index = _chosen(len(header.windows), config.voi_index, "WindowCenter", notes)
-        return apply_window(values, *header.windows[index], header.voi_lut_function)
+        return apply_window(values, *header.windows[index], header.voi_lut_function), False
     if config.voi in ("lut", "window"):
         keyword = "VOILUTSequence" if config.voi == "lut" else "WindowCenter"
         notes.append(f"{tag_name(keyword)} is absent: the whole range of values is shown")
-    return _stretch(values, _ends(decoded, header.pixel_padding))
+    return _stretch(values, _ends(decoded, header.pixel_padding)), True
 
 
 def _chosen(count: int, index: int, keyword: str, notes: list[str]) -> int:

@@ -132,8 +132,12 @@ class Predictor:
         )
 
     def _score(self, image: MammogramImage, on_image: OnImage | None) -> ImageResult:
-        source = SourceImage(image.path, self._preprocessor.config)
-        prepared = self._preprocessor.prepare(source, image.laterality, image.pixel_aspect)
+        try:
+            source = SourceImage(image.path, self._preprocessor.config)
+            prepared = self._preprocessor.prepare(source, image.laterality, image.pixel_aspect)
+        except OSError as error:
+            message = f"{image.path.name} cannot be opened: {error.strerror or error}"
+            raise DicomError(message, Reason.UNREADABLE_FILE) from error
         scores = self._scorer([prepared.pixels])
         score, heatmap = float(scores.score[0]), scores.heatmap[0]
         suspicious = score >= self._image_threshold

@@ -103,7 +103,11 @@ class Preprocessor:
                 break
             if reduction and not _covers(prepared.geometry, reduction):
                 reduction -= 1
-            elif reduction < self._most(source) and _covers(prepared.geometry, reduction + 1):
+            elif (
+                reduction < self._most(source)
+                and reduction + 1 not in made
+                and _covers(prepared.geometry, reduction + 1)
+            ):
                 reduction += 1
         return made[reduction]
 

@@ -105,7 +105,13 @@ class SourceImage:
 
 
 def _decode(encoded: EncodedPixels, config: PreprocessConfig, reduction: int) -> SourcePixels:
-    decoded = decode(encoded, reduction)
+    try:
+        decoded = decode(encoded, reduction)
+    except PixelDecodeError:
+        if not reduction:
+            raise
+        # Whether the image is whole is for the full decode to say.
+        return _decode(encoded, config, 0)
     chain = presentation(encoded.file, decoded, config)
     if reduction and not chain.mixes:
         return _decode(encoded, config, 0)
