@@ -217,3 +217,13 @@ def test_cohorts_of_different_eligibility_rules_are_not_one(clinic, tmp_path):
     with pytest.raises(CohortError, match=r"different rules of eligibility \(implant\)"):
         merge(tmp_path / "whole", [one, two], patients="apart")
     assert not (tmp_path / "whole").exists()
+
+
+def test_real_and_synthetic_images_together_are_partly_synthetic(clinic, tmp_path):
+    one, two = clinic("one", [1]), clinic("two", [2])
+    facts = read_json(two / "cohort.json", CohortError)
+    write_json(two / "cohort.json", {**facts, "synthetic": True})
+    both = merge(tmp_path / "both", [one, two], patients="apart")
+    assert (both.synthetic, both.partly_synthetic) == (True, True)
+    alone = merge(tmp_path / "again", [tmp_path / "both", clinic("three", [3])], patients="apart")
+    assert alone.partly_synthetic is True

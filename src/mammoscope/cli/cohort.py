@@ -156,6 +156,8 @@ def merge(
     with stage("merge", bar=False) as current:
         made = run(out, cohorts, patients=cast(Patients, patients), overwrite=overwrite)
         kind = "synthetic images" if made.synthetic else "images"
+        if made.partly_synthetic:
+            kind = "images, some of them synthetic,"
         prefixed = f"; {', '.join(made.prefixed)} prefixed with it" if made.prefixed else ""
         twice = f"; {made.duplicates} that were there twice refused" if made.duplicates else ""
         current.note = (
@@ -189,6 +191,7 @@ def prepare(
     """
     from mammoscope.cli.console import stage
     from mammoscope.cohort.prepare import prepare as run
+    from mammoscope.cohort.store import FORMATS
     from mammoscope.config import PreprocessConfig, load_settings
 
     given = [] if bits is None else [f"bits={bits}"]
@@ -197,6 +200,9 @@ def prepare(
             f"{side}={n}" for side, n in zip(("height", "width"), parse_size(size), strict=True)
         ]
     preprocess = load_settings(PreprocessConfig, config, [*given, *(overrides or [])])
+    size_text = (
+        f"{preprocess.height} x {preprocess.width}" if preprocess.resize else "their own size"
+    )
     with stage("prepare") as current:
         made = run(
             cohort,
@@ -209,7 +215,8 @@ def prepare(
         earlier = f", {made.found} were prepared already" if made.found else ""
         refused = f", {made.refused} refused (see rejects.csv)" if made.refused else ""
         current.note = (
-            f"{made.prepared} images of {preprocess.height} x {preprocess.width}{earlier}{refused}"
+            f"{made.prepared} images of {size_text} in {cohort / FORMATS[file_format][0]}"
+            f"{earlier}{refused}"
         )
 
 

@@ -67,14 +67,43 @@ def _check(path: Path, hashes: dict[str, str], error: type[MammoscopeError]) -> 
 
 
 def _data(values: dict[str, Any]) -> str:
+    if values.get("partly_synthetic"):
+        return "partly synthetic"
     return "synthetic" if values.get("synthetic") else "not synthetic"
 
 
 def _rules(rules: EligibilityConfig) -> str:
     """Say which rules differ from the defaults."""
     defaults = type(rules)()
-    changed = [f"{key}={value}" for key, value in rules if value != getattr(defaults, key)]
+    changed = [
+        f"{key}={', '.join(value) if isinstance(value, tuple) else value}"
+        for key, value in rules
+        if value != getattr(defaults, key)
+    ]
     return "the defaults, but " + ", ".join(changed) if changed else "the defaults"
+
+
+def _prepared(path: Path, images: int) -> str:
+    """Say which formats are prepared, how, and how many images are."""
+    from mammoscope.artefacts import read_json
+    from mammoscope.cohort.manifest import read_rejects
+    from mammoscope.cohort.store import FORMATS, prepared_names
+
+    said = []
+    rejects = read_rejects(path)
+    for name, (folder, _) in FORMATS.items():
+        marker = path / folder / "prepare.json"
+        if not marker.is_file():
+            continue
+        how = read_json(marker, CohortError).get("preprocess", {})
+        there = len(prepared_names(path / folder, name))
+        stage = "prepare" if name == "store" else f"prepare-{name}"
+        refused = sum(reject.stage == stage for reject in rejects)
+        left = images - there - refused
+        again = f"; {left} are left: run mammoscope prepare again" if left > 0 else ""
+        size = f"{how.get('height')} x {how.get('width')}, {how.get('bits')} bits"
+        said.append(f"{folder}: {there} of {images}, {size}{again}")
+    return "\n".join(said) or "not yet"
 
 
 def _cohort(path: Path) -> tuple[str, dict[str, Any]]:
@@ -86,7 +115,6 @@ def _cohort(path: Path) -> tuple[str, dict[str, Any]]:
     )
 
     values = read_cohort(path)
-    prepared = path / "images" / "prepare.json"
     return f"Cohort {path}", {
         "data": _data(values),
         "source": "\n".join(f"{name}, {root}" for name, root in source_roots(path).items()),
@@ -96,7 +124,7 @@ def _cohort(path: Path) -> tuple[str, dict[str, Any]]:
         "findings": values["findings"],
         "eligibility": _rules(read_eligibility(path)),
         "refused": len(read_rejects(path)),
-        "prepared": "yes" if prepared.is_file() else "not yet",
+        "prepared": _prepared(path, values["images"]),
         "split": "yes" if (path / "splits.parquet").is_file() else "not yet",
         **_check(path, values["hashes"], CohortError),
     }

@@ -50,6 +50,7 @@ class MergeSummary:
         duplicates: Images that were there twice.
         prefixed: Columns whose names were prefixed with the source.
         synthetic: Whether any of it is.
+        partly_synthetic: Whether some is and some is not.
     """
 
     sources: tuple[str, ...]
@@ -59,6 +60,7 @@ class MergeSummary:
     duplicates: int
     prefixed: tuple[str, ...]
     synthetic: bool
+    partly_synthetic: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +128,10 @@ def merge(
     clashing = _clashing_columns(images, patients)
     rows, findings = _renamed(images, names, clashing)
     rejects = [*_rejects(inputs, names), *copies]
+    made_up = [_is_synthetic(one) for one in inputs]
     facts = {
         "synthetic": any(bool(one.facts.get("synthetic")) for one in inputs),
+        "partly_synthetic": not all(made_up) and any(one.facts.get("synthetic") for one in inputs),
         "source": "merge",
         "source_roots": {name: str(root) for (_, root), name in names.items()},
         "eligibility": _common_rules(inputs),
@@ -151,6 +155,7 @@ def merge(
         duplicates=len(copies),
         prefixed=clashing,
         synthetic=bool(facts["synthetic"]),
+        partly_synthetic=bool(facts["partly_synthetic"]),
     )
 
 
@@ -165,6 +170,11 @@ def _read(path: Path) -> _Input:
     rows = list(read_manifest(path).select(*MANIFEST_SCHEMA).iter_rows(named=True))
     rejects = [reject for reject in read_rejects(path) if reject.stage == "ingest"]
     return _Input(path, facts, source_roots(path), rows, findings, rejects)
+
+
+def _is_synthetic(one: _Input) -> bool:
+    """Say whether all of a cohort is synthetic; a merge of both kinds is not."""
+    return bool(one.facts.get("synthetic")) and not one.facts.get("partly_synthetic", False)
 
 
 def _common_rules(inputs: list[_Input]) -> dict[str, Any]:

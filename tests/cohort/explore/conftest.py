@@ -42,7 +42,6 @@ def _written(
         "kind": "cohort",
         "synthetic": synthetic,
         "source": "rsna",
-        "source_root": root,
         "source_roots": {"rsna": root},
         "hashes": {"manifest.parquet": sha256_file(manifest)},
     }

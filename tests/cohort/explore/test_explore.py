@@ -264,3 +264,21 @@ def test_findings_without_their_columns_are_refused_by_name(write_hand_made, two
     with pytest.raises(CohortError, match="lacks the columns finding_id, kind"):
         explore(cohort)
     assert not (cohort / "explore").exists()
+
+
+def test_images_of_a_known_site_beside_others_of_none_are_counted(write_hand_made, two_sites):
+    """As in a merge of two data sets of which one names its sites."""
+    rows = [
+        {**row, "site_id": None} if number % 4 == 0 else row for number, row in enumerate(two_sites)
+    ]
+    made = explore(write_hand_made(rows))
+    (site,) = (c for c in made.report["missing"]["columns"] if c["column"] == "site_id")
+    assert site["missing"] == len(rows) // 4
+    assert sum(site["by_site"]) == len(rows) // 4
+    assert (made.path).read_text().count("<html") == 1
+
+
+def test_a_difference_that_was_not_found_has_no_sentence(write_hand_made, two_sites):
+    made = explore(write_hand_made(two_sites))
+    for test in made.report["biases"]["tests"]:
+        assert (test["sentence"] is not None) is test["found"]

@@ -183,7 +183,7 @@ def _written(test: _Test, outcome: Outcome, adjusted: float) -> dict[str, Any]:
         "expected": test.expected,
         "levels": levels,
         "pooled_or_left_out": outcome.pooled,
-        "sentence": _sentence(test, outcome, levels, adjusted),
+        "sentence": _sentence(test, outcome, levels, adjusted) if found else None,
     }
 
 

@@ -163,7 +163,10 @@ def missing(frame: pl.DataFrame) -> dict[str, Any]:
                 "column": name,
                 "missing": whole[name],
                 "by_site": [
-                    row.get(name, row["_images"] if row["site_id"] is None else 0)
+                    # The site itself is missing where the group of images has none.
+                    (row["_images"] if row["site_id"] is None else 0)
+                    if name == "site_id"
+                    else row[name]
                     for row in of_sites
                 ],
             }

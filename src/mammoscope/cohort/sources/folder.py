@@ -182,8 +182,9 @@ def _alias(column: str) -> str:
 
 def _looks_like_image(path: Path) -> bool:
     """By suffix, or by the DICOM preamble: files of a PACS are often named by a UID alone."""
-    if not path.is_file() or path.name.startswith("."):
+    if path.is_dir() or path.name.startswith("."):
         return False
     if path.suffix.lower() in PICTURE_SUFFIXES | _DICOM_SUFFIXES:
+        # A link to nowhere too: it is refused, not passed over.
         return True
-    return path.name != "DICOMDIR" and is_dicom(path)
+    return path.is_file() and path.name != "DICOMDIR" and is_dicom(path)
