@@ -298,3 +298,14 @@ def test_pictures_of_images_named_by_uid_keep_their_facts_apart(cohort, tmp_path
         "1.2.840.1.facts.json",
         "1.2.840.2.facts.json",
     ]
+
+
+def test_another_version_does_not_finish_what_this_one_began(cohort):
+    prepare(cohort, SMALL)
+    marker = cohort / "images" / "prepare.json"
+    marker.write_text(marker.read_text().replace(module.__version__, "0.0.1"))
+    assert prepare(cohort, SMALL).prepared == 0
+    next((cohort / "images").glob("*.safetensors")).unlink()
+    with pytest.raises(CohortError, match=r"version 0\.0\.1 of mammoscope"):
+        prepare(cohort, SMALL)
+    assert prepare(cohort, SMALL, overwrite=True).prepared == 36

@@ -152,3 +152,21 @@ def test_what_is_refused_in_full_is_refused_however_little_is_needed(write_jpeg2
     source = SourceImage(write_jpeg2000(noisy_breast("L"), BitsStored=11, HighBit=10))
     with pytest.raises(PixelDecodeError, match="BitsStored 11"):
         Preprocessor(REDUCED).prepare(source, Laterality.L)
+
+
+def test_an_image_that_was_prepared_has_a_picture_even_if_its_finest_part_is_damaged(
+    write_jpeg2000, monkeypatch
+):
+    source = SourceImage(write_jpeg2000(noisy_breast("L")))
+    prepared = Preprocessor(REDUCED).prepare(source, Laterality.L)
+    whole = source.shown()
+    assert whole.shape == SIZE
+    source.read(prepared.reduction)
+
+    def damaged(encoded, reduction):
+        raise PixelDecodeError("the finest part is damaged")
+
+    monkeypatch.setattr("mammoscope.preprocessing.reading.decode", damaged)
+    enlarged = source.shown()
+    assert enlarged.shape == SIZE
+    assert np.abs(enlarged - whole).mean() < 0.02

@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 
+from mammoscope import __version__
 from mammoscope.artefacts import claim_output, read_json, sha256_json, write_json
 from mammoscope.cohort.manifest import (
     Reject,
@@ -97,6 +98,12 @@ def prepare(
         if row["image_id"] not in there
     ]
     found = rows.height - len(todo)
+    version = read_json(images / "prepare.json", CohortError).get("package_version")
+    if todo and found and version != __version__:
+        raise CohortError(
+            f"{images} was begun by version {version} of mammoscope, this is {__version__}: "
+            "pass --overwrite to prepare all images anew"
+        )
     refused: list[Reject] = []
     for done, reject in enumerate(_outcomes(todo, workers), start=1):
         if reject is not None:
@@ -180,6 +187,7 @@ def _claim_images(images: Path, config: PreprocessConfig, *, overwrite: bool) ->
     values = {
         "format_version": 1,
         "kind": "prepared",
+        "package_version": __version__,
         "preprocess": config.model_dump(mode="json"),
         "preprocess_sha256": digest,
     }

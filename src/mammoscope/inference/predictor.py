@@ -160,7 +160,7 @@ class Predictor:
             geometry=prepared.geometry.as_dict(),
         )
         if on_image is not None:
-            on_image(result, source.read().pixels)
+            on_image(result, source.shown())
         return result
 
     def _breasts(self, images: list[ImageResult]) -> tuple[BreastResult, ...]:

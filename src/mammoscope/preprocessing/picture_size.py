@@ -1,4 +1,4 @@
-"""How large a plain picture says it is, read before OpenCV makes room for it."""
+"""What a plain picture says of itself, read before OpenCV makes room for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 
 from mammoscope.dicom.codestream import read_codestream
 
-__all__ = ["decoded_bytes"]
+__all__ = ["decoded_bytes", "white_level"]
 
 _PNG, _PNM = b"\x89PNG\r\n\x1a\n", re.compile(rb"P[25]((?:\s+|#[^\n]*\n)+(\d{1,9})){3}\s")
 # Samples of a pixel by PNG's colour type (ISO/IEC 15948, table 11.1); a palette's are three.
@@ -65,10 +65,25 @@ def _first_directory(data: bytes, order: str) -> dict[int, int]:
     return fields
 
 
+def white_level(data: bytes) -> int | None:
+    """Return the value that a PGM calls white; OpenCV leaves values as they are stored."""
+    head = _pnm_header(data)
+    return head[2] if head else None
+
+
 def _pnm(data: bytes) -> tuple[int, int] | None:
+    head = _pnm_header(data)
+    if head is None:
+        return None
+    width, height, most = head
+    return width * height, width * height * (1 if most < 256 else 2)
+
+
+def _pnm_header(data: bytes) -> tuple[int, int, int] | None:
+    """Return width, height and the largest value of a PGM."""
     head = _PNM.match(data[:4096])
     if head is None:
         return None
     text = re.sub(rb"#[^\n]*\n", b" ", head.group(0))
     width, height, most = (int(word) for word in text.split()[1:4])
-    return width * height, width * height * (1 if most < 256 else 2)
+    return width, height, most

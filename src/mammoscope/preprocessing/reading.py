@@ -16,7 +16,7 @@ from mammoscope.dicom.file import is_dicom
 from mammoscope.dicom.pixels import MOST_PIXELS, EncodedPixels
 from mammoscope.dicom.presentation import apply_table, presentation
 from mammoscope.errors import DicomError, PixelDecodeError, Reason
-from mammoscope.preprocessing.picture_size import decoded_bytes
+from mammoscope.preprocessing.picture_size import decoded_bytes, white_level
 from mammoscope.types import FloatImage, Laterality
 
 __all__ = [
@@ -33,6 +33,8 @@ _DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 
 # Of a picture decoded: as much as the largest image has at 16 bits in three colours.
 _MOST_BYTES = 512 << 20
+# Share of the range below which a picture's brightest pixel is remarkable.
+_DIM = 0.125
 # What OpenCV reads: https://docs.opencv.org/4.x/d4/da8/group__imgcodecs.html
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"P5", b"P2")
 
@@ -72,7 +74,8 @@ class SourceImage:
         self._decode: Callable[[int], SourcePixels]
         self._last: SourcePixels | None = None
         if not is_dicom(path) and path.suffix.lower() in PICTURE_SUFFIXES:
-            picture = SourcePixels(read_picture(path), "opencv")
+            pixels = read_picture(path)
+            picture = SourcePixels(pixels, "opencv", warnings=_darkness(pixels))
             self._decode = lambda _: picture
             height, width = picture.pixels.shape
             #: (H, W) of the full image.
@@ -102,6 +105,25 @@ class SourceImage:
         if self._last is None or self._last.reduction != reduction:
             self._last = self._decode(reduction)
         return self._last
+
+    def shown(self) -> FloatImage:
+        """Return the presentation pixels at full size, for a person to look at.
+
+        Where the finest resolution cannot be decoded, the one that was read before is enlarged:
+        an image that has a score has a picture.
+
+        Raises:
+            DicomError: If no resolution can be decoded.
+        """
+        last = self._last
+        try:
+            return self.read().pixels
+        except PixelDecodeError:
+            if last is None:
+                raise
+            height, width = self.shape
+            enlarged = cv2.resize(last.pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+            return np.asarray(enlarged, dtype=np.float32)
 
 
 def _decode(encoded: EncodedPixels, config: PreprocessConfig, reduction: int) -> SourcePixels:
@@ -178,4 +200,18 @@ def read_picture(path: Path) -> FloatImage:
     white = {"uint8": 255, "uint16": 65535}.get(str(picture.dtype))
     if white is None:
         raise PixelDecodeError(f"{path.name} holds {picture.dtype}; 8 or 16 bits are accepted")
+    white = white_level(data) or white
+    if int(picture.max()) > white:
+        raise PixelDecodeError(f"{path.name} holds {picture.max()} where its header says {white}")
     return np.divide(picture, white, dtype=np.float32)
+
+
+def _darkness(picture: FloatImage) -> tuple[str, ...]:
+    """Note a picture that uses little of its range, as 12 bits written into 16 do."""
+    brightest = float(picture.max())
+    if not 0 < brightest < _DIM:
+        return ()
+    return (
+        f"the brightest pixel is at {brightest:.1%} of the file's range: if it holds fewer bits "
+        "than its type, prepare with normalise=breast",
+    )
