@@ -328,3 +328,15 @@ def test_predict_refuses_an_edited_bundle_and_a_mixed_output(
     twin = shutil.copytree(exam_folder, tmp_path / "twin" / "exam")
     status, _, err = run("predict", bundle_dir, exam_folder, twin, "--out", tmp_path / "r")
     assert (status, "same folder name" in err) == (1, True)
+
+
+def test_a_split_that_can_evaluate_nothing_says_so(run, rsna_folder, tmp_path):
+    table = rsna_folder / "train.csv"
+    head, *rows = table.read_text().splitlines()
+    at = head.split(",").index("cancer")
+    words = [row.split(",") for row in rows]
+    table.write_text("\n".join([head, *(",".join([*w[:at], "0", *w[at + 1 :]]) for w in words)]))
+    run("ingest", rsna_folder, tmp_path / "c")
+    status, _, err = run("split", tmp_path / "c")
+    assert status == 0
+    assert "nothing can be evaluated" in err

@@ -246,6 +246,8 @@ def split(
             f"{held_out['patients'].sum()} held out ({held_out['positives'].sum()} of "
             f"{held_out['images'].sum()} images with cancer)"
         )
+        if held_out["images"].sum() and not held_out["positives"].sum():
+            current.note += "; with none of cancer held out, nothing can be evaluated"
 
 
 def explore(

@@ -35,9 +35,10 @@ def deidentify(
             "outside the breast), or clean-all images."
         ),
     ] = "refuse",
-    patient_characteristics: Annotated[
-        bool, typer.Option(help="Keep age (90 at most), sex, size, weight and the like.")
-    ] = True,
+    drop_patient: Annotated[
+        bool,
+        typer.Option("--drop-patient", help="Remove age (else 90 at most), sex, size, weight too."),
+    ] = False,
     crosswalk: Annotated[
         Path | None,
         typer.Option(help="Also write which original became which, outside OUT."),
@@ -66,7 +67,7 @@ def deidentify(
             secret,
             inspect_pixels,
             burned_in=BurnedIn(burned_in),
-            patient_characteristics=patient_characteristics,
+            patient_characteristics=not drop_patient,
             crosswalk=crosswalk,
             workers=workers,
             overwrite=overwrite,
