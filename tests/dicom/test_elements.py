@@ -8,6 +8,7 @@ from mammoscope.errors import DicomError
 def test_a_value_is_shown_on_one_short_line():
     assert shown("MLO") == "MLO"
     assert shown("a\nb\x1b[31m") == "not printable"
+    assert shown("XYZ \u9020\u93cd") == "not printable"
     assert shown("x" * 64) == "x" * 64
     assert shown("x" * 999) == "not printable"
 

@@ -69,7 +69,8 @@ def tag_name(keyword: str) -> str:
 def shown(found: object) -> str:
     """Return a found value as a message may show it: one line, and nothing that hides others."""
     plain = str(found).strip()
-    seemly = len(plain) <= _MOST_SHOWN and plain.isprintable() and "\\x" not in plain
+    seemly = len(plain) <= _MOST_SHOWN and plain.isascii() and plain.isprintable()
+    seemly = seemly and "\\x" not in plain
     return plain if seemly else "not printable"
 
 
