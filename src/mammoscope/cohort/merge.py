@@ -128,23 +128,7 @@ def merge(
     clashing = _clashing_columns(images, patients)
     rows, findings = _renamed(images, names, clashing)
     rejects = [*_rejects(inputs, names), *copies]
-    made_up = [_is_synthetic(one) for one in inputs]
-    facts = {
-        "synthetic": any(bool(one.facts.get("synthetic")) for one in inputs),
-        "partly_synthetic": not all(made_up) and any(one.facts.get("synthetic") for one in inputs),
-        "source": "merge",
-        "source_roots": {name: str(root) for (_, root), name in names.items()},
-        "eligibility": _common_rules(inputs),
-        "prefixed": list(clashing),
-        "inputs": [
-            {
-                "cohort": str(one.path.resolve()),
-                "images": len(one.rows),
-                "hashes": one.facts["hashes"],
-            }
-            for one in inputs
-        ],
-    }
+    facts = _facts(inputs, names, clashing)
     with new_folder(out, overwrite=overwrite, marker="cohort.json") as fresh:
         counts = write_tables(fresh, rows, findings, rejects, facts)
     return MergeSummary(
@@ -172,9 +156,31 @@ def _read(path: Path) -> _Input:
     return _Input(path, facts, source_roots(path), rows, findings, rejects)
 
 
-def _is_synthetic(one: _Input) -> bool:
-    """Say whether all of a cohort is synthetic; a merge of both kinds is not."""
-    return bool(one.facts.get("synthetic")) and not one.facts.get("partly_synthetic", False)
+def _facts(
+    inputs: list[_Input], names: dict[tuple[str, Path], str], clashing: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return what ``cohort.json`` says of the whole beside its counts."""
+    some = any(one.facts.get("synthetic") for one in inputs)
+    # A merge of both kinds is synthetic in part.
+    every = all(
+        one.facts.get("synthetic") and not one.facts.get("partly_synthetic") for one in inputs
+    )
+    return {
+        "synthetic": some,
+        "partly_synthetic": some and not every,
+        "source": "merge",
+        "source_roots": {name: str(root) for (_, root), name in names.items()},
+        "eligibility": _common_rules(inputs),
+        "prefixed": list(clashing),
+        "inputs": [
+            {
+                "cohort": str(one.path.resolve()),
+                "images": len(one.rows),
+                "hashes": one.facts["hashes"],
+            }
+            for one in inputs
+        ],
+    }
 
 
 def _common_rules(inputs: list[_Input]) -> dict[str, Any]:

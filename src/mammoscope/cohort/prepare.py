@@ -86,24 +86,15 @@ def prepare(
     rows = read_manifest(cohort).select("image_id", "path", "laterality", "pixel_aspect", "source")
     images = _claim_images(cohort / FORMATS[file_format][0], config, overwrite=overwrite)
     there = prepared_names(images, file_format)
+    shared = {"images": str(images), "preprocess": config, "format": file_format}
     todo = [
-        {
-            **row,
-            "root": str(roots[row["source"]]),
-            "images": str(images),
-            "preprocess": config,
-            "format": file_format,
-        }
+        {**row, "root": str(roots[row["source"]]), **shared}
         for row in rows.iter_rows(named=True)
         if row["image_id"] not in there
     ]
     found = rows.height - len(todo)
-    version = read_json(images / "prepare.json", CohortError).get("package_version")
-    if todo and found and version != __version__:
-        raise CohortError(
-            f"{images} was begun by version {version} of mammoscope, this is {__version__}: "
-            "pass --overwrite to prepare all images anew"
-        )
+    if todo and found:
+        _check_version(images)
     refused: list[Reject] = []
     for done, reject in enumerate(_outcomes(todo, workers), start=1):
         if reject is not None:
@@ -157,6 +148,16 @@ def _refused(task: dict[str, Any], reason: Reason, message: str) -> Reject:
 def _stage(file_format: str) -> str:
     """Name the stage in ``rejects.csv``: what one format refuses says nothing of another."""
     return "prepare" if file_format == "store" else f"prepare-{file_format}"
+
+
+def _check_version(images: Path) -> None:
+    """Refuse to finish what another version began: its images may look otherwise."""
+    version = read_json(images / "prepare.json", CohortError).get("package_version")
+    if version != __version__:
+        raise CohortError(
+            f"{images} was begun by version {version} of mammoscope, this is {__version__}: "
+            "pass --overwrite to prepare all images anew"
+        )
 
 
 def _check_format(config: PreprocessConfig, file_format: str) -> None:

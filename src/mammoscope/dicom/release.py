@@ -115,14 +115,15 @@ def deidentify_folder(
         _write_private(crosswalk, _CROSSWALK_COLUMNS, ledger.crosswalk)
     write_json(out / _MARKER, {**facts, "complete": True, **ledger.counts(len(names))})
     if not ledger.images:
-        raise MammoscopeError(
-            f"none of {len(names)} files was de-identified: "
-            + ", ".join(f"{n} {reason}" for reason, n in ledger.refused.items())
-            + f"; {rejects} says why"
-        )
+        raise _nothing_released(ledger, len(names), rejects)
     return ReleaseSummary(
         ledger.images, len(ledger.patients), ledger.cleaned, ledger.refused, rejects
     )
+
+
+def _nothing_released(ledger: _Ledger, files: int, rejects: Path) -> MammoscopeError:
+    why = ", ".join(f"{n} {reason}" for reason, n in ledger.refused.items())
+    return MammoscopeError(f"none of {files} files was de-identified: {why}; {rejects} says why")
 
 
 def _facts(job: Job) -> dict[str, Any]:

@@ -99,9 +99,7 @@ def evaluate_run(
         {level: scored(test, level) for level in _LEVELS} if test.height else on_validation
     )
     notes = [] if test.height else ["There is no test split: all figures are of validation images."]
-    for level, data in measured_on.items():
-        if data.positives in (0, data.label.size):
-            raise RunError(f"the {level}s to measure hold one class only; both are needed")
+    _check_classes(measured_on)
     report = {
         "format_version": 1,
         "kind": "report",
@@ -124,6 +122,12 @@ def evaluate_run(
         (fresh / "index.html").write_text(render_page(report, figures, _SHOWN), encoding="utf-8")
         write_json(fresh / "report.json", report)
     return Report(folder / "index.html", report)
+
+
+def _check_classes(measured_on: dict[Level, Scored]) -> None:
+    for level, data in measured_on.items():
+        if data.positives in (0, data.label.size):
+            raise RunError(f"the {level}s to measure hold one class only; both are needed")
 
 
 def _checked_predictions(run: Path, facts: dict[str, Any]) -> Path:

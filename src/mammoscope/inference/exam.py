@@ -80,18 +80,22 @@ def read_exam(
         images.append(
             MammogramImage(name, file, admission.laterality, admission.view, header.pixel_aspect)
         )
-    if len(patients) > 1:
-        raise DicomError(
-            f"the files belong to {len(patients)} patients by {tag_name('PatientID')}; "
-            "an exam is of one patient: give each exam its own folder",
-            Reason.INVALID_VALUE,
-        )
+    _check_one_patient(patients)
     if len(studies) > 1:
         warnings.append(f"the files belong to {len(studies)} studies; they are scored as one exam")
     if exam_id is None:
         place = Path(path) if isinstance(path, str | Path) else files[0].parent
         exam_id = place.resolve().name
     return Exam(exam_id, tuple(images), tuple(refused), tuple(warnings))
+
+
+def _check_one_patient(patients: set[str]) -> None:
+    if len(patients) > 1:
+        raise DicomError(
+            f"the files belong to {len(patients)} patients by {tag_name('PatientID')}; "
+            "an exam is of one patient: give each exam its own folder",
+            Reason.INVALID_VALUE,
+        )
 
 
 def list_files(path: Path | str | Sequence[Path]) -> list[Path]:

@@ -92,22 +92,24 @@ def fit(
     run_trainer(
         run,
         ClassificationTask(classifier, config.train, _positive_weight(parts["train"], config)),
-        (
-            _loader(store, parts["train"], config, train=True),
-            _loader(store, parts["val"], config, train=False),
-        ),
+        _loaders(store, parts, config),
         config.train,
         [history, best, EpochBar()],
         resume=going_on,
     )
-    facts |= {
+    facts |= _outcome(history, best)
+    write_json(run / RECORD, facts)
+    return result_of(facts)
+
+
+def _outcome(history: History, best: BestWeights) -> dict[str, Any]:
+    """Return what the record says of a training that came to its end."""
+    return {
         "status": "trained",
         "epochs": len(history.rows),
         "best": {"epoch": best.epoch, "auroc": best.auroc},
         "timings_s": {"train": round(sum(row["seconds"] for row in history.rows), 1)},
     }
-    write_json(run / RECORD, facts)
-    return result_of(facts)
 
 
 def load_classifier(run: Path) -> tuple[Classifier, Config, PreprocessConfig]:
@@ -183,6 +185,15 @@ def _classifier(
     )
     # Convolutions on a CPU are quicker in this order of memory.
     return classifier.to(memory_format=torch.channels_last), notes  # type: ignore[call-overload]
+
+
+def _loaders(
+    store: PreparedStore, parts: dict[str, pl.DataFrame], config: Config
+) -> tuple[Loader, Loader]:
+    return (
+        _loader(store, parts["train"], config, train=True),
+        _loader(store, parts["val"], config, train=False),
+    )
 
 
 def _loader(store: PreparedStore, rows: pl.DataFrame, config: Config, *, train: bool) -> Loader:
