@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ __all__ = [
     "KINDS",
     "SHAPES",
     "kind_of",
+    "new_findings",
     "read_findings",
     "write_findings",
 ]
@@ -114,3 +116,12 @@ def read_findings(cohort: Path) -> pl.DataFrame:
     if missing:
         raise CohortError(f"{path} lacks the columns {', '.join(missing)}")
     return frame
+
+
+def new_findings(
+    known: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the rows of a second copy of an image that the first does not have."""
+    sides = ("kind", "x_min", "y_min", "x_max", "y_max")
+    there = {tuple(row[side] for side in sides) for row in known}
+    return [row for row in others if tuple(row[side] for side in sides) not in there]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mammoscope.artefacts import check_output, new_folder
+from mammoscope.cohort.findings import new_findings
 from mammoscope.cohort.locate import Located, locate
 from mammoscope.cohort.manifest import (
     LABEL_COLUMNS,
@@ -324,13 +325,10 @@ def _moved(located: Located, image_id: str, findings: list[dict[str, Any]]) -> l
 
     CBIS-DDSM has films twice: once for their masses, once for their calcifications.
     """
-    sides = ("kind", "x_min", "y_min", "x_max", "y_max")
     there = [row for row in findings if row["image_id"] == image_id]
-    known = {tuple(row[side] for side in sides) for row in there}
-    new = [row for row in located.rows if tuple(row[side] for side in sides) not in known]
     return [
         {**row, "image_id": image_id, "finding_id": f"{image_id}-{number}"}
-        for number, row in enumerate(new, start=len(there) + 1)
+        for number, row in enumerate(new_findings(there, located.rows), start=len(there) + 1)
     ]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mammoscope.artefacts import check_output, new_folder, sha256_file
-from mammoscope.cohort.findings import FINDINGS_SCHEMA, read_findings
+from mammoscope.cohort.findings import FINDINGS_SCHEMA, new_findings, read_findings
 from mammoscope.cohort.manifest import (
     LABEL_COLUMNS,
     MANIFEST_SCHEMA,
@@ -242,7 +242,7 @@ def _without_copies(
                 of_this.update(dict.fromkeys(keys, image))
                 continue
             _check_copies(first, image)
-            first.findings.extend(_new_findings(first.findings, image.findings))
+            first.findings.extend(new_findings(first.findings, image.findings))
             path = f"{names[space]}/{row['path']}"
             message = f"{path} is the same image as {names[first.space]}/{first.row['path']}"
             rejects.append(Reject("ingest", path, row["image_id"], Reason.DUPLICATE, message))
@@ -260,12 +260,6 @@ def _check_copies(first: _Image, copy: _Image) -> None:
                 f"{copy.row['image_id']} of source {copy.space[0]} are one image, and {column} is "
                 f"{one} in one and {other} in the other: one of the tables is wrong"
             )
-
-
-def _new_findings(known: list[_Row], others: list[_Row]) -> list[_Row]:
-    sides = ("kind", "x_min", "y_min", "x_max", "y_max")
-    there = {tuple(row[side] for side in sides) for row in known}
-    return [row for row in others if tuple(row[side] for side in sides) not in there]
 
 
 def _clashing_columns(images: list[_Image], patients: Patients) -> tuple[str, ...]:

@@ -120,7 +120,7 @@ def balance(frame: pl.DataFrame) -> dict[str, dict[str, Any]]:
         which at most the largest twelve by name; ``share`` over all.
     """
     known = frame["cancer"].drop_nulls()
-    overall = float((known == 1).mean()) if len(known) else None  # type: ignore[arg-type]
+    overall = int((known == 1).sum()) / len(known) if len(known) else None
     made = {}
     for column, name in ATTRIBUTES.items():
         if frame[column].null_count() == frame.height:
