@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Install packages of the Debian or Ubuntu archive: those named, or Chromium, which the tests
-# need beside Python packages. Does nothing where they are there; run it as often as you like.
+# Install packages of the Debian or Ubuntu archive: those named, or Chromium and DCMTK, which the
+# tests need beside Python packages. Does nothing where they are there; run it as often as you like.
 set -euo pipefail
 
-packages=("${@:-chromium}")
+packages=("$@")
+[ "$#" -gt 0 ] || packages=(chromium dcmtk)
 command="apt-get update && apt-get install -y --no-install-recommends ${packages[*]}"
 
 there() {

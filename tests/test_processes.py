@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
 import time
 
 import psutil
+import pytest
 
 from mammoscope.processes import process_pool
 
@@ -22,6 +24,31 @@ if __name__ == "__main__":
     print(pool.submit(os.getpid).result(), flush=True)
     time.sleep(600)
 """
+
+
+FAULTS = """
+import resource
+from mammoscope.processes import keep_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytearray(b"1") * 50_000_000
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(faults(), faults())
+keep_memory()
+print(faults(), faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_memory_of_one_image_serves_the_next():
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True
+    )
+    first, again, _, kept = map(int, done.stdout.split())
+    assert min(first, again) > 10_000
+    assert kept < 100
 
 
 def test_a_pool_works_and_is_gone_afterwards():

@@ -55,6 +55,7 @@ class Reason(StrEnum):
     INVALID_VALUE = "invalid_value"
     INVALID_FINDING = "invalid_finding"
     MISSING_FILE = "missing_file"
+    CHANGED_FILE = "changed_file"
     NO_TABLE_ROW = "no_table_row"
     DUPLICATE = "duplicate"
     TOO_LARGE = "too_large"

@@ -66,6 +66,7 @@ def test_a_blank_image_and_one_without_a_breast_are_refused_by_reason(
     speck = rng.integers(0, 3, (320, 256)).astype(np.uint16)
     speck[150:153, 120:123] = 3000
     write_mammogram(images / "1" / "100.dcm", speck)
+    ingest(rsna_folder, cohort, overwrite=True)
     made = prepare(cohort, SMALL)
     assert (made.prepared, made.refused) == (34, 2)
     found = {reject.image_id: reject for reject in read_rejects(cohort)}
@@ -89,6 +90,7 @@ def test_pixel_data_that_cannot_be_decoded_names_the_transfer_syntax(
         syntax=JPEG2000Lossless,
         encoder=lambda *_: encapsulate([b"\xff\x4f" + bytes(200)]),
     )
+    ingest(rsna_folder, cohort, overwrite=True)
     prepare(cohort, SMALL)
     (reject,) = read_rejects(cohort)
     assert reject.reason == "decode_failed"
@@ -100,6 +102,24 @@ def test_a_file_that_is_gone_since_ingest_is_refused_by_name(cohort, rsna_folder
     prepare(cohort, SMALL)
     (reject,) = read_rejects(cohort)
     assert (reject.image_id, reject.reason) == ("0", "missing_file")
+
+
+def test_a_file_that_is_another_one_since_ingest_is_refused_by_name(cohort, rsna_folder):
+    path = rsna_folder / "train_images" / "0" / "0.dcm"
+    path.write_bytes(path.read_bytes() + bytes(2))
+    prepare(cohort, SMALL)
+    (reject,) = read_rejects(cohort)
+    assert (reject.image_id, reject.reason) == ("0", "changed_file")
+    assert "at ingest" in reject.message
+
+
+def test_a_rerun_prepares_cut_files_of_the_store_anew(cohort):
+    prepare(cohort, SMALL)
+    path = cohort / "images" / "0.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    assert prepare(cohort, SMALL).prepared == 1
+    assert path.read_bytes() == whole
 
 
 def test_a_rerun_asks_refused_images_again_and_lists_them_once(cohort, rsna_folder):
@@ -277,6 +297,7 @@ def test_the_store_says_how_each_image_was_read(cohort):
 def test_what_one_format_refuses_says_nothing_of_another(cohort, rsna_folder, write_mammogram):
     inverted = (3000 - breast_pixels()).astype(np.uint16)
     write_mammogram(rsna_folder / "train_images" / "0" / "0.dcm", inverted, patient="0")
+    ingest(rsna_folder, cohort, overwrite=True)
     assert prepare(cohort, SMALL.model_copy(update={"inverted": "refuse"})).refused == 1
     assert prepare(cohort, SMALL, file_format="png").refused == 0
     assert [reject.stage for reject in read_rejects(cohort)] == ["prepare"]

@@ -49,6 +49,13 @@ def test_our_pixels_equal_an_independent_decoders(name):
     assert_same(name, decoded.stored)
 
 
+def test_every_transfer_syntax_has_a_decoder_to_fall_back_on():
+    for syntax, chain in DECODERS.items():
+        names = {name for name, facts in INDEX.items() if facts["transfer_syntax"] == syntax}
+        served = [n for n, _ in (case.values for case in CHAINS) if n in names]
+        assert min(map(served.count, names)) >= 2, (syntax, chain)
+
+
 @pytest.mark.parametrize(("name", "number"), CHAINS)
 def test_every_decoder_of_a_chain_reads_the_same_pixels(name, number, monkeypatch):
     syntax = INDEX[name]["transfer_syntax"]
@@ -84,7 +91,7 @@ def test_halved_images_are_centred_on_every_other_pixel(name):
 
 
 def test_the_next_decoder_serves_where_one_fails_and_the_result_says_so(monkeypatch):
-    def broken(frame, header, reduction):
+    def broken(frame, header, reduction, notes):
         raise RuntimeError("codec refuses")
 
     name = "jpeg2000_lossless_12"

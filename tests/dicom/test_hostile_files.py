@@ -165,10 +165,10 @@ def test_a_decoder_that_leaves_a_part_out_is_not_believed(tmp_path, write_mammog
     path = write_mammogram(tmp_path / "a.dcm", values, syntax=JPEGLosslessSV1)
     encoded = encoded_pixels(read_dicom(path))
     (sof3,) = [d for d in DECODERS[JPEGLosslessSV1] if d.name == "imagecodecs jpegsof3"]
-    np.testing.assert_array_equal(sof3.decode(encoded.frame, encoded.file.header, 0), values)
+    np.testing.assert_array_equal(sof3.decode(encoded.frame, encoded.file.header, 0, []), values)
     cut = encoded.frame[:600] + encoded.frame[-2:]
     with pytest.raises((ValueError, RuntimeError)):
-        sof3.decode(cut, encoded.file.header, 0)
+        sof3.decode(cut, encoded.file.header, 0, [])
 
 
 @pytest.mark.parametrize(

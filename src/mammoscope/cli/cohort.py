@@ -193,6 +193,7 @@ def prepare(
     from mammoscope.cohort.prepare import prepare as run
     from mammoscope.cohort.store import FORMATS
     from mammoscope.config import PreprocessConfig, load_settings
+    from mammoscope.processes import keep_memory
 
     given = [] if bits is None else [f"bits={bits}"]
     if size is not None:
@@ -203,6 +204,9 @@ def prepare(
     size_text = (
         f"{preprocess.height} x {preprocess.width}" if preprocess.resize else "their own size"
     )
+    if workers == 1:
+        # This process does what workers do otherwise.
+        keep_memory()
     with stage("prepare") as current:
         made = run(
             cohort,

@@ -24,6 +24,7 @@ from mammoscope.cohort.sources.listing import safe_id
 from mammoscope.cohort.tables import write_tables
 from mammoscope.config import EligibilityConfig, IngestConfig
 from mammoscope.dicom import read_dicom
+from mammoscope.dicom.copies import Copies, keys_of
 from mammoscope.dicom.eligibility import admit
 from mammoscope.dicom.file import is_dicom
 from mammoscope.dicom.header import ImageHeader
@@ -117,7 +118,8 @@ def _inspect_all(
     rows: list[dict[str, Any]] = []
     findings: list[dict[str, Any]] = []
     rejects: list[Reject] = []
-    seen: dict[tuple[str, str], dict[str, Any]] = {}
+    copies: Copies[dict[str, Any]] = Copies()
+    names: dict[str, dict[str, Any]] = {}
     named = any(image.words.get("patient_id") for image in images)
     with ThreadPoolExecutor(workers) as pool:
         inspected = pool.map(partial(_inspect, root, rules, named_patients=named), images)
@@ -126,8 +128,13 @@ def _inspect_all(
                 rejects.append(outcome)
             else:
                 rejects += located.rejects
-                first = _first_of_its_kind(outcome, seen)
+                keys = keys_of(outcome["sop_instance_uid"], outcome["pixel_sha256"])
+                first = copies.find(keys)
+                if first is None and outcome["image_id"] in names:
+                    first = "image_id", names[outcome["image_id"]]
                 if first is None:
+                    copies.remember(keys, outcome)
+                    names[outcome["image_id"]] = outcome
                     rows.append(outcome)
                     findings += located.rows
                 else:
@@ -289,30 +296,6 @@ def _number(name: str, word: str) -> float | None:
     if not math.isfinite(value):
         raise DicomError(f"{name} is {word!r}, not a finite number", Reason.INVALID_VALUE)
     return value
-
-
-def _first_of_its_kind(
-    row: dict[str, Any], seen: dict[tuple[str, str], dict[str, Any]]
-) -> tuple[str, dict[str, Any]] | None:
-    """Return by what an image is one that was accepted already, and that one's row."""
-    keys = [
-        (what, str(row[column]))
-        for what, column in (
-            ("SOP Instance UID", "sop_instance_uid"),
-            ("pixel data", "pixel_sha256"),
-            ("image_id", "image_id"),
-        )
-        if row[column] is not None
-    ]
-    for key in keys:
-        if key in seen:
-            # A copy of the copy, alike in what the two do not share, is one too.
-            first = seen[key]
-            for other in keys if key[0] != "image_id" else ():
-                seen.setdefault(other, first)
-            return key[0], first
-    seen.update(dict.fromkeys(keys, row))
-    return None
 
 
 def _duplicate(row: dict[str, Any], what: str, first: dict[str, Any]) -> Reject:

@@ -26,6 +26,7 @@ from mammoscope.cohort.manifest import (
 )
 from mammoscope.cohort.sources.listing import safe_id
 from mammoscope.cohort.tables import write_tables
+from mammoscope.dicom.copies import Copies, keys_of
 from mammoscope.errors import CohortError, Reason
 
 __all__ = ["MergeSummary", "Patients", "merge"]
@@ -224,29 +225,27 @@ def _without_copies(
     """Keep the first of each image, with the findings of all its copies."""
     images: list[_Image] = []
     rejects: list[Reject] = []
-    seen: dict[tuple[str, str], _Image] = {}
+    seen: Copies[_Image] = Copies()
     for one in inputs:
         # Two images of one cohort are two: its ingest has looked.
-        of_this: dict[tuple[str, str], _Image] = {}
+        of_this = []
         for row in one.rows:
             space = (row["source"], one.roots[row["source"]])
             image = _Image(row, list(one.findings.get(row["image_id"], [])), space)
-            keys = [
-                (column, row[column])
-                for column in ("sop_instance_uid", "pixel_sha256")
-                if row[column] is not None
-            ]
-            first = next((seen[key] for key in keys if key in seen), None)
-            if first is None:
+            keys = keys_of(row["sop_instance_uid"], row["pixel_sha256"])
+            found = seen.find(keys)
+            if found is None:
                 images.append(image)
-                of_this.update(dict.fromkeys(keys, image))
+                of_this.append((keys, image))
                 continue
+            _, first = found
             _check_copies(first, image)
             first.findings.extend(new_findings(first.findings, image.findings))
             path = f"{names[space]}/{row['path']}"
             message = f"{path} is the same image as {names[first.space]}/{first.row['path']}"
             rejects.append(Reject("ingest", path, row["image_id"], Reason.DUPLICATE, message))
-        seen |= of_this
+        for keys, image in of_this:
+            seen.remember(keys, image)
     return images, rejects
 
 

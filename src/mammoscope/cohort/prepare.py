@@ -21,7 +21,7 @@ from mammoscope.cohort.manifest import (
     source_roots,
     write_rejects,
 )
-from mammoscope.cohort.store import FORMATS, prepared_names, write_picture, write_prepared
+from mammoscope.cohort.store import FORMATS, whole_names, write_picture, write_prepared
 from mammoscope.config import PreprocessConfig
 from mammoscope.errors import (
     CohortError,
@@ -36,6 +36,8 @@ from mammoscope.processes import new_pool
 from mammoscope.types import Laterality
 
 __all__ = ["PrepareSummary", "prepare", "prepare_image"]
+
+_TASK_COLUMNS = ("image_id", "path", "laterality", "pixel_aspect", "file_bytes")
 
 Progress = Callable[[int, int], None]
 
@@ -83,9 +85,9 @@ def prepare(
     for root in roots.values():
         if not root.is_dir():
             raise CohortError(f"{root}, which {cohort} was ingested from, is no longer there")
-    rows = read_manifest(cohort).select("image_id", "path", "laterality", "pixel_aspect", "source")
+    rows = read_manifest(cohort).select(*_TASK_COLUMNS, "source")
     images = _claim_images(cohort / FORMATS[file_format][0], config, overwrite=overwrite)
-    there = prepared_names(images, file_format)
+    there = whole_names(images, file_format)
     shared = {"images": str(images), "preprocess": config, "format": file_format}
     todo = [
         {**row, "root": str(roots[row["source"]]), **shared}
@@ -111,9 +113,9 @@ def prepare_image(task: dict[str, Any]) -> Reject | None:
     """Prepare one image: a pure function of its row and the configuration.
 
     Args:
-        task: ``image_id``, ``path``, ``laterality``, ``pixel_aspect`` of the manifest, with
-            ``root`` (of the source), ``images`` (folder to write to), ``preprocess`` and
-            ``format``.
+        task: ``image_id``, ``path``, ``laterality``, ``pixel_aspect`` and ``file_bytes`` of the
+            manifest, with ``root`` (of the source), ``images`` (folder to write to),
+            ``preprocess`` and ``format``.
 
     Returns:
         ``None`` once the file is written, or the reject that says why there is none.
@@ -121,8 +123,16 @@ def prepare_image(task: dict[str, Any]) -> Reject | None:
     # Images are the unit of work: OpenCV's own threads would only crowd the workers.
     cv2.setNumThreads(1)
     preprocessor = Preprocessor(task["preprocess"])
+    path = Path(task["root"]) / task["path"]
     try:
-        source = SourceImage(Path(task["root"]) / task["path"], preprocessor.config)
+        size = path.stat().st_size
+        if size and task["file_bytes"] not in (None, size):
+            message = (
+                f"{task['path']} has {size} bytes and had {task['file_bytes']} at ingest: it is "
+                "another file now; ingest again"
+            )
+            return _refused(task, Reason.CHANGED_FILE, message)
+        source = SourceImage(path, preprocessor.config)
         prepared = preprocessor.prepare(
             source, Laterality(task["laterality"]), task["pixel_aspect"]
         )

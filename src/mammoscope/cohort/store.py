@@ -27,7 +27,14 @@ from mammoscope.errors import CohortError
 from mammoscope.preprocessing import Geometry, PreparedImage
 from mammoscope.types import GreyImage
 
-__all__ = ["FORMATS", "PreparedStore", "prepared_names", "write_picture", "write_prepared"]
+__all__ = [
+    "FORMATS",
+    "PreparedStore",
+    "prepared_names",
+    "whole_names",
+    "write_picture",
+    "write_prepared",
+]
 
 #: Formats of prepared images: the folder in the cohort, and the files' suffix.
 FORMATS: dict[str, tuple[str, str]] = {
@@ -53,9 +60,26 @@ _ENCODING = {
 
 
 def prepared_names(images: Path, file_format: str) -> set[str]:
-    """Return the image_id of every image that a folder holds whole."""
+    """Return the image_id of every image that a folder holds."""
     suffix = FORMATS[file_format][1]
     return {path.name.removesuffix(suffix) for path in images.glob(f"*{suffix}")}
+
+
+def whole_names(images: Path, file_format: str) -> set[str]:
+    """Return the image_id of every image that a folder holds, but for cut files of the store."""
+    names = prepared_names(images, file_format)
+    if file_format != "store":
+        return names
+    return {name for name in names if _is_whole(images / f"{name}{_SUFFIX}")}
+
+
+def _is_whole(path: Path) -> bool:
+    """Say whether a file is as long as its head says, without reading pixels."""
+    try:
+        with safe_open(path, framework="numpy"):
+            return True
+    except (SafetensorError, OSError):
+        return False
 
 
 def write_picture(images: Path, image_id: str, prepared: PreparedImage, file_format: str) -> Path:

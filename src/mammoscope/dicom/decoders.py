@@ -34,13 +34,16 @@ from pydicom.uid import (
 )
 
 from mammoscope.dicom.codestream import read_codestream
+from mammoscope.dicom.dcmtk import decode_by_dcmtk
 from mammoscope.dicom.header import ImageHeader
 from mammoscope.dicom.isolated import decode_apart
+from mammoscope.dicom.jpeg import decode_jpeg, decode_twice
 
 __all__ = ["DECODERS", "Decoder"]
 
-#: Frame and header to (H, W) samples, halved as often as the last argument says.
-Decode = Callable[[bytes, ImageHeader, int], NDArray[Any]]
+#: Frame and header to (H, W) samples, halved as often as the third argument says. The last takes
+#: sentences on what a reader must know.
+Decode = Callable[[bytes, ImageHeader, int, list[str]], NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +63,33 @@ class Decoder:
 
 
 def _plain(codec: Callable[[bytes], NDArray[Any]]) -> Decode:
-    def decode(frame: bytes, _: ImageHeader, reduction: int) -> NDArray[Any]:
-        if reduction:
-            raise ValueError("this decoder knows one resolution")
+    def decode(frame: bytes, _: ImageHeader, reduction: int, __: list[str]) -> NDArray[Any]:
+        _refuse_halving(reduction)
         return codec(frame)
 
     return decode
 
 
-def _run_length(frame: bytes, header: ImageHeader, _: int) -> NDArray[Any]:
+def _refuse_halving(reduction: int) -> None:
+    if reduction:
+        raise ValueError("this decoder knows one resolution")
+
+
+def _jpeg8(frame: bytes, _: ImageHeader, reduction: int, notes: list[str]) -> NDArray[Any]:
+    _refuse_halving(reduction)
+    return decode_jpeg(frame, notes)
+
+
+def _run_length(frame: bytes, header: ImageHeader, _: int, __: list[str]) -> NDArray[Any]:
     kind = "u1" if header.bits_allocated == 8 else "<u2"
     values = imagecodecs.dicomrle_decode(frame, np.dtype(kind))
     samples = np.frombuffer(values, kind)
     return samples[: header.rows * header.columns].reshape(header.rows, header.columns)
 
 
-def _jpegsof3(frame: bytes, header: ImageHeader, reduction: int) -> NDArray[Any]:
+def _jpegsof3(frame: bytes, header: ImageHeader, reduction: int, _: list[str]) -> NDArray[Any]:
     """Decode over black and over white: what it cannot decode it leaves as it was."""
-    if reduction:
-        raise ValueError("this decoder knows one resolution")
+    _refuse_halving(reduction)
     stream = read_codestream(frame)
     if stream is None or stream.components != 1:
         raise ValueError("the codestream is not of one component")
@@ -92,7 +103,7 @@ def _jpegsof3(frame: bytes, header: ImageHeader, reduction: int) -> NDArray[Any]
     return black
 
 
-def _pillow(frame: bytes, _: ImageHeader, reduction: int) -> NDArray[Any]:
+def _pillow(frame: bytes, _: ImageHeader, reduction: int, __: list[str]) -> NDArray[Any]:
     """Decode JPEG 2000, of which OpenJPEG in Pillow leaves finer resolutions out."""
     stream = read_codestream(frame)
     if stream is None or stream.signed or stream.components != 1 or stream.precision > 16:
@@ -112,27 +123,33 @@ def _whole_multiples(size: tuple[int, int], step: int) -> tuple[int, int]:
     return -(-size[0] // step) * step, -(-size[1] // step) * step
 
 
-def _by_pydicom(frame: bytes, header: ImageHeader, reduction: int) -> NDArray[Any]:
+def _by_pydicom(frame: bytes, header: ImageHeader, reduction: int, _: list[str]) -> NDArray[Any]:
     """Decode by pydicom's own RLE decoder, which wants the frame encapsulated again."""
     options = _described(header, reduction)
     uid = UID(header.transfer_syntax_uid)
-    values, _ = get_decoder(uid).as_array(
+    return get_decoder(uid).as_array(
         encapsulate([frame]),
         raw=True,
         decoding_plugin="pydicom",
         **options | {"transfer_syntax_uid": uid},
-    )
-    return values
+    )[0]
 
 
-def _by_gdcm(frame: bytes, header: ImageHeader, reduction: int) -> NDArray[Any]:
-    return decode_apart("gdcm", frame, _described(header, reduction))
+def _by_gdcm(frame: bytes, header: ImageHeader, reduction: int, _: list[str]) -> NDArray[Any]:
+    described = _described(header, reduction)
+    if header.transfer_syntax_uid not in _LIBJPEG:
+        return decode_apart("gdcm", frame, described)
+    return decode_twice(frame, lambda ended: decode_apart("gdcm", ended, described))
+
+
+def _by_dcmtk(frame: bytes, header: ImageHeader, reduction: int, _: list[str]) -> NDArray[Any]:
+    _refuse_halving(reduction)
+    return decode_twice(frame, lambda ended: decode_by_dcmtk(ended, header))
 
 
 def _described(header: ImageHeader, reduction: int) -> dict[str, Any]:
     """Return what pydicom's plug-ins are told of a frame."""
-    if reduction:
-        raise ValueError("this decoder knows one resolution")
+    _refuse_halving(reduction)
     return {
         "transfer_syntax_uid": header.transfer_syntax_uid,
         "rows": header.rows,
@@ -147,12 +164,17 @@ def _described(header: ImageHeader, reduction: int) -> dict[str, Any]:
     }
 
 
+# What is decoded by one libjpeg or another.
+_LIBJPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1)
+
 _GDCM = Decoder("gdcm", _by_gdcm)
-_JPEG = (Decoder("imagecodecs jpeg8", _plain(imagecodecs.jpeg8_decode)), _GDCM)
+_DCMTK = Decoder("dcmtk dcmdjpeg", _by_dcmtk)
+_JPEG = (Decoder("imagecodecs jpeg8", _jpeg8), _GDCM, _DCMTK)
 _JPEG_LOSSLESS = (
-    Decoder("imagecodecs jpeg8", _plain(imagecodecs.jpeg8_decode)),
+    Decoder("imagecodecs jpeg8", _jpeg8),
     Decoder("imagecodecs jpegsof3", _jpegsof3),
     _GDCM,
+    _DCMTK,
 )
 _JPEG_LS = (Decoder("imagecodecs jpegls", _plain(imagecodecs.jpegls_decode)), _GDCM)
 _JPEG_2000 = (

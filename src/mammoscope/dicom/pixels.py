@@ -294,7 +294,7 @@ def _decode_frame(
         if reduction and not decoder.reduces:
             continue
         try:
-            values = decoder.decode(frame, header, reduction)
+            values = decoder.decode(frame, header, reduction, notes)
         except _CODEC_ERRORS as error:
             failures.append(f"{decoder.name}: {_quoted(error)}")
             _log.warning("%s failed on %s", decoder.name, header.transfer_syntax_name)

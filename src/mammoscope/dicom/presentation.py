@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
@@ -21,6 +20,7 @@ from mammoscope.config import PreprocessConfig
 from mammoscope.dicom.file import DicomFile
 from mammoscope.dicom.header import tag_name
 from mammoscope.dicom.pixels import DecodedPixels
+from mammoscope.dicom.presented import Presented
 from mammoscope.errors import DicomError, Reason
 from mammoscope.types import FloatImage
 
@@ -65,7 +65,7 @@ def present(
         DicomError: If a LUT or window in the header is not valid, or the
             photometric interpretation is not a grey one.
     """
-    return apply_table(presentation(file, decoded, config).table, decoded)
+    return apply_table(presentation(file, decoded, config).table, decoded).full
 
 
 def presentation(
@@ -104,11 +104,10 @@ def presentation(
     return Presentation(table.astype(np.float32), mixes, tuple(notes))
 
 
-def apply_table(table: NDArray[np.float32], decoded: DecodedPixels) -> FloatImage:
-    """Look stored values up in the table of :func:`presentation`: (H, W) float32."""
+def apply_table(table: NDArray[np.float32], decoded: DecodedPixels) -> Presented:
+    """Look stored values up in the table of :func:`presentation`."""
     stored = decoded.stored
-    looked_up = cv2.LUT(stored.view(f"u{stored.dtype.itemsize}"), table.reshape(1, -1))
-    return np.asarray(looked_up, dtype=np.float32)
+    return Presented(stored.view(f"u{stored.dtype.itemsize}"), table)
 
 
 def _is_inverse(file: DicomFile, notes: list[str]) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mammoscope.config import EligibilityConfig
 from mammoscope.dicom import DicomFile, read_dicom
+from mammoscope.dicom.copies import Copies, keys_of
 from mammoscope.dicom.eligibility import admit
 from mammoscope.dicom.header import tag_name
 from mammoscope.errors import (
@@ -62,7 +63,7 @@ def read_exam(
     warnings: list[str] = []
     patients: set[str] = set()
     studies: set[str] = set()
-    seen: dict[tuple[str, str], str] = {}
+    seen: Copies[str] = Copies()
     for file, name in zip(files, _names(files), strict=True):
         try:
             dicom = read_dicom(file)
@@ -73,6 +74,10 @@ def read_exam(
         except (DicomError, IneligibleImageError) as error:
             reason = error.reason or Reason.UNREADABLE_FILE
             refused.append(Refusal(name, reason, str(error)))
+            continue
+        except OSError as error:
+            message = f"{name} cannot be opened: {error.strerror or error}"
+            refused.append(Refusal(name, Reason.UNREADABLE_FILE, message))
             continue
         patients.add(header.patient_id or "")
         studies.add(header.study_uid or "")
@@ -134,17 +139,14 @@ def _names(files: list[Path]) -> list[str]:
     return [file.relative_to(root).as_posix() for file in files]
 
 
-def _refuse_duplicate(file: DicomFile, name: str, seen: dict[tuple[str, str], str]) -> None:
+def _refuse_duplicate(file: DicomFile, name: str, seen: Copies[str]) -> None:
     """Refuse the second image of a SOP instance, or of the same pixel data under another."""
     digest = hashlib.sha256(file.dataset.PixelData).hexdigest()
-    keys = [("pixel data", digest)]
-    if file.header.sop_instance_uid is not None:
-        keys.append(("SOP Instance UID", file.header.sop_instance_uid))
-    for key in keys:
-        if key in seen:
-            message = f"{name} has the same {key[0]} as {seen[key]}"
-            raise DicomError(message, Reason.DUPLICATE)
-    seen.update(dict.fromkeys(keys, name))
+    keys = keys_of(file.header.sop_instance_uid, digest)
+    found = seen.find(keys)
+    if found is not None:
+        raise DicomError(f"{name} has the same {found[0]} as {found[1]}", Reason.DUPLICATE)
+    seen.remember(keys, name)
 
 
 def read_words(path: Path) -> Words:

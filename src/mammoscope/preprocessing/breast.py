@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from mammoscope.dicom.presented import Presented
 from mammoscope.errors import IneligibleImageError, Reason
 from mammoscope.preprocessing.film import cut_labels, cut_strips, film_frame
 from mammoscope.preprocessing.levels import LEAST_CONTRAST, Levels, grey_at, tissue_levels
@@ -58,18 +59,18 @@ class BreastRegion:
     quality: float
 
 
-def find_breast(pixels: FloatImage) -> BreastRegion:
+def find_breast(pixels: FloatImage | Presented) -> BreastRegion:
     """Find the breast: the largest bright region, without film borders, strips and labels.
 
     Args:
-        pixels: (H, W) float32 presentation values in [0, 1].
+        pixels: (H, W) presentation values in [0, 1].
 
     Raises:
         IneligibleImageError: ``blank_image`` if all pixels are alike, ``no_breast`` if
             nothing large enough stands out of the background, or all is noise.
     """
     height, width = pixels.shape
-    grey = _reduce(pixels)
+    grey = _reduce(Presented.of(pixels))
     inverted = is_inverted(grey)
     if inverted:
         grey = 255 - grey
@@ -111,18 +112,16 @@ def find_breast(pixels: FloatImage) -> BreastRegion:
     )
 
 
-def _reduce(pixels: FloatImage) -> ByteImage:
+def _reduce(image: Presented) -> ByteImage:
     """Shrink to at most the working height, and to 8 bits.
 
     Halves first: OpenCV averages whole pairs ten times faster than broken ratios. An odd
     last row or column is left out, which moves nothing by more than a cell of the result.
     """
-    height, width = pixels.shape
-    while pixels.shape[0] >= 2 * _WORK_HEIGHT and pixels.shape[1] > 1:
-        rows, columns = pixels.shape[0] // 2, pixels.shape[1] // 2
-        even = pixels[: 2 * rows, : 2 * columns]
-        halved = cv2.resize(even, (columns, rows), interpolation=cv2.INTER_AREA)
-        pixels = np.asarray(halved, dtype=np.float32)
+    height, width = image.shape
+    while image.shape[0] >= 2 * _WORK_HEIGHT and image.shape[1] > 1:
+        image = Presented(image.halved)
+    pixels = image.full
     if height > _WORK_HEIGHT:
         size = (max(1, round(width * _WORK_HEIGHT / height)), _WORK_HEIGHT)
         small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)

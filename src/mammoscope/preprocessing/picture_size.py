@@ -7,13 +7,14 @@ import struct
 
 from mammoscope.dicom.codestream import read_codestream
 
-__all__ = ["decoded_bytes", "white_level"]
+__all__ = ["decoded_bytes", "is_white_at_zero", "white_level"]
 
 _PNG, _PNM = b"\x89PNG\r\n\x1a\n", re.compile(rb"P[25]((?:\s+|#[^\n]*\n)+(\d{1,9})){3}\s")
 # Samples of a pixel by PNG's colour type (ISO/IEC 15948, table 11.1); a palette's are three.
 _PNG_SAMPLES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 # TIFF 6.0, section 8 and 15: the fields that a reader's buffers follow.
 _WIDTH, _HEIGHT, _BITS, _SAMPLES, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 258, 277, 322, 323
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 _TIFF_TYPES = {1: ("B", 1), 3: ("H", 2), 4: ("I", 4)}
 
 
@@ -32,22 +33,22 @@ def decoded_bytes(data: bytes) -> tuple[int, int] | None:
             pixels = stream.rows * stream.columns if stream else 0
             return (pixels, pixels * stream.components) if stream else None
         if data.startswith((b"II", b"MM")):
-            return _tiff(data, "<" if data.startswith(b"II") else ">")
+            return _tiff(_first_directory(data))
         return _pnm(data)
     except (struct.error, KeyError):
         return None
 
 
-def _tiff(data: bytes, order: str) -> tuple[int, int]:
-    fields = _first_directory(data, order)
+def _tiff(fields: dict[int, int]) -> tuple[int, int]:
     pixels = fields[_WIDTH] * fields[_HEIGHT]
     tile = fields.get(_TILE_WIDTH, 0) * fields.get(_TILE_HEIGHT, 0)
     each = fields.get(_SAMPLES, 1) * max(1, fields.get(_BITS, 1) // 8)
     return max(pixels, tile), max(pixels, tile) * each
 
 
-def _first_directory(data: bytes, order: str) -> dict[int, int]:
+def _first_directory(data: bytes) -> dict[int, int]:
     """Read the first value of each short field of the first directory."""
+    order = "<" if data.startswith(b"II") else ">"
     (at,) = struct.unpack(f"{order}I", data[4:8])
     (count,) = struct.unpack(f"{order}H", data[at : at + 2])
     fields: dict[int, int] = {}
@@ -63,6 +64,13 @@ def _first_directory(data: bytes, order: str) -> dict[int, int]:
         # A field told twice: the larger counts, whichever a reader takes.
         fields[tag] = max(fields.get(tag, 0), *struct.unpack(f"{order}{letter}", found))
     return fields
+
+
+def is_white_at_zero(data: bytes) -> bool:
+    """Say whether a TIFF's low values are white; OpenCV turns 8 bits round, and 16 not."""
+    if not data.startswith((b"II", b"MM")):
+        return False
+    return _first_directory(data).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
 
 
 def white_level(data: bytes) -> int | None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mammoscope.config import PreprocessConfig
 from mammoscope.dicom.elements import tag_name
+from mammoscope.dicom.presented import Presented
 from mammoscope.errors import IneligibleImageError, Reason
 from mammoscope.preprocessing.breast import BreastRegion, find_breast
 from mammoscope.preprocessing.reading import SourceImage
@@ -88,7 +89,7 @@ class Preprocessor:
         while reduction not in made:
             read = source.read(reduction)
             prepared = self(
-                read.pixels,
+                read.image,
                 laterality,
                 pixel_aspect,
                 chest_wall=source.chest_wall,
@@ -113,7 +114,7 @@ class Preprocessor:
 
     def __call__(
         self,
-        pixels: FloatImage,
+        pixels: FloatImage | Presented,
         laterality: Laterality | None = None,
         pixel_aspect: float = 1.0,
         *,
@@ -124,7 +125,7 @@ class Preprocessor:
         """Prepare the pixels of one image.
 
         Args:
-            pixels: (H, W) float32 presentation values in [0, 1], tissue bright.
+            pixels: (H, W) presentation values in [0, 1], tissue bright.
             laterality: What header or table say, to check the image against.
             pixel_aspect: True width of a pixel over its height.
             chest_wall: On which side the header puts it, to check the image against.
@@ -135,6 +136,7 @@ class Preprocessor:
             IneligibleImageError: If the image is blank, no breast is found, or it is inverted
                 and that is refused.
         """
+        pixels = Presented.of(pixels)
         region = find_breast(pixels)
         notes = self._contradictions(region, laterality, chest_wall)
         height, width = pixels.shape
@@ -248,10 +250,8 @@ class Preprocessor:
 
 
 def _even(first: int, last: int, end: int) -> tuple[int, int]:
-    """Widen a span by a pixel, where there is one, so that its length can be halved."""
-    if (last - first) % 2 == 0:
-        return first, last
-    return (first, last + 1) if last < end else (max(0, first - 1), last)
+    """Widen a span by a pixel so that it falls into pairs from 0 on; an odd last one is left."""
+    return first - first % 2, min(last + last % 2, end - end % 2)
 
 
 def _covers(geometry: Geometry, reduction: int) -> bool:

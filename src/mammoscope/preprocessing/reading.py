@@ -15,8 +15,9 @@ from mammoscope.dicom import decode, encoded_pixels, read_dicom
 from mammoscope.dicom.file import is_dicom
 from mammoscope.dicom.pixels import MOST_PIXELS, EncodedPixels
 from mammoscope.dicom.presentation import apply_table, presentation
+from mammoscope.dicom.presented import Presented
 from mammoscope.errors import DicomError, PixelDecodeError, Reason
-from mammoscope.preprocessing.picture_size import decoded_bytes, white_level
+from mammoscope.preprocessing.picture_size import decoded_bytes, is_white_at_zero, white_level
 from mammoscope.types import FloatImage, Laterality
 
 __all__ = [
@@ -44,16 +45,21 @@ class SourcePixels:
     """Presentation pixels of one file.
 
     Attributes:
-        pixels: (H, W) float32 in [0, 1], tissue bright; halved ``reduction`` times.
+        image: (H, W), tissue bright; halved ``reduction`` times.
         decoder: Which decoder served.
         reduction: How often the image was halved while it was decoded.
         warnings: What a reader must know.
     """
 
-    pixels: FloatImage
+    image: Presented
     decoder: str
     reduction: int = 0
     warnings: tuple[str, ...] = ()
+
+    @property
+    def pixels(self) -> FloatImage:
+        """(H, W) float32 in [0, 1]."""
+        return self.image.full
 
 
 class SourceImage:
@@ -75,11 +81,10 @@ class SourceImage:
         self._last: SourcePixels | None = None
         if not is_dicom(path) and path.suffix.lower() in PICTURE_SUFFIXES:
             pixels = read_picture(path)
-            picture = SourcePixels(pixels, "opencv", warnings=_darkness(pixels))
+            picture = SourcePixels(Presented(pixels), "opencv", warnings=_darkness(pixels))
             self._decode = lambda _: picture
-            height, width = picture.pixels.shape
             #: (H, W) of the full image.
-            self.shape = (height, width)
+            self.shape = picture.image.shape
             #: How many times the image can be halved while it is decoded.
             self.reductions = 0
             #: Side of the image on which the header puts the chest wall, if it does.
@@ -203,6 +208,8 @@ def read_picture(path: Path) -> FloatImage:
     white = white_level(data) or white
     if int(picture.max()) > white:
         raise PixelDecodeError(f"{path.name} holds {picture.max()} where its header says {white}")
+    if picture.dtype == np.uint16 and is_white_at_zero(data):
+        picture = white - picture
     return np.divide(picture, white, dtype=np.float32)
 
 

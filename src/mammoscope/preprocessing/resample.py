@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoscope.dicom.presented import Presented
 from mammoscope.types import Box, FloatImage
 
 __all__ = ["Geometry", "halved_margin"]
@@ -87,7 +88,7 @@ class Geometry:
         x_min, y_min, x_max, y_max = self.crop
         return self.fitted_width / (x_max - x_min), self.fitted_height / (y_max - y_min)
 
-    def apply(self, pixels: FloatImage, reduction: int = 0) -> FloatImage:
+    def apply(self, pixels: FloatImage | Presented, reduction: int = 0) -> FloatImage:
         """Map an original (H, W) image to the network's grid, (height, width) float32.
 
         Args:
@@ -108,10 +109,17 @@ class Geometry:
         left, top, right, bottom = (
             round((edge + halved_margin(reduction)) / step) for edge in (x_min, y_min, x_max, y_max)
         )
-        part = pixels[top:bottom, left:right]
-        shrinks = self.fitted_height < part.shape[0] or self.fitted_width < part.shape[1]
-        if min(part.shape[0] / self.fitted_height, part.shape[1] / self.fitted_width) >= 2:
-            part = _pairs_averaged(part)
+        rows, columns = bottom - top, right - left
+        shrinks = self.fitted_height < rows or self.fitted_width < columns
+        image = Presented.of(pixels)
+        if (
+            min(rows / self.fitted_height, columns / self.fitted_width) >= 2
+            and not (top | bottom | left | right) % 2
+        ):
+            # OpenCV is ten times faster at whole ratios.
+            part = image.halved[top // 2 : bottom // 2, left // 2 : right // 2]
+        else:
+            part = image.full[top:bottom, left:right]
         fitted = cv2.resize(
             part,
             (self.fitted_width, self.fitted_height),
@@ -234,15 +242,6 @@ class Geometry:
     def from_dict(cls, values: dict[str, Any]) -> Geometry:
         """Rebuild a geometry from :meth:`as_dict`."""
         return cls(**{**values, "crop": tuple(values["crop"])})
-
-
-def _pairs_averaged(part: FloatImage) -> FloatImage:
-    """Halve an image whose sides are even: OpenCV is ten times faster at whole ratios."""
-    rows, columns = part.shape
-    if rows % 2 or columns % 2:
-        return part
-    halved = cv2.resize(part, (columns // 2, rows // 2), interpolation=cv2.INTER_AREA)
-    return np.asarray(halved, dtype=np.float32)
 
 
 def halved_margin(reduction: int) -> float:

@@ -81,6 +81,7 @@ def test_a_copy_in_the_files_is_found_before_and_after_prepare(
         WindowCenter=128,
         WindowWidth=256,
     )
+    ingest(rsna_folder, cohort, overwrite=True)
     found = [f for f in lint(cohort).findings if f.code == "near_duplicates_across_patients"]
     assert [(f.count, f.of, f.examples) for f in found] == [(2, 36, ("0", "500"))]
     prepare(cohort, PreprocessConfig(height=128, width=96))
