@@ -11,7 +11,7 @@ import pytest
 from fixtures.lint import FILMS, clean, facts, film, in_films, measured, scale, write
 from mammoscope.cohort.lint.aspect import stretched_images
 from mammoscope.cohort.lint.findings import Severity, Skipped
-from mammoscope.cohort.lint.inversion import background_contrast, inverted_images
+from mammoscope.cohort.lint.inversion import inverted_images
 from mammoscope.cohort.lint.measure import measure_pixels
 from mammoscope.cohort.lint.text import burned_in_text
 from mammoscope.cohort.lint.upsampling import find_resampling, upsampled_images
@@ -28,9 +28,9 @@ def test_a_machine_that_is_inverted_as_a_whole_is_named():
 
 
 @pytest.mark.parametrize("side", ["L", "R"])
-def test_the_background_is_known_by_its_flatness_on_either_side(side):
-    assert background_contrast(film(3, side)) < -0.3
-    assert background_contrast(1 - film(3, side)) > 0.3
+def test_each_image_is_judged_as_prepare_judges_it(side):
+    assert measured(0, film(3, side)).inverted is False
+    assert measured(0, 1 - film(3, side)).inverted is True
 
 
 def noisy(number: int) -> np.ndarray:
@@ -40,8 +40,8 @@ def noisy(number: int) -> np.ndarray:
     return np.clip(0.1 + 0.8 * film(number) + 0.4 * grain, 0, 1)
 
 
-def test_without_a_background_the_other_images_of_the_machine_decide():
-    assert background_contrast(noisy(4)) is None
+def test_without_air_the_other_images_of_the_machine_decide():
+    assert not measured(0, 1 - noisy(4)).inverted
     assert inverted_images(in_films(lambda _: noisy(4), 4)) == []
     (finding,) = inverted_images(in_films(lambda _: 1 - noisy(4), 4))
     assert finding.examples == ("04LCC",)
@@ -49,12 +49,12 @@ def test_without_a_background_the_other_images_of_the_machine_decide():
 
 def test_a_white_label_that_looks_like_air_is_outvoted_by_the_machine():
     def label(pixels):
-        # Grain everywhere but on a large label in the corner: the only flat region is white.
+        # Grain everywhere but on a large label in the corner: all that is flat is white.
         labelled = noisy(4)
         labelled[:200, 230:] = 1
         return labelled
 
-    assert background_contrast(label(None)) > 0
+    assert measured(0, label(None)).inverted
     assert inverted_images(in_films(label, 4)) == []
 
 

@@ -38,7 +38,7 @@ class ImageFacts:
         image_id: Which image.
         hash: Its perceptual hash.
         thumbnail: (32, 32) float32.
-        background_contrast: See :func:`~mammoscope.cohort.lint.inversion.background_contrast`.
+        inverted: Its air is bright and its tissue dark; ``None`` where no breast is found.
         resampling: Traces of enlarging; ``None`` where too little tissue is seen.
         anisotropy: log of the texture's gradient across over that down, on square pixels as
             the manifest's pixel_aspect gives them; ``None`` where too little tissue is seen.
@@ -49,7 +49,7 @@ class ImageFacts:
     image_id: str
     hash: Hash
     thumbnail: FloatImage
-    background_contrast: float | None
+    inverted: bool | None
     resampling: Resampling | None
     anisotropy: float | None
     characters: int

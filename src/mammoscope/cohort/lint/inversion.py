@@ -1,10 +1,8 @@
 """Is an image shown as a negative: background bright, tissue dark?
 
-Air has no texture, so the largest flat region that touches the border is the background;
-its grey against that of everything else says how most images of a machine lie. Their mean,
-each turned as its own air says, then decides for each image: by this comparison all 1,592
-films of CBIS-DDSM look more like the others than their negatives do, while by flatness
-alone one, with a white label over a tenth of it, is taken for a negative and 16 are undecided.
+Each image is judged as ``prepare`` judges it, by its air. The mean of a machine's images, each
+turned as its own air says, then decides for each image: it outvotes what was taken for air, and
+speaks for images that have none.
 """
 
 from __future__ import annotations
@@ -19,64 +17,13 @@ from mammoscope.cohort.lint.facts import ImageFacts
 from mammoscope.cohort.lint.findings import Answer, Finding, Severity, Skipped, some
 from mammoscope.types import FloatImage
 
-__all__ = ["THUMBNAIL", "background_contrast", "inverted_images", "thumbnail"]
+__all__ = ["THUMBNAIL", "inverted_images", "thumbnail"]
 
 #: Side of the square thumbnail by which images of a machine are compared.
 THUMBNAIL = 32
-# Longest side of the copy on which flatness is judged.
-_WORK_SIDE = 128
-# A flat window deviates by less than this share of the image's own range; the strictest level
-# that leaves a background is taken, as a smooth breast is flat by the loosest too.
-_FLAT = (0.003, 0.006, 0.01, 0.02)
-# Below this share of the image a flat region may be a label or a frame.
-_LEAST_AREA = 0.1
-# A background differs from the rest by at least this share of the image's range.
-_LEAST_CONTRAST = 0.1
 # From this share of inverted images on, the machine itself is taken to be wrong.
 _WHOLE_MACHINE = 0.5
 _LEAST_IMAGES = 5
-
-
-def background_contrast(pixels: FloatImage) -> float | None:
-    """Return the grey of the background less that of the rest, as a share of the range.
-
-    Args:
-        pixels: (H, W) float32 presentation values.
-
-    Returns:
-        Below 0 for a mammogram as it should be, above 0 for its negative; ``None`` where no
-        flat region touches the border.
-    """
-    scale = _WORK_SIDE / max(pixels.shape)
-    size = (max(8, round(pixels.shape[1] * scale)), max(8, round(pixels.shape[0] * scale)))
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    low, high = np.quantile(small, (0.01, 0.99))
-    span = float(high - low)
-    if span <= 0:
-        return None
-    mean = cv2.blur(small, (5, 5))
-    variance = cv2.blur(small * small, (5, 5)) - mean * mean
-    for level in _FLAT:
-        background = _largest_at_border((variance < (level * span) ** 2).astype(np.uint8))
-        if background.mean() >= _LEAST_AREA:
-            break
-    else:
-        return None
-    if background.all():
-        return None
-    contrast = float(np.median(small[background]) - np.median(small[~background])) / span
-    return contrast if abs(contrast) >= _LEAST_CONTRAST else None
-
-
-def _largest_at_border(flat: np.ndarray) -> np.ndarray:
-    """Return the largest connected region that touches the border, (h, w) bool."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(flat, connectivity=4)
-    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    touching = np.setdiff1d(np.unique(border), [0])
-    if touching.size == 0:
-        return np.zeros(flat.shape, bool)
-    largest = touching[np.argmax(stats[touching, cv2.CC_STAT_AREA])]
-    return np.asarray(labels == largest)
 
 
 def thumbnail(pixels: FloatImage) -> FloatImage:
@@ -125,12 +72,12 @@ def inverted_images(evidence: Evidence) -> Answer:
 def _templates(machine: Sequence[ImageFacts]) -> tuple[FloatImage, ...]:
     """Return how the machine's images look with air dark: any side, wall left, wall right.
 
-    Each image counts turned the way its own air says; none where fewer than five have air.
+    Each image counts turned the way its own air says; none where fewer than five show a breast.
     """
     upright = [
-        1 - facts.thumbnail if facts.background_contrast > 0 else facts.thumbnail
+        1 - facts.thumbnail if facts.inverted else facts.thumbnail
         for facts in machine
-        if facts.background_contrast is not None
+        if facts.inverted is not None
     ]
     if len(upright) < _LEAST_IMAGES:
         return ()
@@ -141,7 +88,7 @@ def _templates(machine: Sequence[ImageFacts]) -> tuple[FloatImage, ...]:
 
 def _is_inverted(facts: ImageFacts, templates: Sequence[FloatImage]) -> bool:
     if not templates:
-        return facts.background_contrast is not None and facts.background_contrast > 0
+        return bool(facts.inverted)
     upright = max(_correlation(facts.thumbnail, template) for template in templates)
     turned = max(_correlation(1 - facts.thumbnail, template) for template in templates)
     return turned > upright

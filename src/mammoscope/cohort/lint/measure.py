@@ -12,7 +12,7 @@ import numpy as np
 from mammoscope.cohort.lint.aspect import texture_anisotropy
 from mammoscope.cohort.lint.duplicates import perceptual_hash
 from mammoscope.cohort.lint.facts import Hash, ImageFacts
-from mammoscope.cohort.lint.inversion import background_contrast, thumbnail
+from mammoscope.cohort.lint.inversion import thumbnail
 from mammoscope.cohort.lint.text import count_characters
 from mammoscope.cohort.lint.upsampling import find_resampling
 from mammoscope.cohort.store import PreparedStore
@@ -50,17 +50,15 @@ def measure_pixels(image_id: str, pixels: FloatImage, pixel_aspect: float) -> Im
         pixels: (H, W) float32 in [0, 1].
         pixel_aspect: True width of a pixel over its height.
     """
-    contrast = background_contrast(pixels)
-    # A negative is turned first, or air would be taken for the breast.
-    upright = 1 - pixels if contrast is not None and contrast > 0 else pixels
-    region = _find_breast(upright)
+    region = _find_breast(pixels)
+    upright = 1 - pixels if region and region.inverted else pixels
     height, width = pixels.shape
     box = region.box if region else (0, 0, width, height)
     return ImageFacts(
         image_id=image_id,
         hash=perceptual_hash(pixels),
         thumbnail=thumbnail(pixels),
-        background_contrast=contrast,
+        inverted=region.inverted if region else None,
         resampling=find_resampling(pixels, box),
         anisotropy=texture_anisotropy(upright, region.mask, pixel_aspect) if region else None,
         characters=count_characters(upright, region.mask if region else None),

@@ -2,7 +2,8 @@
 
 Letters are small components of high contrast outside the breast, of one height, in a row, in
 a column on films that were turned, or on a slanted line of three or more. No letter is read:
-whose name it is cannot be said.
+whose name it is cannot be said. De-identification has a finder of its own, which must miss
+nothing and refuses; this one must not cry wolf on film after film, and warns.
 """
 
 from __future__ import annotations
