@@ -39,7 +39,8 @@ from mammoscope.cohort.ingest import ingest
 from mammoscope.cohort.prepare import prepare
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.cohort.synthetic.acquisition import Machine, expose, write_dicom
-from mammoscope.cohort.synthetic.phantom import Anatomy, project
+from mammoscope.cohort.synthetic.anatomy import Anatomy
+from mammoscope.cohort.synthetic.phantom import project
 from mammoscope.config import PreprocessConfig
 from mammoscope.preprocessing import Preprocessor, SourceImage
 from mammoscope.processes import keep_memory

@@ -7,8 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from mammoscope.cohort.synthetic.phantom import Anatomy, Projection
-from mammoscope.types import Box, FloatImage
+from mammoscope.cohort.synthetic.anatomy import Anatomy
+from mammoscope.cohort.synthetic.phantom import Projection
+from mammoscope.cohort.synthetic.volume import across
+from mammoscope.types import Box, FloatImage, View
 
 __all__ = ["Lesion", "add_lesion", "draw_lesion"]
 
@@ -27,7 +29,8 @@ class Lesion:
         kind: What it is.
         malignant: Whether it is cancer.
         depth_mm: Distance behind the nipple, the same in CC and MLO.
-        offset: Place along the chest wall in each view (CC, MLO), from -1 to 1.
+        place: Where it lies across the breast, on the volume's two axes, each from -1 to 1;
+            what a view shows of it follows (:func:`~.volume.across`).
         radius_mm: Radius of its body.
         contrast: Presentation value added at its centre.
         seed: Seed of its shape.
@@ -36,7 +39,7 @@ class Lesion:
     kind: Kind
     malignant: bool
     depth_mm: float
-    offset: tuple[float, float]
+    place: tuple[float, float]
     radius_mm: float
     contrast: float
     seed: int
@@ -54,7 +57,8 @@ def draw_lesion(
         conspicuity: Factor on the contrast of malignant lesions; 0 hides them.
     """
     depth = float(rng.uniform(0.2, 0.68)) * anatomy.depth_mm
-    offset = (float(rng.uniform(-0.6, 0.6)), float(rng.uniform(-0.6, 0.5)))
+    turn, radius_share = rng.uniform(0, 2 * np.pi), 0.6 * np.sqrt(rng.uniform(0, 1))
+    place = (float(radius_share * np.cos(turn)), float(radius_share * np.sin(turn)))
     kind: Kind
     if malignant:
         kind, radius, contrast = "spiculated_mass", (5.0, 10.0), (0.18, 0.42)
@@ -66,7 +70,7 @@ def draw_lesion(
         kind=kind,
         malignant=malignant,
         depth_mm=depth,
-        offset=offset,
+        place=place,
         radius_mm=float(rng.uniform(*radius)),
         contrast=float(rng.uniform(*contrast)) * (conspicuity if malignant else 1.0),
         seed=int(rng.integers(2**31)),
@@ -91,7 +95,8 @@ def add_lesion(
     height, width = projection.pixels.shape
     centre_x = projection.nipple_mm[0] - lesion.depth_mm
     reach_y = 0.5 * anatomy.height_mm * np.sqrt(max(0.05, 1 - (centre_x / anatomy.depth_mm) ** 2))
-    centre_y = projection.nipple_mm[1] + lesion.offset[view_index] * 0.8 * reach_y
+    along = float(across(View.MLO if view_index else View.CC, *lesion.place))
+    centre_y = projection.nipple_mm[1] + along * reach_y
     extent = lesion.radius_mm * (2.6 if lesion.kind == "spiculated_mass" else 1.5)
     left, right = _span(centre_x, extent, spacing, width)
     top, bottom = _span(centre_y, extent, spacing, height)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mammoscope.cohort.synthetic.acquisition import MACHINES, Machine
+from mammoscope.cohort.synthetic.anatomy import Anatomy, draw_anatomy
 from mammoscope.cohort.synthetic.lesions import Lesion, draw_lesion
-from mammoscope.cohort.synthetic.phantom import Anatomy, draw_anatomy
 from mammoscope.types import Density, Laterality, View
 
 __all__ = ["Patient", "draw_patient"]

@@ -1,0 +1,104 @@
+"""The phantom: one breast in two views, more gland with more density, texture as tissue has it."""
+
+import cv2
+import numpy as np
+import pytest
+
+from mammoscope.cohort.synthetic.anatomy import draw_anatomy
+from mammoscope.cohort.synthetic.lesions import add_lesion, draw_lesion
+from mammoscope.cohort.synthetic.likeness import spectrum_slopes
+from mammoscope.cohort.synthetic.phantom import project
+from mammoscope.cohort.synthetic.texture import fine_texture, power_law_noise
+from mammoscope.cohort.synthetic.volume import across, make_volume
+from mammoscope.types import Density, View
+
+SIZE, SPACING = (600, 450), 0.4
+
+
+def breast(seed, density=Density.B):
+    return draw_anatomy(np.random.default_rng([seed, 5]), density)
+
+
+def well_inside(projection):
+    return cv2.erode(projection.inside.astype(np.uint8), np.ones((31, 31), np.uint8)) > 0
+
+
+def test_the_same_seed_draws_the_same_pixels():
+    first, second = (project(breast(3), View.MLO, SIZE, SPACING) for _ in range(2))
+    np.testing.assert_array_equal(first.pixels, second.pixels)
+    other = project(breast(4), View.MLO, SIZE, SPACING)
+    assert not np.array_equal(first.pixels, other.pixels)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_more_density_is_more_gland_in_both_views(seed):
+    for view in (View.CC, View.MLO):
+        shares = [
+            make_volume(breast(seed, density).texture_seed, density).projected(view).mean()
+            for density in Density
+        ]
+        assert shares == sorted(shares)
+        assert shares[0] < 0.5 * shares[1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_both_views_project_one_volume(seed):
+    anatomy = breast(seed, Density.C)
+    volume = make_volume(anatomy.texture_seed, anatomy.density)
+    above, aside = volume.projected(View.CC), volume.projected(View.MLO)
+    # At each depth behind the nipple both see the same gland.
+    assert np.corrcoef(above.sum(1), aside.sum(1))[0, 1] > 0.97
+    # And not the same picture.
+    assert np.corrcoef(above.ravel(), aside.ravel())[0, 1] < 0.97
+
+
+def test_a_spot_of_gland_is_seen_where_geometry_says():
+    volume = make_volume(1, Density.A)
+    side = volume.gland.shape[1]
+    for first, second in ((0.4, 0.0), (0.0, 0.4), (-0.3, 0.3)):
+        volume.gland[:] = 0
+        row, column = (round((place + 1) / 2 * side - 0.5) for place in (first, second))
+        volume.gland[30, row, column] = 1
+        for view in (View.CC, View.MLO):
+            found = int(volume.projected(view)[30].argmax())
+            assert (found + 0.5) / side * 2 - 1 == pytest.approx(
+                float(across(view, first, second)), abs=0.04
+            )
+    make_volume.cache_clear()
+
+
+def test_a_lesion_lies_at_one_depth_and_where_its_place_is_seen():
+    anatomy = breast(2)
+    lesion = draw_lesion(np.random.default_rng(0), anatomy, malignant=True)
+    for index, view in enumerate((View.CC, View.MLO)):
+        projection = project(anatomy, view, SIZE, SPACING)
+        _, box = add_lesion(projection, anatomy, lesion, index)
+        behind = projection.nipple_mm[0] - (box.x_min + box.x_max) / 2 * SPACING
+        assert behind == pytest.approx(lesion.depth_mm, abs=2 * SPACING)
+        above = (box.y_min + box.y_max) / 2 * SPACING - projection.nipple_mm[1]
+        assert np.sign(above) == np.sign(across(view, *lesion.place))
+
+
+def test_the_slope_of_known_noise_is_found():
+    noise = power_law_noise((512, 512), 3.0, np.random.default_rng(0))
+    slopes = spectrum_slopes(np.exp(0.1 * noise - 1), np.ones((512, 512), bool))
+    assert np.median(slopes) == pytest.approx(3.0, abs=0.15)
+
+
+def test_tissue_has_the_power_law_of_mammograms():
+    """Films of CBIS-DDSM have a median of 2.7, and 2.1 to 3.3 from 5 to 95 %."""
+    slopes = []
+    for seed in range(4):
+        for density in Density:
+            projection = project(breast(seed, density), View.CC, (867, 650), 0.3)
+            slopes.extend(spectrum_slopes(projection.pixels, well_inside(projection)))
+    assert np.median(slopes) == pytest.approx(2.7, abs=0.3)
+    assert 0.5 < np.subtract(*np.percentile(slopes, (95, 5))) < 1.6
+
+
+def test_texture_does_not_depend_on_the_size_of_pixels():
+    """What pixels of 0.4 mm show of it is what finer ones show, averaged."""
+    fine = fine_texture((2048, 2048), 0.1, np.random.default_rng(0))
+    averaged = fine.reshape(512, 4, 512, 4).mean((1, 3))
+    coarse = fine_texture((512, 512), 0.4, np.random.default_rng(0))
+    assert coarse.std() == pytest.approx(averaged.std(), rel=0.15)
