@@ -1,11 +1,15 @@
 """The phantom: one breast in two views, more gland with more density, texture as tissue has it."""
 
+from collections import Counter
+
 import cv2
 import numpy as np
 import pytest
 
+from mammoscope.cohort.findings import kind_of
 from mammoscope.cohort.synthetic.anatomy import draw_anatomy
-from mammoscope.cohort.synthetic.lesions import add_lesion, draw_lesion
+from mammoscope.cohort.synthetic.lesion_shapes import add_lesion
+from mammoscope.cohort.synthetic.lesions import KINDS, Lesion, draw_lesion
 from mammoscope.cohort.synthetic.likeness import spectrum_slopes
 from mammoscope.cohort.synthetic.phantom import project
 from mammoscope.cohort.synthetic.texture import fine_texture, power_law_noise
@@ -70,12 +74,12 @@ def test_a_spot_of_gland_is_seen_where_geometry_says():
 def test_a_lesion_lies_at_one_depth_and_where_its_place_is_seen():
     anatomy = breast(2)
     lesion = draw_lesion(np.random.default_rng(0), anatomy, malignant=True)
-    for index, view in enumerate((View.CC, View.MLO)):
+    for view in (View.CC, View.MLO):
         projection = project(anatomy, view, SIZE, SPACING)
-        _, box = add_lesion(projection, anatomy, lesion, index)
-        behind = projection.nipple_mm[0] - (box.x_min + box.x_max) / 2 * SPACING
+        _, truth = add_lesion(projection, anatomy, lesion, view)
+        behind = projection.nipple_mm[0] - (truth.box.x_min + truth.box.x_max) / 2 * SPACING
         assert behind == pytest.approx(lesion.depth_mm, abs=2 * SPACING)
-        above = (box.y_min + box.y_max) / 2 * SPACING - projection.nipple_mm[1]
+        above = (truth.box.y_min + truth.box.y_max) / 2 * SPACING - projection.nipple_mm[1]
         assert np.sign(above) == np.sign(across(view, *lesion.place))
 
 
@@ -102,3 +106,70 @@ def test_texture_does_not_depend_on_the_size_of_pixels():
     averaged = fine.reshape(512, 4, 512, 4).mean((1, 3))
     coarse = fine_texture((512, 512), 0.4, np.random.default_rng(0))
     assert coarse.std() == pytest.approx(averaged.std(), rel=0.15)
+
+
+def lesion_of(kind, anatomy, contrast):
+    return Lesion(
+        kind=kind,
+        malignant=True,
+        depth_mm=0.45 * anatomy.depth_mm,
+        place=(0.1, 0.05),
+        radius_mm=7.0,
+        contrast=contrast,
+        seed=3,
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("view", [View.CC, View.MLO])
+def test_every_kind_of_lesion_is_drawn_where_its_truth_says(kind, view):
+    anatomy = breast(5)
+    lesion = lesion_of(kind, anatomy, contrast=0.3)
+    projection = project(anatomy, view, (900, 675), 0.27)
+    pixels, truth = add_lesion(projection, anatomy, lesion, view)
+    changed = np.abs(pixels - projection.pixels)
+    assert truth.mask.any()
+    assert truth.conspicuity > 0
+    rows, columns = np.nonzero(truth.mask)
+    box = truth.box
+    assert (box.x_min, box.y_min) == (columns.min(), rows.min())
+    assert (box.x_max, box.y_max) == (columns.max() + 1, rows.max() + 1)
+    inside, outside = changed[truth.mask > 0].mean(), changed[truth.mask == 0].mean()
+    assert inside > 20 * outside
+    assert pixels.min() >= 0
+    mirrored = truth.mirrored()
+    np.testing.assert_array_equal(mirrored.mask[:, ::-1], truth.mask)
+    assert mirrored.box.x_min == 675 - box.x_max
+
+
+def test_a_hidden_lesion_changes_nothing():
+    anatomy = breast(5)
+    projection = project(anatomy, View.CC, SIZE, SPACING)
+    for kind in KINDS:
+        lesion = lesion_of(kind, anatomy, contrast=0.0)
+        pixels, _ = add_lesion(projection, anatomy, lesion, View.CC)
+        np.testing.assert_array_equal(pixels, projection.pixels)
+
+
+def drawn_kinds(overlap):
+    rng = np.random.default_rng(0)
+    return [
+        Counter(
+            draw_lesion(rng, breast(0), malignant=malignant, overlap=overlap).kind
+            for _ in range(1500)
+        )
+        for malignant in (True, False)
+    ]
+
+
+def test_morphology_tells_outcomes_apart_but_for_an_overlap():
+    sick, well = drawn_kinds(1.0)
+    assert sick["irregular_spiculated_mass"] > 8 * well["irregular_spiculated_mass"] > 0
+    assert well["oval_circumscribed_mass"] > 6 * sick["oval_circumscribed_mass"] > 0
+    sick, well = drawn_kinds(0.0)
+    assert not set(sick) & set(well)
+
+
+def test_every_kind_is_one_that_findings_know():
+    kinds = {kind_of(kind) for kind in KINDS}
+    assert kinds == {"mass", "calcification", "architectural_distortion", "asymmetry"}

@@ -10,16 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from mammoscope import __version__
 from mammoscope.artefacts import write_atomically, write_json
 from mammoscope.cohort.synthetic.acquisition import Profile, expose, write_dicom
-from mammoscope.cohort.synthetic.lesions import add_lesion
+from mammoscope.cohort.synthetic.lesion_shapes import Truth, add_lesion
+from mammoscope.cohort.synthetic.lesions import Lesion
 from mammoscope.cohort.synthetic.phantom import Projection, project
 from mammoscope.cohort.synthetic.population import Breast, Patient, draw_patient
 from mammoscope.processes import process_pool
-from mammoscope.types import Box, Laterality, View
+from mammoscope.types import Laterality, View
 
 __all__ = ["SyntheticSummary", "write_cohort", "write_exam"]
 
@@ -29,7 +31,9 @@ _TABLE = (
 )  # fmt: skip
 _FINDINGS = (
     "patient_id", "image_id", "kind", "malignant", "x_min", "y_min", "x_max", "y_max",
+    "mask", "contrast", "conspicuity",
 )  # fmt: skip
+_MASKS = "synthetic_masks"
 
 # Whether she has cancer, her rows of the table, and the truth of her lesions.
 _Made = tuple[bool, list[dict[str, Any]], list[dict[str, Any]]]
@@ -155,18 +159,13 @@ def _write_patient(
             image_id = patient_id * 100 + len(rows)
             facts = _facts(patient, breast, view, str(patient_id), image_id, uid_seed)
             path = folder / f"{image_id}.dcm"
-            boxes = _write_image(path, patient, breast, view, facts, rng, scale, "rsna")
+            truths = _write_image(path, patient, breast, view, facts, rng, scale, "rsna")
             rows.append(_row(patient, breast, view, patient_id, image_id))
-            findings += [
-                {
-                    "patient_id": patient_id,
-                    "image_id": image_id,
-                    "kind": lesion.kind,
-                    "malignant": int(lesion.malignant),
-                    **{n: round(getattr(box, n), 1) for n in ("x_min", "y_min", "x_max", "y_max")},
-                }
-                for lesion, box in zip(breast.lesions, boxes, strict=True)
-            ]
+            for number, (lesion, truth) in enumerate(zip(breast.lesions, truths, strict=True)):
+                mask = f"{_MASKS}/{patient_id}/{image_id}_{number}.png"
+                seen = _write_mask(folder.parents[1] / mask, truth)
+                names = {"patient_id": patient_id, "image_id": image_id}
+                findings.append({**names, **_finding(lesion, truth), "mask": mask if seen else ""})
     return rows, findings
 
 
@@ -179,22 +178,42 @@ def _write_image(
     rng: np.random.Generator,
     scale: float,
     profile: Profile,
-) -> list[Box]:
-    """Write one image; returns the box of each lesion in its pixels."""
+) -> list[Truth]:
+    """Write one image; returns the truth of each lesion, in its pixels."""
     machine = patient.machine
     height, width = (round(side * scale) for side in machine.size)
     spacing = machine.field_mm / height
     projection = project(breast.anatomy, view, (height, width), spacing)
-    boxes: list[Box] = []
+    truths: list[Truth] = []
     for lesion in breast.lesions:
-        pixels, box = add_lesion(projection, breast.anatomy, lesion, int(view is View.MLO))
+        pixels, truth = add_lesion(projection, breast.anatomy, lesion, view)
         projection = Projection(pixels, projection.inside, projection.nipple_mm, spacing)
-        if breast.laterality is Laterality.R:
-            box = Box(width - box.x_max, box.y_min, width - box.x_min, box.y_max)
-        boxes.append(box)
+        truths.append(truth.mirrored() if breast.laterality is Laterality.R else truth)
     stored = expose(projection.pixels, machine, breast.laterality, view, rng)
     write_dicom(path, stored, machine, {**facts, "spacing_mm": spacing}, profile)
-    return boxes
+    return truths
+
+
+def _finding(lesion: Lesion, truth: Truth) -> dict[str, Any]:
+    """Return what the table of findings says of a lesion in a view."""
+    sides = {n: round(getattr(truth.box, n), 1) for n in ("x_min", "y_min", "x_max", "y_max")}
+    return {
+        "kind": lesion.kind,
+        "malignant": int(lesion.malignant),
+        **sides,
+        "contrast": round(lesion.contrast, 4),
+        "conspicuity": round(truth.conspicuity, 4),
+    }
+
+
+def _write_mask(path: Path, truth: Truth) -> bool:
+    """Write the mask of a lesion; ``False`` if the view shows nothing of it."""
+    if not truth.mask.any():
+        return False
+    data = cv2.imencode(".png", truth.mask * np.uint8(255))[1].tobytes()
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(data)
+    return True
 
 
 def _facts(
