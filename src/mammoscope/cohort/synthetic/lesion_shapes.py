@@ -242,11 +242,18 @@ def _dome(distance: FloatImage) -> FloatImage:
 
 
 def _grains(
-    dx: FloatImage, dy: FloatImage, places: NDArray[np.float64], sizes: NDArray[np.float64]
+    dx: FloatImage,
+    dy: FloatImage,
+    places: NDArray[np.float64],
+    sizes: NDArray[np.float64],
+    brightness: NDArray[np.float64] | None = None,
 ) -> FloatImage:
+    """Draw grains at places, of sizes in mm and of unlike brightness if given."""
     grains = np.zeros_like(dx)
-    for (x, y), size in zip(places, sizes, strict=True):
-        grains = np.maximum(grains, np.exp(-(((dx - x) ** 2 + (dy - y) ** 2) / size**2)))
+    bright = np.ones(len(places)) if brightness is None else brightness
+    for (x, y), size, light in zip(places, sizes, bright, strict=True):
+        spot = np.exp(-(((dx - x) ** 2 + (dy - y) ** 2) / size**2))
+        grains = np.maximum(grains, np.float32(light) * spot)
     return np.asarray(grains, np.float32)
 
 
@@ -275,16 +282,18 @@ def _fine_linear(
         at, direction = heads.pop(0)
         for _ in range(int(rng.integers(8, 18))):
             direction += rng.normal(0, 0.12)
-            at = at + 0.45 * np.array([np.cos(direction), np.sin(direction)])
+            step = rng.uniform(0.2, 0.65)
+            at = at + step * np.array([np.cos(direction), np.sin(direction)])
             if np.hypot(*at) > radius:
                 break
-            places.append(at + rng.normal(0, 0.05, 2))
+            places.append(at + rng.normal(0, 0.09, 2))
         else:
             heads += [(at, direction + 0.6), (at, direction - 0.5)]
     turned = np.array(places) @ np.array(
         [[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]
     )
-    return _grains(dx, dy, turned, rng.uniform(0.14, 0.26, len(turned)))
+    count = len(turned)
+    return _grains(dx, dy, turned, rng.uniform(0.1, 0.28, count), rng.uniform(0.35, 1, count))
 
 
 def _coarse(dx: FloatImage, dy: FloatImage, radius: float, rng: np.random.Generator) -> FloatImage:
@@ -309,9 +318,14 @@ def _vascular(
     bend = 0.16 * radius * np.sin(along / radius * 3 + phase)
     grains = np.zeros_like(dx)
     for side in (-0.7, 0.7):
-        track = np.stack([along, bend + side], axis=1)[rng.random(90) < 0.7]
+        track = np.stack([along, bend + side], axis=1)[rng.random(90) < 0.5]
+        track = track + rng.normal(0, 0.14, track.shape)
         turned = track @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-        grains = np.maximum(grains, _grains(dx, dy, turned, rng.uniform(0.16, 0.3, len(turned))))
+        count = len(turned)
+        grains = np.maximum(
+            grains,
+            _grains(dx, dy, turned, rng.uniform(0.12, 0.36, count), rng.uniform(0.3, 1, count)),
+        )
     return grains
 
 
