@@ -52,6 +52,9 @@ def synth(
     scale: Annotated[
         float, typer.Option(min=0.05, max=1, help="Size as a share of the detector's.")
     ] = 0.25,
+    difficulty: Annotated[
+        float, typer.Option(min=0, max=1, help="1: lesions as published; 0: large clear masses.")
+    ] = 0.2,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
     overwrite: Overwrite = False,
 ) -> None:
@@ -71,6 +74,7 @@ def synth(
             seed=seed,
             prevalence=prevalence,
             scale=scale,
+            difficulty=difficulty,
             workers=workers,
             progress=current.advance,
         )

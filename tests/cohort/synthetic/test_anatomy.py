@@ -151,11 +151,11 @@ def test_a_hidden_lesion_changes_nothing():
         np.testing.assert_array_equal(pixels, projection.pixels)
 
 
-def drawn_kinds(overlap):
+def drawn_kinds(difficulty):
     rng = np.random.default_rng(0)
     return [
         Counter(
-            draw_lesion(rng, breast(0), malignant=malignant, overlap=overlap).kind
+            draw_lesion(rng, breast(0), malignant=malignant, difficulty=difficulty).kind
             for _ in range(1500)
         )
         for malignant in (True, False)
@@ -168,6 +168,7 @@ def test_morphology_tells_outcomes_apart_but_for_an_overlap():
     assert well["oval_circumscribed_mass"] > 6 * sick["oval_circumscribed_mass"] > 0
     sick, well = drawn_kinds(0.0)
     assert not set(sick) & set(well)
+    assert sick["irregular_spiculated_mass"] > 1200
 
 
 def test_every_kind_is_one_that_findings_know():

@@ -15,6 +15,10 @@ from mammoscope.cohort.synthetic.anatomy import Anatomy
 __all__ = ["KINDS", "Lesion", "draw_lesion"]
 
 
+# At difficulty 0: the power of a kind's ease in its weight, and by how much contrast is raised.
+_SELECTION, _EASIER = 4.0, 0.5
+
+
 @dataclass(frozen=True, slots=True)
 class Morphology:
     """How often lesions look so, and how large and bright they are.
@@ -24,30 +28,32 @@ class Morphology:
         benign: Weight among benign ones.
         radius_mm: Smallest and largest radius.
         contrast: Presentation value added at the centre, smallest and largest.
+        ease: How easily it is seen, up to 1, on an image of few pixels: grains are lost there.
     """
 
     malignant: float
     benign: float
     radius_mm: tuple[float, float]
     contrast: tuple[float, float]
+    ease: float
 
 
 #: By name, as ``findings`` spell it. Weights are rounded from the likelihoods of malignancy that
 #: the BI-RADS atlas (5th edition, 2013) and its validations give for descriptors; radii from
 #: screen-detected cancers, of which half measure 10 to 20 mm.
 KINDS: dict[str, Morphology] = {
-    "irregular_spiculated_mass": Morphology(0.32, 0.02, (4.0, 10.0), (0.16, 0.38)),
-    "irregular_indistinct_mass": Morphology(0.18, 0.05, (4.0, 10.0), (0.12, 0.30)),
-    "oval_obscured_mass": Morphology(0.05, 0.12, (4.0, 9.0), (0.08, 0.22)),
-    "oval_circumscribed_mass": Morphology(0.02, 0.24, (3.5, 9.0), (0.10, 0.26)),
-    "round_circumscribed_mass": Morphology(0.02, 0.12, (3.0, 7.0), (0.10, 0.26)),
-    "pleomorphic_calcifications": Morphology(0.15, 0.06, (4.0, 9.0), (0.25, 0.50)),
-    "fine_linear_branching_calcifications": Morphology(0.09, 0.01, (5.0, 11.0), (0.25, 0.50)),
-    "coarse_calcifications": Morphology(0.01, 0.12, (3.0, 7.0), (0.40, 0.55)),
-    "rim_calcifications": Morphology(0.0, 0.06, (2.0, 5.0), (0.35, 0.50)),
-    "vascular_calcifications": Morphology(0.0, 0.08, (9.0, 16.0), (0.25, 0.45)),
-    "architectural_distortion": Morphology(0.10, 0.03, (7.0, 13.0), (0.06, 0.14)),
-    "asymmetry": Morphology(0.06, 0.09, (7.0, 13.0), (0.08, 0.18)),
+    "irregular_spiculated_mass": Morphology(0.32, 0.02, (4.0, 10.0), (0.16, 0.38), 1.0),
+    "irregular_indistinct_mass": Morphology(0.18, 0.05, (4.0, 10.0), (0.12, 0.30), 0.7),
+    "oval_obscured_mass": Morphology(0.05, 0.12, (4.0, 9.0), (0.08, 0.22), 0.4),
+    "oval_circumscribed_mass": Morphology(0.02, 0.24, (3.5, 9.0), (0.10, 0.26), 0.9),
+    "round_circumscribed_mass": Morphology(0.02, 0.12, (3.0, 7.0), (0.10, 0.26), 0.9),
+    "pleomorphic_calcifications": Morphology(0.15, 0.06, (4.0, 9.0), (0.25, 0.50), 0.3),
+    "fine_linear_branching_calcifications": Morphology(0.09, 0.01, (5.0, 11.0), (0.25, 0.50), 0.3),
+    "coarse_calcifications": Morphology(0.01, 0.12, (3.0, 7.0), (0.40, 0.55), 0.7),
+    "rim_calcifications": Morphology(0.0, 0.06, (2.0, 5.0), (0.35, 0.50), 0.6),
+    "vascular_calcifications": Morphology(0.0, 0.08, (9.0, 16.0), (0.25, 0.45), 0.5),
+    "architectural_distortion": Morphology(0.10, 0.03, (7.0, 13.0), (0.06, 0.14), 0.2),
+    "asymmetry": Morphology(0.06, 0.09, (7.0, 13.0), (0.08, 0.18), 0.3),
 }
 
 
@@ -81,7 +87,7 @@ def draw_lesion(
     *,
     malignant: bool,
     conspicuity: float = 1.0,
-    overlap: float = 1.0,
+    difficulty: float = 1.0,
 ) -> Lesion:
     """Draw a lesion.
 
@@ -90,28 +96,31 @@ def draw_lesion(
         anatomy: The breast that holds it.
         malignant: Cancer, or a benign finding.
         conspicuity: Factor on the contrast of malignant lesions; 0 hides them.
-        overlap: Of the morphologies of cancers and of benign findings: 1 as published, 0 none.
+        difficulty: 1 draws kinds and contrasts as published; towards 0, kinds that few pixels
+            show become rare, looks that both outcomes share disappear, and cancers stand out.
     """
     depth = float(rng.uniform(0.2, 0.68)) * anatomy.depth_mm
     turn, radius_share = rng.uniform(0, 2 * np.pi), 0.6 * np.sqrt(rng.uniform(0, 1))
-    kind = _draw_kind(rng, malignant=malignant, overlap=overlap)
+    kind = _draw_kind(rng, malignant=malignant, difficulty=difficulty)
     look = KINDS[kind]
+    factor = conspicuity * (1 + _EASIER * max(0.0, 1 - difficulty)) if malignant else 1.0
     return Lesion(
         kind=kind,
         malignant=malignant,
         depth_mm=depth,
         place=(float(radius_share * np.cos(turn)), float(radius_share * np.sin(turn))),
         radius_mm=float(rng.uniform(*look.radius_mm)),
-        contrast=float(rng.uniform(*look.contrast)) * (conspicuity if malignant else 1.0),
+        contrast=float(rng.uniform(*look.contrast)) * factor,
         seed=int(rng.integers(2**31)),
     )
 
 
-def _draw_kind(rng: np.random.Generator, *, malignant: bool, overlap: float) -> str:
+def _draw_kind(rng: np.random.Generator, *, malignant: bool, difficulty: float) -> str:
+    ease = _SELECTION * max(0.0, 1 - difficulty)
     weights = []
     for look in KINDS.values():
         own, other = (look.malignant, look.benign) if malignant else (look.benign, look.malignant)
-        # What the other outcome has more of is told apart as the overlap goes.
-        weights.append(own if own >= other else own * overlap)
+        shared = min(1.0, difficulty) if own < other else 1.0
+        weights.append(own * shared * look.ease**ease)
     shares = np.array(weights) / sum(weights)
     return list(KINDS)[int(rng.choice(len(KINDS), p=shares))]

@@ -70,13 +70,16 @@ class Patient:
         return any(breast.cancer for breast in self.breasts)
 
 
-def draw_patient(rng: np.random.Generator, *, cancer: bool, conspicuity: float = 1.0) -> Patient:
+def draw_patient(
+    rng: np.random.Generator, *, cancer: bool, conspicuity: float = 1.0, difficulty: float = 1.0
+) -> Patient:
     """Draw one patient.
 
     Args:
         rng: Source of randomness.
         cancer: Whether one of her breasts has cancer.
         conspicuity: Factor on the contrast of malignant lesions.
+        difficulty: Of telling outcomes apart (:func:`~.lesions.draw_lesion`).
     """
     machine = MACHINES[int(rng.choice(list(MACHINES)))]
     counts = np.array(_AGE_COUNTS[machine.site_id], float)
@@ -96,9 +99,13 @@ def draw_patient(rng: np.random.Generator, *, cancer: bool, conspicuity: float =
         sick = cancer and side is sick_side
         lesions = []
         if rng.random() < _BENIGN_LESION_RATE:
-            lesions.append(draw_lesion(rng, anatomy, malignant=False))
+            lesions.append(draw_lesion(rng, anatomy, malignant=False, difficulty=difficulty))
         if sick:
-            lesions.append(draw_lesion(rng, anatomy, malignant=True, conspicuity=conspicuity))
+            lesions.append(
+                draw_lesion(
+                    rng, anatomy, malignant=True, conspicuity=conspicuity, difficulty=difficulty
+                )
+            )
         extra = (View.MLO,) if rng.random() < _EXTRA_MLO_RATE else ()
         breasts.append(
             Breast(

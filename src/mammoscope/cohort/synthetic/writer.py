@@ -56,6 +56,7 @@ def write_cohort(
     prevalence: float = 0.35,
     scale: float = 0.25,
     conspicuity: float = 1.0,
+    difficulty: float = 0.2,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> SyntheticSummary:
@@ -70,11 +71,17 @@ def write_cohort(
         prevalence: Chance that a patient has cancer.
         scale: Size of the images as a share of the detector's.
         conspicuity: Factor on the contrast of malignant lesions.
+        difficulty: 1 for lesions as published, towards 0 for those that few pixels show.
         workers: Processes; the files do not depend on their number.
         progress: Called with (done, total) patients.
     """
     out = Path(out)
-    settings = {"prevalence": prevalence, "scale": scale, "conspicuity": conspicuity}
+    settings = {
+        "prevalence": prevalence,
+        "scale": scale,
+        "conspicuity": conspicuity,
+        "difficulty": difficulty,
+    }
     table: list[dict[str, Any]] = []
     findings: list[dict[str, Any]] = []
     sick = 0
@@ -95,7 +102,13 @@ def write_cohort(
 
 
 def write_exam(
-    out: Path, *, seed: int, cancer: bool, scale: float = 0.25, conspicuity: float = 1.0
+    out: Path,
+    *,
+    seed: int,
+    cancer: bool,
+    scale: float = 0.25,
+    conspicuity: float = 1.0,
+    difficulty: float = 0.2,
 ) -> list[Path]:
     """Write one exam of four views with clinical headers, as a PACS would hand it over.
 
@@ -105,12 +118,13 @@ def write_exam(
         cancer: Whether one breast has cancer.
         scale: Size of the images as a share of the detector's.
         conspicuity: Factor on the contrast of malignant lesions.
+        difficulty: As of :func:`write_cohort`.
 
     Returns:
         The files.
     """
     rng = np.random.default_rng([seed, 7])
-    patient = draw_patient(rng, cancer=cancer, conspicuity=conspicuity)
+    patient = draw_patient(rng, cancer=cancer, conspicuity=conspicuity, difficulty=difficulty)
     paths: list[Path] = []
     for breast in patient.breasts:
         for view in (View.CC, View.MLO):
@@ -136,7 +150,12 @@ def _make_patient(images: Path, seed: int, settings: dict[str, float], number: i
     """Draw and write one patient; everything follows from seed and number."""
     rng = np.random.default_rng([seed, number])
     cancer = bool(rng.random() < settings["prevalence"])
-    patient = draw_patient(rng, cancer=cancer, conspicuity=settings["conspicuity"])
+    patient = draw_patient(
+        rng,
+        cancer=cancer,
+        conspicuity=settings["conspicuity"],
+        difficulty=settings["difficulty"],
+    )
     patient_id = 10_000 + number
     rows, findings = _write_patient(
         images / str(patient_id), patient, patient_id, rng, settings["scale"], str(seed)
