@@ -209,6 +209,16 @@ def test_a_border_frames_three_sides_and_leaves_the_chest_wall():
         assert not light[stored.shape[0] // 40 : stored.shape[0] // 9, wall].any()
 
 
+@EVERY_MACHINE
+def test_an_exposure_of_nothing_shows_a_marker_alone(machine):
+    stored = expose(
+        np.zeros((300, 250), np.float32), machine, Laterality.R, View.CC, np.random.default_rng(0)
+    )
+    black = stored[150, 125]
+    assert black == (stored.max() if machine.display.inverted else 0)
+    assert 0.0003 < float((stored != black)[4:-4, 4:-4].mean()) < 0.1
+
+
 def test_machines_cover_what_readers_meet():
     machines = MACHINES.values()
     assert {m.site_id for m in machines} == {1, 2}
