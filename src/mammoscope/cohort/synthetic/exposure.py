@@ -1,7 +1,8 @@
 """What a unit's automatic exposure control chooses for a breast: the numbers of the header.
 
-Ranges are those of European and American quality programmes: 25 to 34 kV, 30 to 250 mAs,
-mean glandular dose 0.7 to 3 mGy, rising with thickness (EUREF, 4th edition, 2a.2.5.1).
+Plausible, not of any product: 25 to 34 kV, 25 to 300 mAs, and a mean glandular dose near 1.4 mGy
+at 53 mm that rises with thickness, below the limits of the European guidelines for quality
+assurance in breast cancer screening (4th edition, chapter 2).
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Mammography units of two sites: detector, tube, stored values, look, marker.
 
-Numbers, sites and the frequency of each are those of the RSNA table; 29 and 49 store what was
-read off the challenge's files (16-bit MONOCHROME1 with four windows and a SIGMOID function in
-JPEG 2000; 12-bit MONOCHROME2 in JPEG lossless). The others are made up within what products
-of the field do, so that every VOI function, transfer syntax and bit depth has a unit.
+Numbers and sites are those of the RSNA table, and so is how often each occurs, but that 21 and
+48 are as common there as 29 and here half as much. 29 and 49 store what was read off the
+challenge's files (16-bit MONOCHROME1 with four windows and a SIGMOID function in JPEG 2000;
+12-bit MONOCHROME2 in JPEG lossless). The others are made up within what products of the field
+do, so that every VOI function, transfer syntax and bit depth has a unit.
 """
 
 from __future__ import annotations
