@@ -38,6 +38,11 @@ _WIDTHS = (1091.97,) * 4
 _VIEW_CODES = {
     View.CC: ("399162004", "cranio-caudal"),
     View.MLO: ("399368009", "medio-lateral oblique"),
+    View.ML: ("399260004", "medio-lateral"),
+    View.LM: ("399352003", "latero-medial"),
+    View.LMO: ("399099002", "latero-medial oblique"),
+    # An axillary tail has no code of its own, but is a modifier of this one.
+    View.AT: ("399368009", "medio-lateral oblique"),
 }
 
 
