@@ -8,7 +8,7 @@ cells (Rao and Scott, J. Am. Stat. Assoc. 76, 1981), with the woman as the clust
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,12 +80,18 @@ def draw_population(
     ]
 
 
-def compare_population(records: Sequence[Record]) -> list[TableComparison]:
-    """Compare a population with every table of rates.
+def compare_population(
+    records: Sequence[Record], tables: Iterable[str] | None = None
+) -> list[TableComparison]:
+    """Compare a population with tables of rates.
 
     Tables that speak of cancer agree at the real prevalence alone.
+
+    Args:
+        records: The women.
+        tables: Names of :data:`TABLES`; without them, all.
     """
-    return [_compare(name, records, units, shares) for name, (units, shares) in TABLES.items()]
+    return [_compare(name, records, *TABLES[name]) for name in tables or TABLES]
 
 
 def _compare(
