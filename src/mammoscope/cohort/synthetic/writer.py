@@ -1,8 +1,7 @@
-"""Write synthetic exams to disk: a cohort in the RSNA layout, or one exam as a study folder."""
+"""Write synthetic exams to disk: a cohort in either profile, or one exam as a study folder."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,19 +15,18 @@ import numpy as np
 from mammoscope import __version__
 from mammoscope.artefacts import write_atomically, write_json
 from mammoscope.cohort.synthetic.acquisition import Profile, expose, write_dicom
+from mammoscope.cohort.synthetic.exposure import choose_exposure
+from mammoscope.cohort.synthetic.layouts import image_path, write_csv, write_table
 from mammoscope.cohort.synthetic.lesion_shapes import Truth, add_lesion
 from mammoscope.cohort.synthetic.lesions import Lesion
 from mammoscope.cohort.synthetic.phantom import Projection, project
-from mammoscope.cohort.synthetic.population import Breast, Patient, draw_patient
+from mammoscope.cohort.synthetic.population import Breast, Patient, draw_patient, drawn_view
+from mammoscope.cohort.synthetic.records import table_rows
 from mammoscope.processes import process_pool
 from mammoscope.types import Laterality, View
 
 __all__ = ["SyntheticSummary", "write_cohort", "write_exam"]
 
-_TABLE = (
-    "site_id", "patient_id", "image_id", "laterality", "view", "age", "cancer", "biopsy",
-    "invasive", "BIRADS", "implant", "density", "machine_id", "difficult_negative_case",
-)  # fmt: skip
 _FINDINGS = (
     "patient_id", "image_id", "kind", "malignant", "x_min", "y_min", "x_max", "y_max",
     "mask", "contrast", "conspicuity",
@@ -57,21 +55,25 @@ def write_cohort(
     scale: float = 0.25,
     conspicuity: float = 1.0,
     difficulty: float = 0.2,
+    profile: Profile = "rsna",
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> SyntheticSummary:
-    """Write ``train.csv``, ``train_images/``, ``synthetic_findings.csv`` and ``synthetic.json``.
+    """Write the exams, their table, ``synthetic_findings.csv`` and ``synthetic.json``.
 
-    A patient's files depend on the seed and her number alone, not on how many there are.
+    The layout is that of :mod:`mammoscope.cohort.synthetic.layouts`. A patient's files depend
+    on the seed and her number alone, not on how many there are.
 
     Args:
         out: The folder.
         patients: How many.
         seed: Same seed, same bytes.
-        prevalence: Chance that a patient has cancer.
+        prevalence: Share of patients with cancer; 0.041 is the real one. The odds of all
+            women are rescaled alike.
         scale: Size of the images as a share of the detector's.
         conspicuity: Factor on the contrast of malignant lesions.
         difficulty: 1 for lesions as published, towards 0 for those that few pixels show.
+        profile: Headers stripped as the RSNA challenge's are, or clinical.
         workers: Processes; the files do not depend on their number.
         progress: Called with (done, total) patients.
     """
@@ -87,8 +89,10 @@ def write_cohort(
     sick = 0
     # Before any image: even of a run that is cut short, nothing may pass for real.
     facts = {"kind": "synthetic", "synthetic": True, "package_version": __version__, "seed": seed}
-    write_json(out / "synthetic.json", {**facts, "patients": patients, **settings})
-    make = partial(_make_patient, out / "train_images", seed, settings)
+    write_json(
+        out / "synthetic.json", {**facts, "patients": patients, "profile": profile, **settings}
+    )
+    make = partial(_make_patient, out, seed, profile, settings)
     with _mapper(workers) as mapped:
         for done, (has_cancer, rows, truths) in enumerate(mapped(make, range(patients)), start=1):
             sick += has_cancer
@@ -96,8 +100,8 @@ def write_cohort(
             findings += truths
             if progress is not None:
                 progress(done, patients)
-    _write_csv(out / "train.csv", _TABLE, table)
-    _write_csv(out / "synthetic_findings.csv", _FINDINGS, findings)
+    write_table(out, profile, table, findings)
+    write_csv(out / "synthetic_findings.csv", _FINDINGS, findings)
     return SyntheticSummary(patients, sick, len(table))
 
 
@@ -146,46 +150,33 @@ def _mapper(workers: int) -> Iterator[Callable[..., Iterable[_Made]]]:
         yield pool.map
 
 
-def _make_patient(images: Path, seed: int, settings: dict[str, float], number: int) -> _Made:
+def _make_patient(
+    out: Path, seed: int, profile: Profile, settings: dict[str, float], number: int
+) -> _Made:
     """Draw and write one patient; everything follows from seed and number."""
     rng = np.random.default_rng([seed, number])
-    cancer = bool(rng.random() < settings["prevalence"])
     patient = draw_patient(
         rng,
-        cancer=cancer,
+        prevalence=settings["prevalence"],
         conspicuity=settings["conspicuity"],
         difficulty=settings["difficulty"],
     )
     patient_id = 10_000 + number
-    rows, findings = _write_patient(
-        images / str(patient_id), patient, patient_id, rng, settings["scale"], str(seed)
-    )
-    return patient.cancer, rows, findings
-
-
-def _write_patient(
-    folder: Path,
-    patient: Patient,
-    patient_id: int,
-    rng: np.random.Generator,
-    scale: float,
-    uid_seed: str,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    rows: list[dict[str, Any]] = []
+    rows = table_rows(patient.record, patient_id)
+    shown = [(breast, view) for breast in patient.breasts for view in breast.record.views]
     findings: list[dict[str, Any]] = []
-    for breast in patient.breasts:
-        for view in breast.views:
-            image_id = patient_id * 100 + len(rows)
-            facts = _facts(patient, breast, view, str(patient_id), image_id, uid_seed)
-            path = folder / f"{image_id}.dcm"
-            truths = _write_image(path, patient, breast, view, facts, rng, scale, "rsna")
-            rows.append(_row(patient, breast, view, patient_id, image_id))
-            for number, (lesion, truth) in enumerate(zip(breast.lesions, truths, strict=True)):
-                mask = f"{_MASKS}/{patient_id}/{image_id}_{number}.png"
-                seen = _write_mask(folder.parents[1] / mask, truth)
-                names = {"patient_id": patient_id, "image_id": image_id}
-                findings.append({**names, **_finding(lesion, truth), "mask": mask if seen else ""})
-    return rows, findings
+    for row, (breast, view) in zip(rows, shown, strict=True):
+        image_id = row["image_id"]
+        facts = _facts(patient, breast, view, str(patient_id), image_id, str(seed))
+        path = out / image_path(profile, patient_id, image_id)
+        truths = _write_image(path, patient, breast, view, facts, rng, settings["scale"], profile)
+        for at, (lesion, truth) in enumerate(zip(breast.lesions, truths, strict=True)):
+            mask = f"{_MASKS}/{patient_id}/{image_id}_{at}.png"
+            # The clinical layout's source takes one mask an image, and boxes.
+            seen = profile == "rsna" and _write_mask(out / mask, truth)
+            names = {"patient_id": patient_id, "image_id": image_id}
+            findings.append({**names, **_finding(lesion, truth), "mask": mask if seen else ""})
+    return patient.cancer, rows, findings
 
 
 def _write_image(
@@ -202,14 +193,17 @@ def _write_image(
     machine = patient.machine
     height, width = (round(side * scale) for side in machine.size)
     spacing = machine.field_mm / height
-    projection = project(breast.anatomy, view, (height, width), spacing)
+    drawn = drawn_view(view)
+    projection = project(breast.anatomy, drawn, (height, width), spacing)
     truths: list[Truth] = []
     for lesion in breast.lesions:
-        pixels, truth = add_lesion(projection, breast.anatomy, lesion, view)
+        pixels, truth = add_lesion(projection, breast.anatomy, lesion, drawn)
         projection = Projection(pixels, projection.inside, projection.nipple_mm, spacing)
         truths.append(truth.mirrored() if breast.laterality is Laterality.R else truth)
-    stored = expose(projection.pixels, machine, breast.laterality, view, rng)
-    write_dicom(path, stored, machine, {**facts, "spacing_mm": spacing}, profile)
+    facts = {**facts, "spacing_mm": spacing}
+    exposure = choose_exposure(machine, facts)
+    stored = expose(projection.pixels, machine, breast.laterality, view, rng, exposure)
+    write_dicom(path, stored, machine, facts, profile)
     return truths
 
 
@@ -243,38 +237,8 @@ def _facts(
         "image_id": image_id,
         "laterality": breast.laterality,
         "view": view,
-        "age": patient.age,
+        # Of the body: a complete header knows what the table may miss.
+        "age": patient.record.age,
+        "implant": patient.record.implant,
         "uid_seed": uid_seed,
     }
-
-
-def _row(
-    patient: Patient, breast: Breast, view: View, patient_id: int, image_id: int
-) -> dict[str, Any]:
-    """Return the table's row, with the values missing that site 2 misses."""
-    first_site = patient.machine.site_id == 1
-    biopsy = breast.cancer or (breast.difficult and bool(breast.lesions))
-    birads = "0" if breast.cancer or breast.difficult else "1"
-    return {
-        "site_id": patient.machine.site_id,
-        "patient_id": patient_id,
-        "image_id": image_id,
-        "laterality": str(breast.laterality),
-        "view": str(view),
-        "age": patient.age,
-        "cancer": int(breast.cancer),
-        "biopsy": int(biopsy),
-        "invasive": int(breast.invasive),
-        "BIRADS": birads if first_site else "",
-        "implant": 0,
-        "density": str(patient.density) if first_site else "",
-        "machine_id": patient.machine.machine_id,
-        "difficult_negative_case": breast.difficult,
-    }
-
-
-def _write_csv(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-    with write_atomically(path) as temporary, temporary.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
