@@ -27,7 +27,8 @@ from mammoscope.types import Density, Laterality
 
 __all__ = ["TABLES", "TableComparison", "compare_population", "draw_population"]
 
-# Smaller expected counts are taken together, as the chi-square distribution asks.
+# Smaller expected counts are taken together, as the chi-square distribution asks; counted
+# as women, since the images of one are hardly more than one observation.
 _LEAST_EXPECTED = 5.0
 
 #: What one woman adds to a table: (stratum, category) of each of its units.
@@ -135,10 +136,10 @@ def _chi_square(counts: NDArray[np.float64], expected: NDArray[np.float64]) -> t
     if counts[:, expected == 0].any():
         return float("inf"), 1
     total = counts.sum()
-    small = expected * total < _LEAST_EXPECTED
+    small = expected * len(counts) < _LEAST_EXPECTED
     if small.any():
         # The rest with the smallest of the others, if it is too small itself.
-        if expected[small].sum() * total < _LEAST_EXPECTED and not small.all():
+        if expected[small].sum() * len(counts) < _LEAST_EXPECTED and not small.all():
             small[np.argmin(np.where(small, np.inf, expected))] = True
         counts = np.column_stack([counts[:, ~small], counts[:, small].sum(axis=1)])
         expected = np.append(expected[~small], expected[small].sum())
