@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 
+import cv2
 import numpy as np
 import pydicom
 import pytest
@@ -75,8 +76,31 @@ def test_both_profiles_are_of_the_same_exams(clinical, tmp_path):
         assert one.Modality == "MG"
         assert one.ViewPosition == row["view"]
         assert "Modality" not in other
-    truth = "synthetic_findings.csv"
-    assert (clinical / truth).read_bytes() == (tmp_path / "stripped" / truth).read_bytes()
+    truth, found = (
+        [
+            {k: v for k, v in row.items() if k != "mask"}
+            for row in rows(at / "synthetic_findings.csv")
+        ]
+        for at in (clinical, tmp_path / "stripped")
+    )
+    assert truth == found
+
+
+def test_masks_lie_on_their_findings(synthetic):
+    folder, _ = synthetic
+    found = rows(folder / "synthetic_findings.csv")
+    assert sum(bool(row["mask"]) for row in found) > 0.9 * len(found)
+    for row in found:
+        if not row["mask"]:
+            continue
+        mask = cv2.imread(str(folder / row["mask"]), cv2.IMREAD_UNCHANGED)
+        image = pydicom.dcmread(
+            folder / "train_images" / row["patient_id"] / f"{row['image_id']}.dcm"
+        )
+        assert mask.shape == (image.Rows, image.Columns)
+        x, y, width, height = cv2.boundingRect(mask)
+        box = [float(row[side]) for side in ("x_min", "y_min", "x_max", "y_max")]
+        assert box == [x, y, x + width, y + height]
 
 
 @pytest.mark.parametrize("profile", ["rsna", "clinical"])
