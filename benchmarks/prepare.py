@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,9 @@ from pydicom.uid import JPEGLosslessSV1
 from mammoscope.cohort.ingest import ingest
 from mammoscope.cohort.prepare import prepare
 from mammoscope.cohort.store import PreparedStore
-from mammoscope.cohort.synthetic.acquisition import Machine, expose, write_dicom
-from mammoscope.cohort.synthetic.phantom import Anatomy, project
+from mammoscope.cohort.synthetic.acquisition import MACHINES, Machine, expose, write_dicom
+from mammoscope.cohort.synthetic.anatomy import Anatomy
+from mammoscope.cohort.synthetic.phantom import project
 from mammoscope.config import PreprocessConfig
 from mammoscope.preprocessing import Preprocessor, SourceImage
 from mammoscope.processes import keep_memory
@@ -51,15 +53,9 @@ BREAST_MM, DEPTH_MM = 190.0, 88.0
 FIELD_MM = BREAST_MM / 0.88
 # JPEG lossless and MONOCHROME2, or JPEG 2000 lossless, 16 bits, MONOCHROME1, SIGMOID.
 KINDS = {
-    "JPEG lossless, 4664 x 3064": Machine(
-        49, 1, (4664, 3064), FIELD_MM, inverted=False, gamma=1.05, noise=0.016
-    ),
-    "JPEG 2000 lossless, 5355 x 4915": Machine(
-        29, 2, (5355, 4915), FIELD_MM, inverted=True, gamma=0.95, noise=0.012
-    ),
-    "JPEG 2000 lossless, 2776 x 2082": Machine(
-        29, 2, (2776, 2082), FIELD_MM, inverted=True, gamma=0.95, noise=0.012
-    ),
+    "JPEG lossless, 4664 x 3064": replace(MACHINES[49], size=(4664, 3064), field_mm=FIELD_MM),
+    "JPEG 2000 lossless, 5355 x 4915": replace(MACHINES[29], field_mm=FIELD_MM),
+    "JPEG 2000 lossless, 2776 x 2082": replace(MACHINES[29], size=(2776, 2082), field_mm=FIELD_MM),
 }
 
 
@@ -308,7 +304,8 @@ def main() -> None:
         ]
         leave("prepare_memory", "Peak memory of one worker of prepare", memory, options.out)
         whole = home / f"cohort{options.long}"
-        tasks = [rerun(whole), reading(whole), workers(whole, 1)]
+        few = repeated_cohort(home, large, options.long * 6 // 10)
+        tasks = [rerun(whole), reading(whole), workers(few, 1)]
         leave("prepare_cohort", "Prepare as a whole, SYNTHETIC images", tasks, options.out)
 
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Install packages of the Debian or Ubuntu archive: those named, or Chromium and DCMTK, which the
-# tests need beside Python packages. Does nothing where they are there; run it as often as you like.
+# Install packages of the Debian or Ubuntu archive: those named, or Chromium, DCMTK and
+# dicom3tools (dciodvfy), which the tests need beside Python packages. Does nothing where they are
+# there; run it as often as you like.
 set -euo pipefail
 
 packages=("$@")
-[ "$#" -gt 0 ] || packages=(chromium dcmtk)
+[ "$#" -gt 0 ] || packages=(chromium dcmtk dicom3tools)
 command="apt-get update && apt-get install -y --no-install-recommends ${packages[*]}"
 
 there() {

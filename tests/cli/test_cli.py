@@ -252,6 +252,22 @@ def test_synth_says_synthetic_and_does_not_overwrite_unasked(run, tmp_path):
     assert run(*words, "--overwrite")[0] == 0
 
 
+def test_synth_refuses_a_profile_that_there_is_not(run, tmp_path):
+    status, _, err = run("synth", tmp_path / "s", "--profile", "philips")
+    assert status == 1
+    assert "rsna, clinical" in err
+    assert not (tmp_path / "s").exists()
+
+
+def test_both_profiles_of_synth_are_ingested(run, tmp_path):
+    for profile in ("rsna", "clinical"):
+        words = ("--patients", 2, "--scale", "0.05", "--workers", 1, "--profile", profile)
+        assert run("synth", tmp_path / profile, *words)[0] == 0
+        status, _, err = run("ingest", tmp_path / profile, tmp_path / f"{profile}-cohort")
+        assert status == 0
+        assert "refused: none" in " ".join(err.split())
+
+
 def test_predict_writes_results_and_one_overlay_per_image(run, bundle_dir, exam_folder, tmp_path):
     import json
 

@@ -47,22 +47,35 @@ def synth(
     patients: Annotated[int, typer.Option(min=1, help="Number of patients.")] = 120,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
     prevalence: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of patients with cancer (enriched).")
+        float,
+        typer.Option(min=0, max=1, help="Share of patients with cancer; 0.041 is the real one."),
     ] = 0.35,
     scale: Annotated[
         float, typer.Option(min=0.05, max=1, help="Size as a share of the detector's.")
     ] = 0.25,
+    difficulty: Annotated[
+        float, typer.Option(min=0, max=1, help="1: lesions as published; 0: large clear masses.")
+    ] = 0.2,
+    profile: Annotated[
+        str,
+        typer.Option(
+            help="rsna: stripped headers and train.csv; clinical: complete headers, a study "
+            "folder per patient and labels.csv."
+        ),
+    ] = "rsna",
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write synthetic exams as DICOM files in the RSNA challenge's layout.
+    """Write synthetic screening exams as DICOM files, with their table.
 
     Example: `mammoscope synth exams --patients 120 --seed 0`
     """
     from mammoscope.artefacts import claim_output
     from mammoscope.cli.console import stage
-    from mammoscope.cohort.synthetic import write_cohort
+    from mammoscope.cohort.synthetic import Profile, write_cohort
 
+    if profile not in get_args(Profile):
+        raise ConfigError(f"--profile {profile!r} is none of {', '.join(get_args(Profile))}")
     claim_output(out, overwrite=overwrite, marker="synthetic.json")
     with stage("synth") as current:
         made = write_cohort(
@@ -71,6 +84,8 @@ def synth(
             seed=seed,
             prevalence=prevalence,
             scale=scale,
+            difficulty=difficulty,
+            profile=cast("Profile", profile),
             workers=workers,
             progress=current.advance,
         )

@@ -54,6 +54,8 @@ FINDINGS_SCHEMA: dict[str, pl.DataType] = {
     "contour": pl.List(pl.Float64()),
     "mask": pl.String(),
     "description": pl.String(),
+    "contrast": pl.Float64(),
+    "conspicuity": pl.Float64(),
 }
 
 # The owners' words, lower case and with underscores, for ours.
@@ -84,6 +86,8 @@ _SYNONYMS = {
     "suspicious_lymph_node": "lymph_node",
     "intramammary_lymph_node": "lymph_node",
 }
+# Descriptors come before the noun, as in irregular_spiculated_mass.
+_ENDINGS = {"_mass": "mass", "_calcifications": "calcification", "_asymmetry": "asymmetry"}
 
 
 def kind_of(word: str) -> str | None:
@@ -92,6 +96,8 @@ def kind_of(word: str) -> str | None:
     if not name:
         return None
     known = _SYNONYMS.get(name, name)
+    for ending, kind in _ENDINGS.items():
+        known = kind if name.endswith(ending) else known
     return known if known in KINDS else "other"
 
 

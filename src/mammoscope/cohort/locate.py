@@ -244,6 +244,8 @@ def _row(
         "birads": finding.birads,
         **dict.fromkeys(("x_min", "y_min", "x_max", "y_max", "shape", "contour", "mask")),
         "description": finding.description or None,
+        "contrast": finding.contrast,
+        "conspicuity": finding.conspicuity,
     }
     if place is None:
         return row, 0.0

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 
+import cv2
 import numpy as np
 import pydicom
 import pytest
 
-from mammoscope.cohort.synthetic import write_cohort, write_exam
+from mammoscope.cohort.ingest import ingest
+from mammoscope.cohort.manifest import read_manifest
+from mammoscope.cohort.synthetic import write_cohort, write_exam, writer
+from mammoscope.cohort.synthetic.population import draw_patient
 from mammoscope.config import PreprocessConfig
 from mammoscope.dicom import decode, read_dicom
 from mammoscope.inference import read_exam
@@ -38,10 +43,98 @@ def synthetic(tmp_path_factory):
     return folder, made
 
 
-def test_one_seed_gives_the_same_bytes_on_one_worker_or_two(synthetic, tmp_path):
+CLINICAL = {"patients": 4, "seed": 6, "prevalence": 0.5, "scale": SCALE, "profile": "clinical"}
+
+
+@pytest.fixture(scope="module")
+def clinical(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clinical") / "s"
+    write_cohort(folder, **CLINICAL)
+    return folder
+
+
+def test_one_seed_gives_the_same_bytes_on_one_worker_or_eight(synthetic, tmp_path):
     folder, _ = synthetic
-    write_cohort(tmp_path / "again", patients=12, seed=4, prevalence=0.5, scale=SCALE, workers=2)
+    write_cohort(tmp_path / "again", patients=12, seed=4, prevalence=0.5, scale=SCALE, workers=8)
     assert files(tmp_path / "again") == files(folder)
+
+
+def test_clinical_exams_too_have_the_same_bytes_on_any_number_of_workers(clinical, tmp_path):
+    write_cohort(tmp_path / "again", **CLINICAL, workers=3)
+    assert files(tmp_path / "again") == files(clinical)
+
+
+def test_both_profiles_are_of_the_same_exams(clinical, tmp_path):
+    """Same women, same pixels, same lesions; another header and another layout."""
+    write_cohort(tmp_path / "stripped", **{**CLINICAL, "profile": "rsna"})
+    ours, theirs = rows(clinical / "labels.csv"), rows(tmp_path / "stripped" / "train.csv")
+    assert [{k: v for k, v in row.items() if k != "file"} for row in ours] == theirs
+    for row in ours:
+        stripped = tmp_path / "stripped" / "train_images" / row["file"]
+        one, other = pydicom.dcmread(clinical / row["file"]), pydicom.dcmread(stripped)
+        assert one.PixelData == other.PixelData
+        assert one.Modality == "MG"
+        assert one.ViewPosition == row["view"]
+        assert "Modality" not in other
+    truth, found = (
+        [
+            {k: v for k, v in row.items() if k != "mask"}
+            for row in rows(at / "synthetic_findings.csv")
+        ]
+        for at in (clinical, tmp_path / "stripped")
+    )
+    assert truth == found
+
+
+def test_masks_lie_on_their_findings(synthetic):
+    folder, _ = synthetic
+    found = rows(folder / "synthetic_findings.csv")
+    assert sum(bool(row["mask"]) for row in found) > 0.9 * len(found)
+    for row in found:
+        if not row["mask"]:
+            continue
+        mask = cv2.imread(str(folder / row["mask"]), cv2.IMREAD_UNCHANGED)
+        image = pydicom.dcmread(
+            folder / "train_images" / row["patient_id"] / f"{row['image_id']}.dcm"
+        )
+        assert mask.shape == (image.Rows, image.Columns)
+        x, y, width, height = cv2.boundingRect(mask)
+        box = [float(row[side]) for side in ("x_min", "y_min", "x_max", "y_max")]
+        assert box == [x, y, x + width, y + height]
+
+
+@pytest.mark.parametrize("profile", ["rsna", "clinical"])
+def test_ingest_accepts_every_image_of_both_profiles(synthetic, clinical, tmp_path, profile):
+    folder = synthetic[0] if profile == "rsna" else clinical
+    made = ingest(folder, tmp_path / "cohort")
+    table = rows(folder / ("train.csv" if profile == "rsna" else "labels.csv"))
+    assert made.synthetic
+    assert made.rejects == {}
+    assert made.source == ("rsna" if profile == "rsna" else "folder")
+    assert made.images == len(table)
+    assert made.findings == len(rows(folder / "synthetic_findings.csv"))
+    manifest = {row["image_id"]: row for row in read_manifest(tmp_path / "cohort").to_dicts()}
+    for row in table:
+        kept = manifest[row["image_id"]]
+        for word in ("view", "laterality", "patient_id", "density"):
+            assert (kept[word] or "") == row[word], word
+        assert kept["cancer"] == int(row["cancer"])
+        assert (kept["birads"] or "") == row["BIRADS"]
+
+
+def test_rare_views_are_drawn_and_say_what_they_are(tmp_path):
+    """The anatomy knows CC and MLO alone."""
+    patient = draw_patient(np.random.default_rng(1))
+    breast = patient.breasts[0]
+    record = dataclasses.replace(breast.record, views=tuple(View))
+    rare = dataclasses.replace(breast, record=record)
+    for view in rare.record.views:
+        path = tmp_path / f"{view}.dcm"
+        facts = writer._facts(patient, rare, view, "1", 1, "0")
+        rng = np.random.default_rng(0)
+        writer._write_image(path, patient, rare, view, facts, rng, SCALE, "clinical")
+        header = read_dicom(path).header
+        assert (header.view, header.laterality) == (view, rare.laterality)
 
 
 def test_another_seed_gives_other_patients(synthetic, tmp_path):
@@ -75,8 +168,10 @@ def test_the_table_names_every_file_and_counts_agree(synthetic):
         sides = {
             r["laterality"] for r in table if r["patient_id"] == patient and r["cancer"] == "1"
         }
-        assert len(sides) == 1
-    assert all((r["density"] == "") == (r["site_id"] == "2") for r in table)
+        assert sides <= {"L", "R"}
+        assert sides
+    assert all(r["density"] == "" for r in table if r["site_id"] == "2")
+    assert any(r["density"] for r in table)
 
 
 def test_headers_are_stripped_as_the_challenges_are(synthetic):

@@ -47,6 +47,8 @@ class ListedFinding:
         masks: Files of which one, known by the image's size, is the mask.
         drawn_on: (rows, columns) of the image that the coordinates count in, where the file
             may be a copy of another size.
+        contrast: Of a synthetic lesion: presentation value added at its centre.
+        conspicuity: Of a synthetic lesion: what it adds, in deviations of the tissue around it.
     """
 
     origin: str
@@ -60,6 +62,8 @@ class ListedFinding:
     circle: tuple[float, float, float] | None = None
     masks: tuple[Path, ...] = ()
     drawn_on: tuple[int, int] | None = None
+    contrast: float | None = None
+    conspicuity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,15 @@ def _read_truth(root: Path) -> tuple[dict[str, list[ListedFinding]], list[Reject
             kind_of(row["kind"]),
             int(malignant),
             description=row["kind"],
-            box=(x_min, y_min, x_max, y_max),
+            box=None if row.get("mask") else (x_min, y_min, x_max, y_max),
+            masks=(root / row["mask"],) if row.get("mask") else (),
+            contrast=_measure(row, "contrast"),
+            conspicuity=_measure(row, "conspicuity"),
         )
         findings.setdefault(row["image_id"], []).append(finding)
     return findings, rejects
+
+
+def _measure(row: dict[str, str], column: str) -> float | None:
+    """Return a measure of the generator's own table; older ones do not have it."""
+    return float(row[column]) if row.get(column) else None

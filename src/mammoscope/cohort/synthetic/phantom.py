@@ -1,8 +1,8 @@
 """Anatomy of a compressed breast, drawn in millimetres: the same breast in CC and MLO.
 
-The picture is of presentation values in [0, 1], chest wall at the left edge. Glandular
-tissue has the power-law texture of mammograms (power falling as 1 / f^3; Burgess,
-Med. Phys. 28, 2001), thresholded so that its share follows the density.
+The picture is of presentation values in [0, 1], chest wall at the left edge. Gland comes from
+one volume (``volume.py``) that both views project; what is finer than its voxels is noise whose
+power falls as mammograms' does, stronger where there is gland.
 """
 
 from __future__ import annotations
@@ -13,31 +13,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mammoscope.types import Density, FloatImage, View
+from mammoscope.cohort.synthetic.anatomy import Anatomy, Outline
+from mammoscope.cohort.synthetic.pectoral import with_pectoral
+from mammoscope.cohort.synthetic.texture import fine_texture, power_law_noise
+from mammoscope.cohort.synthetic.volume import Curve, across, make_volume
+from mammoscope.types import FloatImage, View
 
-__all__ = ["Anatomy", "Projection", "draw_anatomy", "power_law_noise", "project"]
+__all__ = ["Projection", "project"]
 
-_GLAND_SHARE = {Density.A: 0.08, Density.B: 0.22, Density.C: 0.42, Density.D: 0.65}
-_FAT, _GLAND, _PECTORAL = 0.34, 0.40, 0.62
+# Grey of fat, and what gland adds to it.
+_FAT, _GLAND = 0.30, 0.62
 # Over this distance from the skin the compressed breast reaches its full thickness.
 _EDGE_ROLL_MM = 14.0
-
-
-@dataclass(frozen=True, slots=True)
-class Anatomy:
-    """One breast, whatever the view.
-
-    Attributes:
-        depth_mm: Chest wall to nipple.
-        height_mm: Extent along the chest wall in CC.
-        density: Category of composition.
-        texture_seed: Seed of its tissue.
-    """
-
-    depth_mm: float
-    height_mm: float
-    density: Density
-    texture_seed: int
+# Spacing of the grid on which all is drawn that is no finer.
+_COARSE_MM = 0.4
+# Deviation of fine texture in fat and in gland.
+_FINE_FAT, _FINE_GLAND = 0.013, 0.030
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,124 +48,142 @@ class Projection:
     spacing_mm: float
 
 
-def draw_anatomy(rng: np.random.Generator, density: Density) -> Anatomy:
-    """Draw the size and tissue of one breast."""
-    depth = float(np.clip(rng.normal(84, 14), 55, 118))
-    return Anatomy(
-        depth_mm=depth,
-        height_mm=float(np.clip(depth * rng.normal(1.85, 0.12), 115, 205)),
-        density=density,
-        texture_seed=int(rng.integers(2**31)),
-    )
-
-
-def power_law_noise(shape: tuple[int, int], beta: float, rng: np.random.Generator) -> FloatImage:
-    """Return (H, W) float32 noise of mean 0 and deviation 1 whose power falls as 1 / f^beta."""
-    height, width = (cv2.getOptimalDFTSize(n) for n in shape)
-    spectrum = np.fft.rfft2(rng.standard_normal((height, width), dtype=np.float32))
-    fy = np.fft.fftfreq(height)[:, None] * height
-    fx = np.fft.rfftfreq(width)[None, :] * width
-    # Per axis in cycles over the longer side, so that the texture is isotropic.
-    longest = max(height, width)
-    frequency = np.hypot(fy * longest / height, fx * longest / width)
-    frequency[0, 0] = 1.0
-    noise = np.fft.irfft2(spectrum * frequency ** (-beta / 2), s=(height, width))
-    noise = noise[: shape[0], : shape[1]]
-    return np.asarray((noise - noise.mean()) / noise.std(), dtype=np.float32)
-
-
 def project(anatomy: Anatomy, view: View, size: tuple[int, int], spacing_mm: float) -> Projection:
     """Draw one view.
 
     Args:
         anatomy: The breast.
-        view: CC, or MLO with the pectoral muscle.
+        view: CC, or one from the side, with the pectoral muscle.
         size: (H, W) of the grid.
         spacing_mm: Size of a pixel.
     """
     height, width = size
-    # Own tissue for each view, as each compression superposes it anew.
     rng = np.random.default_rng([anatomy.texture_seed, list(View).index(view)])
+    field_mm = (height * spacing_mm, width * spacing_mm)
+    coarse_mm = max(_COARSE_MM, spacing_mm)
+    rows, columns = (max(2, round(side / coarse_mm)) for side in field_mm)
+    y = (np.arange(rows, dtype=np.float32) + 0.5) * np.float32(field_mm[0] / rows)
+    x = (np.arange(columns, dtype=np.float32) + 0.5) * np.float32(field_mm[1] / columns)
+    outline = Outline.draw(anatomy, view, field_mm[0], rng)
+    gland = _gland(anatomy, view, outline, x, y)
+    curves = _curves(anatomy, view, outline, (rows, columns), coarse_mm)
+    base = _FAT + _GLAND * gland + curves + _strands(anatomy, outline, gland, x, y, rng)
+    fine = _FINE_FAT + (_FINE_GLAND - _FINE_FAT) * np.clip(gland / 0.5, 0, 1)
+    if view is not View.CC:
+        base, muscle = with_pectoral(base, anatomy, x, y, rng)
+        fine = fine * (1 - muscle) + muscle * _FINE_FAT
+    return _at_full_size(base, fine, outline, size, spacing_mm, rng)
+
+
+def _at_full_size(
+    base: FloatImage,
+    fine: FloatImage,
+    outline: Outline,
+    size: tuple[int, int],
+    spacing_mm: float,
+    rng: np.random.Generator,
+) -> Projection:
+    """Add the fine texture, the skin and the falling thickness at the resolution asked for."""
+    height, width = size
     y = (np.arange(height, dtype=np.float32)[:, None] + 0.5) * spacing_mm
     x = (np.arange(width, dtype=np.float32)[None, :] + 0.5) * spacing_mm
-    border, nipple = _outline(anatomy, view, y[:, 0], height * spacing_mm, rng)
-    inside = np.asarray(x < border[:, None])
-    bump = ((x - nipple[0] + 1.5) / 4.0) ** 2 + ((y - nipple[1]) / 5.0) ** 2 < 1
-    inside |= bump
+    inside = np.asarray(x < outline.border(y[:, 0])[:, None])
+    nipple = outline.nipple_mm
+    inside |= ((x - nipple[0] + 1.5) / 4.0) ** 2 + ((y - nipple[1]) / 5.0) ** 2 < 1
+    # Right of the breast there is nothing to compute.
+    end = min(width, int(np.ceil((nipple[0] + 4.0) / spacing_mm)) + 1)
+    part = inside[:, :end]
     # The chest wall is no skin: the distance counts from the air alone.
-    padded = cv2.copyMakeBorder(inside.astype(np.uint8), 0, 0, 1, 0, cv2.BORDER_REPLICATE)
-    skin_mm = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[:, 1:] * spacing_mm
-    thickness = np.sqrt(np.clip(skin_mm / _EDGE_ROLL_MM, 0, 1))
-    tissue = _tissue(anatomy, (x, y), nipple, inside, rng)
-    pixels = thickness * tissue + 0.10 * np.exp(-(((skin_mm - 0.8) / 0.9) ** 2)) * inside
-    if view is View.MLO:
-        pixels = _with_pectoral(pixels, anatomy, x, y, rng)
-    smooth = np.asarray(np.where(inside, pixels, 0.0), dtype=np.float32)
-    return Projection(smooth, inside, nipple, spacing_mm)
+    padded = cv2.copyMakeBorder(part.astype(np.uint8), 0, 0, 1, 0, cv2.BORDER_REPLICATE)
+    skin_mm = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[:, 1:] * np.float32(spacing_mm)
+    thickness = np.sqrt(np.clip(skin_mm / np.float32(_EDGE_ROLL_MM), 0, 1))
+    full = cv2.resize(base, (width, height), interpolation=cv2.INTER_CUBIC)[:, :end]
+    amplitude = cv2.resize(fine, (width, height), interpolation=cv2.INTER_LINEAR)[:, :end]
+    full = full + amplitude * fine_texture((height, end), spacing_mm, rng)
+    skin = np.float32(0.10) * np.exp(-(((skin_mm - np.float32(0.8)) / np.float32(0.9)) ** 2))
+    pixels = np.zeros(size, np.float32)
+    pixels[:, :end] = (thickness * full + skin) * part
+    return Projection(pixels, inside, nipple, spacing_mm)
 
 
-def _outline(
+def _gland(
+    anatomy: Anatomy, view: View, outline: Outline, x: FloatImage, y: FloatImage
+) -> FloatImage:
+    """Return the share of gland along the rays: (rows, columns) float32."""
+    share = make_volume(anatomy.texture_seed, anatomy.density).projected(view)
+    depth, places = share.shape
+    at_depth = np.broadcast_to(x[None, :] / anatomy.depth_mm * depth - 0.5, (y.size, x.size))
+    at_place = np.broadcast_to((outline.along(y)[:, None] + 1) / 2 * places - 0.5, (y.size, x.size))
+    mapped = cv2.remap(
+        share,
+        np.ascontiguousarray(at_place, np.float32),
+        np.ascontiguousarray(at_depth, np.float32),
+        cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=0,
+    )
+    return np.asarray(np.clip(mapped, 0, 1), np.float32)
+
+
+def _curves(
+    anatomy: Anatomy, view: View, outline: Outline, shape: tuple[int, int], coarse_mm: float
+) -> FloatImage:
+    """Draw ducts and vessels: (rows, columns) float32 to add."""
+    volume = make_volume(anatomy.texture_seed, anatomy.density)
+    drawn = np.zeros(shape, np.float32)
+    for curves, grey in ((volume.ducts, 0.04), (volume.vessels, 0.07)):
+        for curve in curves:
+            layer = _drawn(curve, anatomy, view, outline, shape, coarse_mm)
+            np.maximum(drawn, grey * layer, out=drawn)
+    return drawn
+
+
+def _drawn(
+    curve: Curve,
     anatomy: Anatomy,
     view: View,
-    y: FloatImage,
-    field_mm: float,
-    rng: np.random.Generator,
-) -> tuple[FloatImage, tuple[float, float]]:
-    """Return the skin's distance from the chest wall for every row, and the nipple."""
-    wobble = 1 + 0.02 * np.sin(y / 23 + rng.uniform(0, 6.3)) + 0.01 * np.sin(y / 9)
-    if view is View.MLO:
-        top = rng.uniform(0.34, 0.5) * anatomy.depth_mm
-        nipple_y = min(field_mm * 0.72, 0.62 * anatomy.height_mm + field_mm * 0.08)
-        bottom = min(field_mm * 0.97, nipple_y + 0.44 * anatomy.height_mm)
-        above = np.clip(y / nipple_y, 0, 1)
-        below = np.clip((y - nipple_y) / (bottom - nipple_y), 0, 1)
-        rise = top + (anatomy.depth_mm - top) * np.sin(above * np.pi / 2) ** 1.6
-        fall = anatomy.depth_mm * (1 - below**2.3) ** 0.6
-        border = np.where(y < nipple_y, rise, fall)
-        return np.asarray(border * wobble, np.float32), (anatomy.depth_mm, nipple_y)
-    centre = field_mm * rng.uniform(0.46, 0.54)
-    across = np.clip(np.abs(y - centre) / (anatomy.height_mm / 2), 0, 1)
-    border = anatomy.depth_mm * (1 - across**2.2) ** 0.62
-    return np.asarray(border * wobble, np.float32), (anatomy.depth_mm, centre)
-
-
-def _tissue(
-    anatomy: Anatomy,
-    grid: tuple[FloatImage, FloatImage],
-    nipple: tuple[float, float],
-    inside: NDArray[np.bool_],
-    rng: np.random.Generator,
+    outline: Outline,
+    shape: tuple[int, int],
+    coarse_mm: float,
 ) -> FloatImage:
-    """Fat with gland in it: a cone behind the nipple, strands, and fine texture."""
-    x, y = grid
-    depth, half = anatomy.depth_mm, anatomy.height_mm / 2
-    shape = inside.shape
-    coarse = power_law_noise(shape, 3.0, rng)
-    middle = depth * 0.52
-    cone = 2.6 * np.exp(
-        -(((x - middle) / (0.46 * depth)) ** 2) - ((y - nipple[1]) / (0.62 * half)) ** 2
-    )
-    field = coarse + cone
-    share = _GLAND_SHARE[anatomy.density]
-    threshold = float(np.quantile(field[inside][::17], 1 - share))
-    gland = 1 / (1 + np.exp(-2.8 * (field - threshold)))
-    strands = np.exp(-((power_law_noise(shape, 2.6, rng) / 0.09) ** 2))
-    fine = power_law_noise(shape, 2.4, rng)
-    fat = _FAT + 0.035 * fine + 0.06 * strands * (1 - gland)
-    return np.asarray(fat + gland * (_GLAND * 0.75 + 0.06 * coarse + 0.05 * fine), np.float32)
+    """Draw one curve, 1 at its middle."""
+    place = across(view, curve.points[:, 1], curve.points[:, 2])
+    x = curve.points[:, 0] * anatomy.depth_mm / coarse_mm
+    y = (place * 0.5 * anatomy.height_mm + outline.nipple_mm[1]) / coarse_mm
+    points = np.rint(np.stack([x, y], axis=1) * 16).astype(np.int32)
+    layer = np.zeros(shape, np.uint8)
+    widths = np.linspace(*curve.width_mm, len(points) - 1) / coarse_mm
+    for start, end, width in zip(points[:-1], points[1:], widths, strict=True):
+        cv2.line(
+            layer, start.tolist(), end.tolist(), (255,), max(1, round(width)), cv2.LINE_AA, shift=4
+        )
+    soft = cv2.GaussianBlur(layer, (0, 0), max(0.5, 0.35 / coarse_mm))
+    return np.asarray(soft / np.float32(255), np.float32)
 
 
-def _with_pectoral(
-    pixels: FloatImage,
+def _strands(
     anatomy: Anatomy,
+    outline: Outline,
+    gland: FloatImage,
     x: FloatImage,
     y: FloatImage,
     rng: np.random.Generator,
 ) -> FloatImage:
-    """Lay the pectoral muscle, a bright triangle with a soft edge, over the upper corner."""
-    width = rng.uniform(0.36, 0.52) * anatomy.depth_mm
-    length = rng.uniform(0.85, 1.1) * anatomy.height_mm * 0.62
-    edge = width * np.clip(1 - y / length, 0, 1) ** 0.85
-    share = 1 / (1 + np.exp(-np.clip((edge - x) / 1.6, -30, 30))) * (y < length)
-    muscle = _PECTORAL + 0.04 * power_law_noise(pixels.shape, 2.6, rng)
-    return np.asarray(pixels * (1 - 0.75 * share) + 0.75 * share * muscle, np.float32)
+    """Draw fibrous strands that converge on the nipple, and Cooper's ligaments in the fat.
+
+    The strands are ridges of noise that is drawn out towards the nipple, the ligaments ridges of
+    noise that is not.
+    """
+    nipple_x, nipple_y = outline.nipple_mm
+    away = np.hypot(nipple_x + 12 - x[None, :], y[:, None] - nipple_y)
+    angle = np.arctan2(y[:, None] - nipple_y, nipple_x + 12 - x[None, :])
+    turned = power_law_noise((512, 512), 2.4, rng)
+    at_angle = ((angle / np.pi + 0.5) * 2.2 % 1.0) * 511
+    at_depth = np.clip(away / (3.2 * anatomy.depth_mm), 0, 1) * 511
+    drawn = cv2.remap(
+        turned, at_depth.astype(np.float32), at_angle.astype(np.float32), cv2.INTER_LINEAR
+    )
+    strands = np.exp(-((drawn / 0.16) ** 2))
+    web = np.exp(-((power_law_noise((y.size, x.size), 3.2, rng) / 0.035) ** 2))
+    near = np.clip(gland / 0.25, 0, 1)
+    return np.asarray(0.025 * strands * (0.25 + 0.75 * near) + 0.022 * web * (1 - near), np.float32)

@@ -1,8 +1,7 @@
-"""Write synthetic exams to disk: a cohort in the RSNA layout, or one exam as a study folder."""
+"""Write synthetic exams to disk: a cohort in either profile, or one exam as a study folder."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,26 +9,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from mammoscope import __version__
 from mammoscope.artefacts import write_atomically, write_json
 from mammoscope.cohort.synthetic.acquisition import Profile, expose, write_dicom
-from mammoscope.cohort.synthetic.lesions import add_lesion
+from mammoscope.cohort.synthetic.exposure import choose_exposure
+from mammoscope.cohort.synthetic.layouts import image_path, write_csv, write_table
+from mammoscope.cohort.synthetic.lesion_shapes import Truth, add_lesion
+from mammoscope.cohort.synthetic.lesions import Lesion
 from mammoscope.cohort.synthetic.phantom import Projection, project
-from mammoscope.cohort.synthetic.population import Breast, Patient, draw_patient
+from mammoscope.cohort.synthetic.population import Breast, Patient, draw_patient, drawn_view
+from mammoscope.cohort.synthetic.records import table_rows
 from mammoscope.processes import process_pool
-from mammoscope.types import Box, Laterality, View
+from mammoscope.types import Laterality, View
 
 __all__ = ["SyntheticSummary", "write_cohort", "write_exam"]
 
-_TABLE = (
-    "site_id", "patient_id", "image_id", "laterality", "view", "age", "cancer", "biopsy",
-    "invasive", "BIRADS", "implant", "density", "machine_id", "difficult_negative_case",
-)  # fmt: skip
 _FINDINGS = (
     "patient_id", "image_id", "kind", "malignant", "x_min", "y_min", "x_max", "y_max",
+    "mask", "contrast", "conspicuity",
 )  # fmt: skip
+_MASKS = "synthetic_masks"
 
 # Whether she has cancer, her rows of the table, and the truth of her lesions.
 _Made = tuple[bool, list[dict[str, Any]], list[dict[str, Any]]]
@@ -52,32 +54,45 @@ def write_cohort(
     prevalence: float = 0.35,
     scale: float = 0.25,
     conspicuity: float = 1.0,
+    difficulty: float = 0.2,
+    profile: Profile = "rsna",
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> SyntheticSummary:
-    """Write ``train.csv``, ``train_images/``, ``synthetic_findings.csv`` and ``synthetic.json``.
+    """Write the exams, their table, ``synthetic_findings.csv`` and ``synthetic.json``.
 
-    A patient's files depend on the seed and her number alone, not on how many there are.
+    The layout is that of :mod:`mammoscope.cohort.synthetic.layouts`. A patient's files depend
+    on the seed and her number alone, not on how many there are.
 
     Args:
         out: The folder.
         patients: How many.
         seed: Same seed, same bytes.
-        prevalence: Chance that a patient has cancer.
+        prevalence: Share of patients with cancer; 0.041 is the real one. The odds of all
+            women are rescaled alike.
         scale: Size of the images as a share of the detector's.
         conspicuity: Factor on the contrast of malignant lesions.
+        difficulty: 1 for lesions as published, towards 0 for those that few pixels show.
+        profile: Headers stripped as the RSNA challenge's are, or clinical.
         workers: Processes; the files do not depend on their number.
         progress: Called with (done, total) patients.
     """
     out = Path(out)
-    settings = {"prevalence": prevalence, "scale": scale, "conspicuity": conspicuity}
+    settings = {
+        "prevalence": prevalence,
+        "scale": scale,
+        "conspicuity": conspicuity,
+        "difficulty": difficulty,
+    }
     table: list[dict[str, Any]] = []
     findings: list[dict[str, Any]] = []
     sick = 0
     # Before any image: even of a run that is cut short, nothing may pass for real.
     facts = {"kind": "synthetic", "synthetic": True, "package_version": __version__, "seed": seed}
-    write_json(out / "synthetic.json", {**facts, "patients": patients, **settings})
-    make = partial(_make_patient, out / "train_images", seed, settings)
+    write_json(
+        out / "synthetic.json", {**facts, "patients": patients, "profile": profile, **settings}
+    )
+    make = partial(_make_patient, out, seed, profile, settings)
     with _mapper(workers) as mapped:
         for done, (has_cancer, rows, truths) in enumerate(mapped(make, range(patients)), start=1):
             sick += has_cancer
@@ -85,13 +100,19 @@ def write_cohort(
             findings += truths
             if progress is not None:
                 progress(done, patients)
-    _write_csv(out / "train.csv", _TABLE, table)
-    _write_csv(out / "synthetic_findings.csv", _FINDINGS, findings)
+    write_table(out, profile, table, findings)
+    write_csv(out / "synthetic_findings.csv", _FINDINGS, findings)
     return SyntheticSummary(patients, sick, len(table))
 
 
 def write_exam(
-    out: Path, *, seed: int, cancer: bool, scale: float = 0.25, conspicuity: float = 1.0
+    out: Path,
+    *,
+    seed: int,
+    cancer: bool,
+    scale: float = 0.25,
+    conspicuity: float = 1.0,
+    difficulty: float = 0.2,
 ) -> list[Path]:
     """Write one exam of four views with clinical headers, as a PACS would hand it over.
 
@@ -101,12 +122,13 @@ def write_exam(
         cancer: Whether one breast has cancer.
         scale: Size of the images as a share of the detector's.
         conspicuity: Factor on the contrast of malignant lesions.
+        difficulty: As of :func:`write_cohort`.
 
     Returns:
         The files.
     """
     rng = np.random.default_rng([seed, 7])
-    patient = draw_patient(rng, cancer=cancer, conspicuity=conspicuity)
+    patient = draw_patient(rng, cancer=cancer, conspicuity=conspicuity, difficulty=difficulty)
     paths: list[Path] = []
     for breast in patient.breasts:
         for view in (View.CC, View.MLO):
@@ -128,46 +150,33 @@ def _mapper(workers: int) -> Iterator[Callable[..., Iterable[_Made]]]:
         yield pool.map
 
 
-def _make_patient(images: Path, seed: int, settings: dict[str, float], number: int) -> _Made:
+def _make_patient(
+    out: Path, seed: int, profile: Profile, settings: dict[str, float], number: int
+) -> _Made:
     """Draw and write one patient; everything follows from seed and number."""
     rng = np.random.default_rng([seed, number])
-    cancer = bool(rng.random() < settings["prevalence"])
-    patient = draw_patient(rng, cancer=cancer, conspicuity=settings["conspicuity"])
-    patient_id = 10_000 + number
-    rows, findings = _write_patient(
-        images / str(patient_id), patient, patient_id, rng, settings["scale"], str(seed)
+    patient = draw_patient(
+        rng,
+        prevalence=settings["prevalence"],
+        conspicuity=settings["conspicuity"],
+        difficulty=settings["difficulty"],
     )
-    return patient.cancer, rows, findings
-
-
-def _write_patient(
-    folder: Path,
-    patient: Patient,
-    patient_id: int,
-    rng: np.random.Generator,
-    scale: float,
-    uid_seed: str,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    rows: list[dict[str, Any]] = []
+    patient_id = 10_000 + number
+    rows = table_rows(patient.record, patient_id)
+    shown = [(breast, view) for breast in patient.breasts for view in breast.record.views]
     findings: list[dict[str, Any]] = []
-    for breast in patient.breasts:
-        for view in breast.views:
-            image_id = patient_id * 100 + len(rows)
-            facts = _facts(patient, breast, view, str(patient_id), image_id, uid_seed)
-            path = folder / f"{image_id}.dcm"
-            boxes = _write_image(path, patient, breast, view, facts, rng, scale, "rsna")
-            rows.append(_row(patient, breast, view, patient_id, image_id))
-            findings += [
-                {
-                    "patient_id": patient_id,
-                    "image_id": image_id,
-                    "kind": lesion.kind,
-                    "malignant": int(lesion.malignant),
-                    **{n: round(getattr(box, n), 1) for n in ("x_min", "y_min", "x_max", "y_max")},
-                }
-                for lesion, box in zip(breast.lesions, boxes, strict=True)
-            ]
-    return rows, findings
+    for row, (breast, view) in zip(rows, shown, strict=True):
+        image_id = row["image_id"]
+        facts = _facts(patient, breast, view, str(patient_id), image_id, str(seed))
+        path = out / image_path(profile, patient_id, image_id)
+        truths = _write_image(path, patient, breast, view, facts, rng, settings["scale"], profile)
+        for at, (lesion, truth) in enumerate(zip(breast.lesions, truths, strict=True)):
+            mask = f"{_MASKS}/{patient_id}/{image_id}_{at}.png"
+            # The clinical layout's source takes one mask an image, and boxes.
+            seen = profile == "rsna" and _write_mask(out / mask, truth)
+            names = {"patient_id": patient_id, "image_id": image_id}
+            findings.append({**names, **_finding(lesion, truth), "mask": mask if seen else ""})
+    return patient.cancer, rows, findings
 
 
 def _write_image(
@@ -179,22 +188,45 @@ def _write_image(
     rng: np.random.Generator,
     scale: float,
     profile: Profile,
-) -> list[Box]:
-    """Write one image; returns the box of each lesion in its pixels."""
+) -> list[Truth]:
+    """Write one image; returns the truth of each lesion, in its pixels."""
     machine = patient.machine
     height, width = (round(side * scale) for side in machine.size)
     spacing = machine.field_mm / height
-    projection = project(breast.anatomy, view, (height, width), spacing)
-    boxes: list[Box] = []
+    drawn = drawn_view(view)
+    projection = project(breast.anatomy, drawn, (height, width), spacing)
+    truths: list[Truth] = []
     for lesion in breast.lesions:
-        pixels, box = add_lesion(projection, breast.anatomy, lesion, int(view is View.MLO))
+        pixels, truth = add_lesion(projection, breast.anatomy, lesion, drawn)
         projection = Projection(pixels, projection.inside, projection.nipple_mm, spacing)
-        if breast.laterality is Laterality.R:
-            box = Box(width - box.x_max, box.y_min, width - box.x_min, box.y_max)
-        boxes.append(box)
-    stored = expose(projection.pixels, machine, breast.laterality, view, rng)
-    write_dicom(path, stored, machine, {**facts, "spacing_mm": spacing}, profile)
-    return boxes
+        truths.append(truth.mirrored() if breast.laterality is Laterality.R else truth)
+    facts = {**facts, "spacing_mm": spacing}
+    exposure = choose_exposure(machine, facts)
+    stored = expose(projection.pixels, machine, breast.laterality, view, rng, exposure)
+    write_dicom(path, stored, machine, facts, profile)
+    return truths
+
+
+def _finding(lesion: Lesion, truth: Truth) -> dict[str, Any]:
+    """Return what the table of findings says of a lesion in a view."""
+    sides = {n: round(getattr(truth.box, n), 1) for n in ("x_min", "y_min", "x_max", "y_max")}
+    return {
+        "kind": lesion.kind,
+        "malignant": int(lesion.malignant),
+        **sides,
+        "contrast": round(lesion.contrast, 4),
+        "conspicuity": round(truth.conspicuity, 4),
+    }
+
+
+def _write_mask(path: Path, truth: Truth) -> bool:
+    """Write the mask of a lesion; ``False`` if the view shows nothing of it."""
+    if not truth.mask.any():
+        return False
+    data = cv2.imencode(".png", truth.mask * np.uint8(255))[1].tobytes()
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(data)
+    return True
 
 
 def _facts(
@@ -205,38 +237,8 @@ def _facts(
         "image_id": image_id,
         "laterality": breast.laterality,
         "view": view,
-        "age": patient.age,
+        # Of the body: a complete header knows what the table may miss.
+        "age": patient.record.age,
+        "implant": patient.record.implant,
         "uid_seed": uid_seed,
     }
-
-
-def _row(
-    patient: Patient, breast: Breast, view: View, patient_id: int, image_id: int
-) -> dict[str, Any]:
-    """Return the table's row, with the values missing that site 2 misses."""
-    first_site = patient.machine.site_id == 1
-    biopsy = breast.cancer or (breast.difficult and bool(breast.lesions))
-    birads = "0" if breast.cancer or breast.difficult else "1"
-    return {
-        "site_id": patient.machine.site_id,
-        "patient_id": patient_id,
-        "image_id": image_id,
-        "laterality": str(breast.laterality),
-        "view": str(view),
-        "age": patient.age,
-        "cancer": int(breast.cancer),
-        "biopsy": int(biopsy),
-        "invasive": int(breast.invasive),
-        "BIRADS": birads if first_site else "",
-        "implant": 0,
-        "density": str(patient.density) if first_site else "",
-        "machine_id": patient.machine.machine_id,
-        "difficult_negative_case": breast.difficult,
-    }
-
-
-def _write_csv(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-    with write_atomically(path) as temporary, temporary.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

@@ -1,0 +1,175 @@
+"""How like real mammograms synthetic ones are: galleries to look at, and figures beside real ones.
+
+    python benchmarks/synthetic.py --real cbis-ddsm-mass --out results/synthetic
+
+Writes ``density.png`` (an exam by density), ``lesions.png`` (every kind of lesion) and
+``figures.json``. The same code measures SYNTHETIC images, as exposed and read back, and, where a
+folder of pictures is given, real ones: the slope of the power spectrum inside the breast, the share
+of the image that is breast, the crop's height over its width, quartiles of grey in the breast, and
+over how many millimetres from the skin grey reaches half of what it is inside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoscope.cohort.synthetic import write_cohort
+from mammoscope.cohort.synthetic.anatomy import draw_anatomy
+from mammoscope.cohort.synthetic.lesion_shapes import add_lesion
+from mammoscope.cohort.synthetic.lesions import KINDS, Lesion
+from mammoscope.cohort.synthetic.likeness import spectrum_slopes
+from mammoscope.cohort.synthetic.phantom import project
+from mammoscope.errors import MammoscopeError
+from mammoscope.preprocessing import find_breast, read_pixels
+from mammoscope.types import ByteImage, Density, FloatImage, View
+from measure import leave
+
+# Pixels of figures, in mm: those of the real pictures of CBIS-DDSM, 800 rows of a film of 240 mm.
+_SPACING_MM = 0.3
+# How far inside the mask's edge tissue is measured, in pixels.
+_MARGIN = 15
+
+
+def gallery_by_density(spacing_mm: float = 0.25) -> ByteImage:
+    """Return a sheet with CC and MLO of two women for each density."""
+    size = (round(268 / spacing_mm), round(130 / spacing_mm))
+    rows = []
+    for density in Density:
+        views = []
+        for seed in (5, 6):
+            anatomy = draw_anatomy(np.random.default_rng([seed, 5]), density)
+            views += [project(anatomy, v, size, spacing_mm).pixels for v in (View.CC, View.MLO)]
+        rows.append(np.hstack(views))
+    return _as_bytes(np.vstack(rows))
+
+
+def gallery_of_lesions(spacing_mm: float = 0.1, half: int = 200) -> ByteImage:
+    """Return a sheet with every kind of lesion, of middle size and contrast, named."""
+    cells = []
+    for number, (kind, look) in enumerate(KINDS.items()):
+        anatomy = draw_anatomy(np.random.default_rng([number, 5]), Density.B)
+        radius, contrast = (float(np.mean(ends)) for ends in (look.radius_mm, look.contrast))
+        lesion = Lesion(
+            kind=kind,
+            malignant=look.malignant > look.benign,
+            depth_mm=0.5 * anatomy.depth_mm,
+            place=(0.1, 0.0),
+            radius_mm=radius,
+            contrast=contrast,
+            seed=number,
+        )
+        projection = project(anatomy, View.CC, (2680, 1300), spacing_mm)
+        pixels, truth = add_lesion(projection, anatomy, lesion, View.CC)
+        row = round((truth.box.y_min + truth.box.y_max) / 2)
+        column = max(half, round((truth.box.x_min + truth.box.x_max) / 2))
+        cell = _as_bytes(pixels[row - half : row + half, column - half : column + half])
+        cv2.putText(cell, kind.replace("_", " "), (6, 16), 0, 0.45, (255,), 1, cv2.LINE_AA)
+        cells.append(cell)
+    return np.vstack([np.hstack(cells[at : at + 4]) for at in range(0, len(cells), 4)])
+
+
+def _as_bytes(pixels: FloatImage) -> ByteImage:
+    return np.ascontiguousarray(np.clip(pixels * 255, 0, 255).astype(np.uint8))
+
+
+def synthetic_pictures(patients: int) -> Iterator[FloatImage]:
+    """Yield SYNTHETIC images as a reader of their files sees them, at 0.3 mm a pixel."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_cohort(Path(folder), patients=patients, seed=3, prevalence=0.2)
+        for path in sorted(Path(folder).rglob("*.dcm")):
+            yield _at_spacing(read_pixels(path).pixels, 260.0)
+
+
+def real_pictures(folder: Path, most: int) -> Iterator[FloatImage]:
+    """Yield pictures of real films of 240 mm, evenly drawn."""
+    paths = sorted(path for path in folder.rglob("images/*") if path.is_file())
+    for path in paths[:: max(1, len(paths) // most)]:
+        yield _at_spacing(read_pixels(path).pixels, 240.0)
+
+
+def _at_spacing(pixels: FloatImage, field_mm: float) -> FloatImage:
+    height = round(field_mm / _SPACING_MM)
+    size = (max(1, round(pixels.shape[1] * height / pixels.shape[0])), height)
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def figures(pictures: Iterator[FloatImage]) -> dict[str, list[float]]:
+    """Measure pictures; each figure's values over all of them."""
+    found: dict[str, list[float]] = {
+        "slope of the power spectrum": [],
+        "breast share of the image": [],
+        "crop, height over width": [],
+        "grey, lower quartile": [],
+        "grey, median": [],
+        "grey, upper quartile": [],
+        "skin to half of the inner grey, mm": [],
+    }
+    for pixels in pictures:
+        try:
+            region = find_breast(pixels)
+        except MammoscopeError:
+            continue
+        mask = cv2.resize(region.mask, pixels.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+        square = np.ones((2 * _MARGIN + 1,) * 2, np.uint8)
+        inside = cv2.erode(mask.astype(np.uint8), square) > 0
+        if not inside.any():
+            continue
+        x_min, y_min, x_max, y_max = region.box
+        values = [
+            [float(slope) for slope in spectrum_slopes(pixels, inside)],
+            [region.area_fraction],
+            [(y_max - y_min) / (x_max - x_min)],
+            *([float(value)] for value in np.quantile(pixels[inside], (0.25, 0.5, 0.75))),
+            [_edge_mm(pixels, mask)],
+        ]
+        for name, more in zip(found, values, strict=True):
+            found[name] += more
+    return found
+
+
+def _edge_mm(pixels: FloatImage, mask: NDArray[np.bool_]) -> float:
+    """Return how far from the skin grey reaches half of that of 15 to 20 mm inside."""
+    padded = mask.astype(np.uint8)
+    # The chest wall and cut borders are no skin.
+    padded = cv2.copyMakeBorder(padded, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1] * _SPACING_MM
+    bins = (depth / 0.5).astype(int)[mask]
+    mean = np.bincount(bins, pixels[mask]) / np.maximum(1, np.bincount(bins))
+    inner = mean[30:40].mean() if len(mean) > 40 else mean[-1]
+    return float(np.argmax(mean >= inner / 2) * 0.5)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--real", type=Path, help="a folder of real pictures")
+    parser.add_argument("--patients", type=int, default=40)
+    parser.add_argument("--films", type=int, default=160)
+    parser.add_argument("--out", type=Path, default=Path("results/synthetic"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(options.out / "density.png"), gallery_by_density())
+    cv2.imwrite(str(options.out / "lesions.png"), gallery_of_lesions())
+    measured = {"SYNTHETIC": figures(synthetic_pictures(options.patients))}
+    if options.real:
+        measured["real films"] = figures(real_pictures(options.real, options.films))
+    rows = [
+        {"figure": name}
+        | {
+            kind: "{1:.2f} ({0:.2f} to {2:.2f})".format(*np.percentile(found[name], (5, 50, 95)))
+            for kind, found in measured.items()
+        }
+        for name in measured["SYNTHETIC"]
+    ]
+    leave("figures", "Median, 5 and 95 %", rows, options.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

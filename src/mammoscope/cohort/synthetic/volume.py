@@ -1,0 +1,172 @@
+"""The inside of one breast, of which each view is a projection.
+
+A volume of glandular tissue in coordinates that go with the breast: depth from the chest wall (0)
+to the nipple (1), and across it two axes from -1 to 1, lateral to medial and superior to inferior.
+Compression changes lengths and leaves these; so what CC and MLO show of a breast agrees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoscope.types import Density, FloatImage, View
+
+__all__ = ["Curve", "Volume", "across", "make_volume"]
+
+#: Voxels from chest wall to nipple, and across.
+DEPTH, ACROSS = 72, 112
+# Share of the volume behind the skin that is glandular. Projected, more of the area is dense.
+_GLAND_SHARE = {Density.A: 0.035, Density.B: 0.11, Density.C: 0.24, Density.D: 0.42}
+# Power of tissue falls as about 1 / f^3 (Burgess, Med. Phys. 28, 2001), and so does that of its
+# projections; a little steeper here, as strands, texture and detector noise come on top.
+_BETA = 3.3
+# By how much the view from the side is turned against that from above.
+_MLO_TURN = np.deg2rad(48.0)
+_MOST_VESSELS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A duct or a vessel.
+
+    Attributes:
+        points: (n, 3) depth and the two axes across.
+        width_mm: At its beginning and at its end.
+    """
+
+    points: NDArray[np.float64]
+    width_mm: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """What a breast is made of.
+
+    Attributes:
+        gland: (DEPTH, ACROSS, ACROSS) float32, share of gland; 0 outside the breast.
+        inside: The same shape, 1 in the breast.
+        ducts: From the nipple into the gland.
+        vessels: Through the fat.
+    """
+
+    gland: NDArray[np.float32]
+    inside: NDArray[np.float32]
+    ducts: tuple[Curve, ...]
+    vessels: tuple[Curve, ...]
+
+    def projected(self, view: View) -> FloatImage:
+        """Return the mean share of gland along the rays of a view: (DEPTH, ACROSS) float32."""
+        gland, inside = self.gland, self.inside
+        if view is not View.CC:
+            gland, inside = _turned(gland), _turned(inside)
+        length = inside.sum(axis=2)
+        return np.asarray(gland.sum(axis=2) / np.maximum(length, 1.0), dtype=np.float32)
+
+
+def across(
+    view: View, first: NDArray[np.float64] | float, second: NDArray[np.float64] | float
+) -> NDArray[np.float64]:
+    """Return where along the chest wall a view shows places, from -1 to 1.
+
+    Args:
+        view: CC, or one from the side.
+        first: Places on the axis from lateral to medial.
+        second: Places on the axis from superior to inferior.
+    """
+    if view is View.CC:
+        return np.asarray(first, np.float64)
+    return np.asarray(np.cos(_MLO_TURN) * first + np.sin(_MLO_TURN) * second, np.float64)
+
+
+@lru_cache(maxsize=2)
+def make_volume(seed: int, density: Density) -> Volume:
+    """Make the inside of one breast; the same seed gives the same, bit for bit."""
+    rng = np.random.default_rng([seed, 11])
+    depth = (np.arange(DEPTH, dtype=np.float32)[:, None, None] + 0.5) / DEPTH
+    axis = (np.arange(ACROSS, dtype=np.float32) + 0.5) / ACROSS * 2 - 1
+    first, second = axis[None, :, None], axis[None, None, :]
+    radius = np.hypot(first, second)
+    inside = (radius**2 < 1 - depth**2.4).astype(np.float32)
+    # Gland lies in a cone behind the nipple, more of it outwards and above, and fat under the
+    # skin and before the muscle.
+    shift = rng.normal(0, 0.08, 2)
+    cone = np.exp(
+        -(((depth - 0.50) / 0.30) ** 2)
+        - ((first + 0.12 + shift[0]) / 0.50) ** 2
+        - ((second + 0.10 + shift[1]) / 0.50) ** 2
+    )
+    rim = np.clip((np.sqrt(np.maximum(1 - depth**2.4, 0)) - radius) / 0.16, 0, 1)
+    field = _noise(rng) + 2.6 * cone - 2.0 * (1 - rim) - 1.2 * np.clip(0.16 - depth, 0, 1) / 0.16
+    threshold = float(np.quantile(field[inside > 0][::7], 1 - _GLAND_SHARE[density]))
+    gland = inside / (1 + np.exp(np.clip(-5.0 * (field - threshold), -30, 30)))
+    return Volume(np.asarray(gland, np.float32), inside, _ducts(rng, density), _vessels(rng))
+
+
+def _noise(rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return noise of mean 0 and deviation 1 whose power falls as 1 / f^3.3."""
+    spectrum = np.fft.rfftn(rng.standard_normal((DEPTH, ACROSS, ACROSS), dtype=np.float32))
+    # A voxel is half as deep again as it is wide; frequencies count in the same millimetres.
+    f0 = np.fft.fftfreq(DEPTH)[:, None, None] * 1.2
+    f1 = np.fft.fftfreq(ACROSS)[None, :, None]
+    f2 = np.fft.rfftfreq(ACROSS)[None, None, :]
+    frequency = np.sqrt(f0**2 + f1**2 + f2**2)
+    frequency[0, 0, 0] = 1.0
+    spectrum *= np.maximum(frequency, 1 / ACROSS) ** (-_BETA / 2)
+    spectrum[0, 0, 0] = 0
+    noise = np.fft.irfftn(spectrum, s=(DEPTH, ACROSS, ACROSS), axes=(0, 1, 2))
+    return np.asarray(noise / noise.std(), np.float32)
+
+
+def _turned(volume: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn every slice, so that the rays of the view from the side run along the last axis."""
+    centre = (ACROSS - 1) / 2
+    # OpenCV turns x to y; rows are the first axis across.
+    matrix = cv2.getRotationMatrix2D((centre, centre), -np.rad2deg(_MLO_TURN), 1.0)
+    turned = [cv2.warpAffine(part, matrix, (ACROSS, ACROSS)) for part in volume]
+    return np.stack(turned).astype(np.float32)
+
+
+def _ducts(rng: np.random.Generator, density: Density) -> tuple[Curve, ...]:
+    """Draw ducts that spread from the nipple and end in the gland."""
+    count = int(rng.integers(7, 12)) if density is not Density.A else int(rng.integers(4, 8))
+    ducts = []
+    for _ in range(count):
+        end = np.array([rng.uniform(0.35, 0.7), *rng.normal(0, 0.32, 2)])
+        start = np.array([0.985, *rng.normal(0, 0.012, 2)])
+        ducts.append(Curve(_wavy(rng, start, end, 0.04), (0.9, 0.3)))
+    return tuple(ducts)
+
+
+def _vessels(rng: np.random.Generator) -> tuple[Curve, ...]:
+    """Draw vessels that run under the skin from the chest wall towards the nipple."""
+    vessels = []
+    for _ in range(int(rng.integers(3, _MOST_VESSELS))):
+        turn = rng.uniform(0, 2 * np.pi)
+        out = np.array([np.cos(turn), np.sin(turn)])
+        start = np.array([0.0, *(out * rng.uniform(0.5, 0.85))])
+        end = np.array([rng.uniform(0.55, 0.9), *(out * rng.uniform(0.15, 0.4))])
+        vessels.append(Curve(_wavy(rng, start, end, 0.09), (rng.uniform(0.9, 1.7), 0.4)))
+    return tuple(vessels)
+
+
+def _wavy(
+    rng: np.random.Generator, start: NDArray[np.float64], end: NDArray[np.float64], sway: float
+) -> NDArray[np.float64]:
+    """Return 60 points from start to end that sway on their way."""
+    along = np.linspace(0, 1, 60)[:, None]
+    points = start + (end - start) * along
+    for waves in (1, 2, 3, 5):
+        phase = rng.uniform(0, 2 * np.pi, 3)
+        points += (
+            sway
+            / waves
+            * rng.normal(0, 1, 3)
+            * np.sin(waves * np.pi * along + phase)
+            * (4 * along * (1 - along))
+        )
+    return np.asarray(points)
