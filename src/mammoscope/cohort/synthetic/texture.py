@@ -12,7 +12,7 @@ from mammoscope.types import FloatImage
 __all__ = ["fine_texture", "power_law_noise"]
 
 # Side of the tile of fine texture, and its power law.
-_TILE, _FINE_BETA = 1024, 3.4
+_TILE, _FINE_BETA = 1024, 3.1
 # Tissue coarser than this comes from the volume.
 _VOXEL_MM = 2.6
 
