@@ -41,8 +41,9 @@ def base_url(serving) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def exam(tmp_path_factory) -> dict[str, Path]:
-    """Synthetic files by view, one breast with cancer."""
-    paths = write_exam(tmp_path_factory.mktemp("exam"), seed=20_000, cancer=True)
+    """Synthetic files by view, one breast with a cancer that the fixture's model must see."""
+    folder = tmp_path_factory.mktemp("exam")
+    paths = write_exam(folder, seed=20_000, cancer=True, conspicuity=2.0, difficulty=0.0)
     return {path.stem.replace("_", " "): path for path in paths}
 
 
