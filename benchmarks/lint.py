@@ -30,7 +30,7 @@ from mammoscope.cohort.lint.hamming import RADIUS, near_pairs
 from mammoscope.cohort.lint.inversion import inverted_images
 from mammoscope.cohort.lint.measure import hash_filled_part, hash_prepared, measure_pixels
 from mammoscope.cohort.lint.upsampling import upsampled_images
-from mammoscope.cohort.manifest import read_cohort, read_manifest
+from mammoscope.cohort.manifest import read_manifest, source_roots
 from mammoscope.config import PreprocessConfig
 from mammoscope.errors import IneligibleImageError
 from mammoscope.preprocessing import Preprocessor, read_pixels
@@ -262,7 +262,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     words = parser.parse_args()
     cv2.setNumThreads(1)
-    root = Path(read_cohort(words.cohort)["source_root"])
+    (root,) = source_roots(words.cohort).values()
     manifest = read_manifest(words.cohort)
     drawn = manifest.sample(min(words.films, manifest.height), seed=0, shuffle=True)
     films = [(r, read_pixels(root / r["path"]).pixels) for r in drawn.iter_rows(named=True)]

@@ -11,13 +11,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-__all__ = ["Codestream", "read_codestream", "run_length_segments"]
+__all__ = [
+    "JPEG_END",
+    "START_OF_SCAN",
+    "Codestream",
+    "jpeg_marks",
+    "read_codestream",
+    "run_length_segments",
+]
 
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 # Marks without a length: TEM and the restarts (ISO/IEC 10918-1, table B.1). Before the frame
 # header they can only serve to make two readers see two things, as can a second start.
 _NO_SEGMENT = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})
-_START_OF_SCAN = 0xDA
+START_OF_SCAN = 0xDA
 # Frame headers SOF0 to SOF15 (ISO/IEC 10918-1, B.1.1.3), and SOF55 of JPEG-LS; the marks
 # between them are tables.
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
@@ -88,14 +95,9 @@ def run_length_segments(frame: bytes) -> int | None:
 
 def _read_jpeg(frame: bytes) -> Codestream | None:
     """Read all segments up to the first scan, among which must be one frame header."""
-    at, found = 2, None
-    while at + 4 <= len(frame) and frame[at] == 0xFF:
-        mark = frame[at + 1]
-        if mark == 0xFF:
-            # Marks may be preceded by fill bytes.
-            at += 1
-            continue
-        if mark == _START_OF_SCAN:
+    found = None
+    for mark, at in jpeg_marks(frame):
+        if mark == START_OF_SCAN:
             return found
         if mark in _NO_SEGMENT or (mark in _FRAME_HEADERS and (found or at + 10 > len(frame))):
             return None
@@ -105,10 +107,24 @@ def _read_jpeg(frame: bytes) -> Codestream | None:
                 columns=_number(frame, at + 7, 2),
                 components=frame[at + 9],
                 precision=frame[at + 4],
-                complete=frame.rstrip(b"\0").endswith(_JPEG_END),
+                complete=frame.rstrip(b"\0").endswith(JPEG_END),
             )
-        at += 2 + _number(frame, at + 2, 2)
     return None
+
+
+def jpeg_marks(frame: bytes) -> Iterator[tuple[int, int]]:
+    """Yield (mark, where) of the segments of a JPEG frame up to its first scan, that included."""
+    at = 2
+    while at + 4 <= len(frame) and frame[at] == 0xFF:
+        mark = frame[at + 1]
+        if mark == 0xFF:
+            # Marks may be preceded by fill bytes.
+            at += 1
+            continue
+        yield mark, at
+        if mark == START_OF_SCAN:
+            return
+        at += 2 + _number(frame, at + 2, 2)
 
 
 def _jpeg_2000_start(frame: bytes) -> int | None:
@@ -142,7 +158,7 @@ def _read_jpeg_2000(frame: bytes, start: int) -> Codestream | None:
     if not (sound and left < right and top < bottom) or frame[start + 43 : start + 45] != b"\1\1":
         return None
     coding: int | None = None
-    whole = frame.rstrip(b"\0").endswith(_JPEG_END)
+    whole = frame.rstrip(b"\0").endswith(JPEG_END)
     for count, (mark, at) in enumerate(_jpeg_2000_marks(frame, start + 2)):
         if count > _MOST_SEGMENTS:
             return None

@@ -41,8 +41,8 @@ from mammoscope.dicom.jpeg import decode_jpeg, decode_twice
 
 __all__ = ["DECODERS", "Decoder"]
 
-#: Frame and header to (H, W) samples, halved as often as the third argument says. The last takes
-#: sentences on what a reader must know.
+#: Frame and header to (H, W) samples, halved as often as the third argument says, which is never
+#: but where the decoder ``reduces``. The last takes sentences on what a reader must know.
 Decode = Callable[[bytes, ImageHeader, int, list[str]], NDArray[Any]]
 
 
@@ -63,33 +63,25 @@ class Decoder:
 
 
 def _plain(codec: Callable[[bytes], NDArray[Any]]) -> Decode:
-    def decode(frame: bytes, _: ImageHeader, reduction: int, __: list[str]) -> NDArray[Any]:
-        _refuse_halving(reduction)
+    def decode(frame: bytes, *_: object) -> NDArray[Any]:
         return codec(frame)
 
     return decode
 
 
-def _refuse_halving(reduction: int) -> None:
-    if reduction:
-        raise ValueError("this decoder knows one resolution")
-
-
-def _jpeg8(frame: bytes, _: ImageHeader, reduction: int, notes: list[str]) -> NDArray[Any]:
-    _refuse_halving(reduction)
+def _jpeg8(frame: bytes, _: ImageHeader, __: int, notes: list[str]) -> NDArray[Any]:
     return decode_jpeg(frame, notes)
 
 
-def _run_length(frame: bytes, header: ImageHeader, _: int, __: list[str]) -> NDArray[Any]:
+def _run_length(frame: bytes, header: ImageHeader, *_: object) -> NDArray[Any]:
     kind = "u1" if header.bits_allocated == 8 else "<u2"
     values = imagecodecs.dicomrle_decode(frame, np.dtype(kind))
     samples = np.frombuffer(values, kind)
     return samples[: header.rows * header.columns].reshape(header.rows, header.columns)
 
 
-def _jpegsof3(frame: bytes, header: ImageHeader, reduction: int, _: list[str]) -> NDArray[Any]:
+def _jpegsof3(frame: bytes, header: ImageHeader, *_: object) -> NDArray[Any]:
     """Decode over black and over white: what it cannot decode it leaves as it was."""
-    _refuse_halving(reduction)
     stream = read_codestream(frame)
     if stream is None or stream.components != 1:
         raise ValueError("the codestream is not of one component")
@@ -123,9 +115,9 @@ def _whole_multiples(size: tuple[int, int], step: int) -> tuple[int, int]:
     return -(-size[0] // step) * step, -(-size[1] // step) * step
 
 
-def _by_pydicom(frame: bytes, header: ImageHeader, reduction: int, _: list[str]) -> NDArray[Any]:
+def _by_pydicom(frame: bytes, header: ImageHeader, *_: object) -> NDArray[Any]:
     """Decode by pydicom's own RLE decoder, which wants the frame encapsulated again."""
-    options = _described(header, reduction)
+    options = _described(header)
     uid = UID(header.transfer_syntax_uid)
     return get_decoder(uid).as_array(
         encapsulate([frame]),
@@ -135,21 +127,19 @@ def _by_pydicom(frame: bytes, header: ImageHeader, reduction: int, _: list[str])
     )[0]
 
 
-def _by_gdcm(frame: bytes, header: ImageHeader, reduction: int, _: list[str]) -> NDArray[Any]:
-    described = _described(header, reduction)
+def _by_gdcm(frame: bytes, header: ImageHeader, *_: object) -> NDArray[Any]:
+    described = _described(header)
     if header.transfer_syntax_uid not in _LIBJPEG:
         return decode_apart("gdcm", frame, described)
     return decode_twice(frame, lambda ended: decode_apart("gdcm", ended, described))
 
 
-def _by_dcmtk(frame: bytes, header: ImageHeader, reduction: int, _: list[str]) -> NDArray[Any]:
-    _refuse_halving(reduction)
+def _by_dcmtk(frame: bytes, header: ImageHeader, *_: object) -> NDArray[Any]:
     return decode_twice(frame, lambda ended: decode_by_dcmtk(ended, header))
 
 
-def _described(header: ImageHeader, reduction: int) -> dict[str, Any]:
+def _described(header: ImageHeader) -> dict[str, Any]:
     """Return what pydicom's plug-ins are told of a frame."""
-    _refuse_halving(reduction)
     return {
         "transfer_syntax_uid": header.transfer_syntax_uid,
         "rows": header.rows,

@@ -19,14 +19,14 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoscope.dicom.codestream import JPEG_END, START_OF_SCAN, jpeg_marks
 from mammoscope.errors import PixelDecodeError
 
 __all__ = ["decode_jpeg", "decode_twice"]
 
-_END = b"\xff\xd9"
 # Frames of blocks in one scan: baseline, and extended of 8 or 12 bits (table B.1).
 _OF_BLOCKS = (0xC0, 0xC1)
-_LOSSLESS_FRAME, _HUFFMAN_TABLES, _SCAN, _RESTART_INTERVAL = 0xC3, 0xC4, 0xDA, 0xDD
+_LOSSLESS_FRAME, _HUFFMAN_TABLES, _RESTART_INTERVAL = 0xC3, 0xC4, 0xDD
 # Marks may be preceded by bytes that fill (B.1.1.2).
 _RESTARTS = re.compile(rb"\xff+[\xd0-\xd7]")
 # Of pi, so of no pattern that an image has; neither it nor its complement holds a mark.
@@ -126,11 +126,11 @@ def _ended_with(frame: bytes, scan: _Scan, bits: bytes, rows: int | None = None)
     data: bytes | memoryview = memoryview(frame)[scan.data : _end_of_data(frame)]
     if scan.restarts:
         data = _RESTARTS.sub(lambda mark: bits + mark[0], data)
-    return b"".join((head, data, bits, _END))
+    return b"".join((head, data, bits, JPEG_END))
 
 
 def _end_of_data(frame: bytes) -> int:
-    end = frame.rindex(_END)
+    end = frame.rindex(JPEG_END)
     while frame[end - 1] == 0xFF:
         end -= 1
     return end
@@ -167,12 +167,8 @@ class _Scan:
 
 def _read_scan(frame: bytes) -> _Scan | None:
     """Read all segments before the first entropy-coded data."""
-    scan, at = _Scan(), 2
-    while at + 4 <= len(frame) and frame[at] == 0xFF:
-        mark = frame[at + 1]
-        if mark == 0xFF:
-            at += 1
-            continue
+    scan = _Scan()
+    for mark, at in jpeg_marks(frame):
         end = at + 2 + int.from_bytes(frame[at + 2 : at + 4])
         segment = frame[at + 4 : end]
         if mark in (*_OF_BLOCKS, _LOSSLESS_FRAME) and len(segment) >= 6:
@@ -182,12 +178,11 @@ def _read_scan(frame: bytes) -> _Scan | None:
             scan.tables |= _read_tables(segment)
         elif mark == _RESTART_INTERVAL:
             scan.restarts = any(segment)
-        elif mark == _SCAN and len(segment) >= 6:
+        elif mark == START_OF_SCAN and len(segment) >= 6:
             scan.components, scan.table = segment[0], segment[2] >> 4
             scan.predictor, scan.shift = segment[-3], segment[-1] & 15
             scan.data = end
             return scan
-        at = end
     return None
 
 
