@@ -304,8 +304,7 @@ def main() -> None:
         ]
         leave("prepare_memory", "Peak memory of one worker of prepare", memory, options.out)
         whole = home / f"cohort{options.long}"
-        few = repeated_cohort(home, large, options.long * 6 // 10)
-        tasks = [rerun(whole), reading(whole), workers(few, 1)]
+        tasks = [rerun(whole), reading(whole), workers(whole, 2)]
         leave("prepare_cohort", "Prepare as a whole, SYNTHETIC images", tasks, options.out)
 
 
