@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoscope.cohort.synthetic.texture import coloured_noise
 from mammoscope.types import Density, FloatImage, View
 
 __all__ = ["Curve", "Volume", "across", "make_volume"]
@@ -69,10 +70,9 @@ class Volume:
 
     def projected(self, view: View) -> FloatImage:
         """Return the mean share of gland along the rays of a view: (DEPTH, ACROSS) float32."""
-        gland, inside = self.gland, self.inside
-        if _TURN[view]:
-            gland, inside = _turned(gland, _TURN[view]), _turned(inside, _TURN[view])
-        length = inside.sum(axis=2)
+        gland = _turned(self.gland, _TURN[view]) if _TURN[view] else self.gland
+        # Round across, and so of one length from wherever it is seen.
+        length = self.inside.sum(axis=2)
         return np.asarray(gland.sum(axis=2) / np.maximum(length, 1.0), dtype=np.float32)
 
 
@@ -116,17 +116,19 @@ def make_volume(seed: int, density: Density) -> Volume:
 
 def _noise(rng: np.random.Generator) -> NDArray[np.float32]:
     """Return noise of mean 0 and deviation 1 whose power falls as 1 / f^3.3."""
-    spectrum = np.fft.rfftn(rng.standard_normal((DEPTH, ACROSS, ACROSS), dtype=np.float32))
+    noise = coloured_noise((DEPTH, ACROSS, ACROSS), _amplitude(), rng)
+    return np.asarray(noise / noise.std(), np.float32)
+
+
+@lru_cache(maxsize=1)
+def _amplitude() -> NDArray[np.float32]:
     # A voxel is half as deep again as it is wide; frequencies count in the same millimetres.
     f0 = np.fft.fftfreq(DEPTH)[:, None, None] * 1.2
     f1 = np.fft.fftfreq(ACROSS)[None, :, None]
     f2 = np.fft.rfftfreq(ACROSS)[None, None, :]
     frequency = np.sqrt(f0**2 + f1**2 + f2**2)
-    frequency[0, 0, 0] = 1.0
-    spectrum *= np.maximum(frequency, 1 / ACROSS) ** (-_BETA / 2)
-    spectrum[0, 0, 0] = 0
-    noise = np.fft.irfftn(spectrum, s=(DEPTH, ACROSS, ACROSS), axes=(0, 1, 2))
-    return np.asarray(noise / noise.std(), np.float32)
+    frequency[0, 0, 0] = np.inf
+    return np.asarray(np.maximum(frequency, 1 / ACROSS) ** (-_BETA / 2), np.float32)
 
 
 def _turned(volume: NDArray[np.float32], turn: float) -> NDArray[np.float32]:
