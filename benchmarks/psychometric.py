@@ -34,7 +34,7 @@ from mammoscope.evaluation import read_report
 from mammoscope.evaluation.metrics import auroc
 from measure import leave
 
-LEVELS = (0.0, 0.15, 0.3, 0.5, 0.75, 1.0, 1.5)
+LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
 _SIDE = 64
 
 
