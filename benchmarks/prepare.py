@@ -39,8 +39,12 @@ from pydicom.uid import JPEGLosslessSV1
 from mammoscope.cohort.ingest import ingest
 from mammoscope.cohort.prepare import prepare
 from mammoscope.cohort.store import PreparedStore
-from mammoscope.cohort.synthetic.acquisition import MACHINES, Machine, expose, write_dicom
-from mammoscope.cohort.synthetic.anatomy import Anatomy
+from mammoscope.cohort.synthetic.acquisition import write_dicom
+from mammoscope.cohort.synthetic.anatomy import draw_anatomy
+from mammoscope.cohort.synthetic.detector import expose
+from mammoscope.cohort.synthetic.exposure import choose_exposure
+from mammoscope.cohort.synthetic.headers import ImageFacts
+from mammoscope.cohort.synthetic.machines import MACHINES, Machine
 from mammoscope.cohort.synthetic.phantom import project
 from mammoscope.config import PreprocessConfig
 from mammoscope.preprocessing import Preprocessor, SourceImage
@@ -65,15 +69,16 @@ def write_images(folder: Path, machine: Machine, count: int) -> list[Path]:
     paths = []
     for number in range(count):
         rng = np.random.default_rng(number)
-        anatomy = Anatomy(DEPTH_MM, BREAST_MM, Density.B, number)
+        anatomy = replace(draw_anatomy(rng, Density.B), depth_mm=DEPTH_MM, height_mm=BREAST_MM)
         side = Laterality.L if number % 2 else Laterality.R
         spacing = FIELD_MM / machine.size[0]
         breast = project(anatomy, View.CC, machine.size, spacing)
         stored = expose(breast.pixels, machine, side, View.CC, rng)
-        facts = {"patient_id": number, "image_id": number, "laterality": side, "uid_seed": "b"}
+        exposure = choose_exposure(machine, anatomy.thickness_mm, rng)
+        facts = ImageFacts(str(number), number, "b", side, View.CC, spacing, exposure)
         path = folder / "train_images" / str(number) / f"{number}.dcm"
         path.parent.mkdir(parents=True)
-        write_dicom(path, stored, machine, {**facts, "spacing_mm": spacing}, "rsna")
+        write_dicom(path, stored, machine, facts, "rsna")
         lines.append(f"{number},{number},{side},CC,0")
         paths.append(path)
     (folder / "train.csv").write_text("\n".join(lines) + "\n")

@@ -2,11 +2,12 @@
 
     python benchmarks/synthetic.py --real cbis-ddsm-mass --out results/synthetic
 
-Writes ``density.png`` (an exam by density), ``lesions.png`` (every kind of lesion) and
-``figures.json``. The same code measures SYNTHETIC images, as exposed and read back, and, where a
-folder of pictures is given, real ones: the slope of the power spectrum inside the breast, the share
-of the image that is breast, the crop's height over its width, quartiles of grey in the breast, and
-over how many millimetres from the skin grey reaches half of what it is inside.
+Writes ``density.png`` (an exam by density), ``lesions.png`` (every kind of lesion), ``views.png``
+(rarer views, implants, metal) and ``figures.json``. The same code measures SYNTHETIC images, as
+exposed and read back, and, where a folder of pictures is given, real ones: the slope of the power
+spectrum inside the breast, the share of the image that is breast, the crop's height over its width,
+quartiles of grey in the breast, and over how many millimetres from the skin grey reaches half of
+what it is inside.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -22,11 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoscope.cohort.synthetic import write_cohort
-from mammoscope.cohort.synthetic.anatomy import draw_anatomy
+from mammoscope.cohort.synthetic.anatomy import draw_anatomy, pulled_forward
 from mammoscope.cohort.synthetic.lesion_shapes import add_lesion
 from mammoscope.cohort.synthetic.lesions import KINDS, Lesion
 from mammoscope.cohort.synthetic.likeness import spectrum_slopes
 from mammoscope.cohort.synthetic.phantom import project
+from mammoscope.cohort.synthetic.surgery import Clip, draw_implant
 from mammoscope.errors import MammoscopeError
 from mammoscope.preprocessing import find_breast, read_pixels
 from mammoscope.types import ByteImage, Density, FloatImage, View
@@ -67,13 +70,39 @@ def gallery_of_lesions(spacing_mm: float = 0.1, half: int = 200) -> ByteImage:
             seed=number,
         )
         projection = project(anatomy, View.CC, (2680, 1300), spacing_mm)
-        pixels, truth = add_lesion(projection, anatomy, lesion, View.CC)
+        truth = add_lesion(projection, anatomy, lesion, View.CC)
         row = round((truth.box.y_min + truth.box.y_max) / 2)
         column = max(half, round((truth.box.x_min + truth.box.x_max) / 2))
-        cell = _as_bytes(pixels[row - half : row + half, column - half : column + half])
+        cell = _as_bytes(projection.pixels[row - half : row + half, column - half : column + half])
         cv2.putText(cell, kind.replace("_", " "), (6, 16), 0, 0.45, (255,), 1, cv2.LINE_AA)
         cells.append(cell)
     return np.vstack([np.hstack(cells[at : at + 4]) for at in range(0, len(cells), 4)])
+
+
+def gallery_of_views(spacing_mm: float = 0.25) -> ByteImage:
+    """Return a sheet: the rarer views, an implant in place and pushed back, clips, a marker."""
+    size = (round(268 / spacing_mm), round(130 / spacing_mm))
+    anatomy = draw_anatomy(np.random.default_rng([8, 5]), Density.C)
+    augmented = replace(anatomy, implant=draw_implant(np.random.default_rng(4)))
+    bed = tuple(Clip("clip", 45 + 4 * n, (0.1 * n, 0.05), 4.0, 1.3 * n) for n in range(4))
+    operated = replace(anatomy, clips=(*bed, Clip("ribbon", 30.0, (-0.3, -0.2), 3.0, 0.4)))
+    shown = {
+        "ML": (anatomy, View.ML),
+        "AT": (anatomy, View.AT),
+        "CC, clips, marker": (operated, View.CC),
+        "MLO, clips, marker": (operated, View.MLO),
+        "CC, implant": (augmented, View.CC),
+        "MLO, implant": (augmented, View.MLO),
+        "CC, displaced": (pulled_forward(augmented), View.CC),
+        "MLO, displaced": (pulled_forward(augmented), View.MLO),
+    }
+    cells = []
+    for name, (breast, view) in shown.items():
+        cell = _as_bytes(project(breast, view, size, spacing_mm).pixels)
+        place = (size[1] - 11 * len(name), 24)
+        cv2.putText(cell, name, place, 0, 0.55, (255,), 1, cv2.LINE_AA)
+        cells.append(cell)
+    return np.vstack([np.hstack(cells[:4]), np.hstack(cells[4:])])
 
 
 def _as_bytes(pixels: FloatImage) -> ByteImage:
@@ -157,6 +186,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(options.out / "density.png"), gallery_by_density())
     cv2.imwrite(str(options.out / "lesions.png"), gallery_of_lesions())
+    cv2.imwrite(str(options.out / "views.png"), gallery_of_views())
     measured = {"SYNTHETIC": figures(synthetic_pictures(options.patients))}
     if options.real:
         measured["real films"] = figures(real_pictures(options.real, options.films))

@@ -56,6 +56,9 @@ def synth(
     difficulty: Annotated[
         float, typer.Option(min=0, max=1, help="1: lesions as published; 0: large clear masses.")
     ] = 0.2,
+    conspicuity: Annotated[
+        float, typer.Option(min=0, max=4, help="Factor on the contrast of cancers; 0 hides them.")
+    ] = 1.0,
     profile: Annotated[
         str,
         typer.Option(
@@ -85,6 +88,7 @@ def synth(
             prevalence=prevalence,
             scale=scale,
             difficulty=difficulty,
+            conspicuity=conspicuity,
             profile=cast("Profile", profile),
             workers=workers,
             progress=current.advance,

@@ -12,14 +12,11 @@ import pydicom
 import pytest
 from pydicom.uid import JPEG2000Lossless
 
-from mammoscope.cohort.synthetic.acquisition import (
-    MACHINES,
-    choose_exposure,
-    draw_machine,
-    expose,
-    write_dicom,
-)
-from mammoscope.cohort.synthetic.detector import tone_curve
+from mammoscope.cohort.synthetic.acquisition import write_dicom
+from mammoscope.cohort.synthetic.detector import expose, tone_curve
+from mammoscope.cohort.synthetic.exposure import choose_exposure
+from mammoscope.cohort.synthetic.headers import ImageFacts
+from mammoscope.cohort.synthetic.machines import MACHINES, draw_machine
 from mammoscope.config import PreprocessConfig
 from mammoscope.dicom import decode, read_dicom
 from mammoscope.inference import read_exam
@@ -39,12 +36,24 @@ def drawn(machine, scale=0.2):
     return np.where(inside, 0.25 + 0.6 * y / height, 0).astype(np.float32)
 
 
-def facts(machine, pixels, side=Laterality.L, view=View.MLO, **more):
-    spacing = machine.field_mm / pixels.shape[0]
-    return {
-        "patient_id": "SYN1", "image_id": 7, "laterality": side, "view": view, "age": 58,
-        "uid_seed": "test", "spacing_mm": spacing, **more,
-    }  # fmt: skip
+def exposed(machine, thickness_mm=53):
+    return choose_exposure(machine, thickness_mm, np.random.default_rng(1))
+
+
+def facts(machine, pixels, side=Laterality.L, view=View.MLO, thickness_mm=53, **more):
+    return ImageFacts(
+        **{
+            "patient_id": "SYN1",
+            "image_id": 7,
+            "uid_seed": "test",
+            "laterality": side,
+            "view": view,
+            "spacing_mm": machine.field_mm / pixels.shape[0],
+            "exposure": exposed(machine, thickness_mm),
+            "age": 58,
+            **more,
+        }
+    )
 
 
 def write(path, machine, *, side=Laterality.L, view=View.MLO, profile="clinical", **more):
@@ -58,8 +67,7 @@ def flat(machine, relative=1.0, value=0.5, side_px=400, spacing_mm=0.1):
     """Presentation values of a uniform block, which show nothing but noise."""
     machine = replace(machine, field_mm=side_px * spacing_mm, border_mm=0)
     pixels = np.full((side_px, side_px), value, np.float32)
-    exposure = choose_exposure(machine, {"patient_id": 1, "image_id": 1, "uid_seed": 1})
-    exposure = replace(exposure, relative=relative)
+    exposure = replace(exposed(machine), relative=relative)
     stored = expose(
         pixels, machine, Laterality.L, View.CC, np.random.default_rng(0), exposure
     ).astype(float)
@@ -241,13 +249,7 @@ def test_units_are_drawn_as_often_as_they_occur():
 
 def test_an_exposure_rises_with_thickness_and_stays_plausible():
     for machine in MACHINES.values():
-        made = [
-            choose_exposure(
-                machine,
-                {"patient_id": 1, "image_id": 1, "uid_seed": "s", "thickness_mm": thickness},
-            )
-            for thickness in (15, 25, 40, 55, 70, 90, 120)
-        ]
+        made = [exposed(machine, thickness) for thickness in (15, 25, 40, 55, 70, 90, 120)]
         assert all(24 <= e.kvp <= 36 for e in made)
         assert all(25 <= e.exposure_mas <= 300 for e in made)
         assert all(0.4 <= e.dose_mgy <= 4 for e in made)
@@ -264,7 +266,7 @@ def test_the_header_says_synthetic_and_what_the_exposure_was(tmp_path):
         "ImageComments", "PatientComments", "PatientName",
     ):  # fmt: skip
         assert "SYNTHETIC" in str(header[keyword].value)
-    exposure = choose_exposure(machine, facts(machine, drawn(machine), thickness_mm=62))
+    exposure = exposed(machine, 62)
     assert header.BodyPartThickness == 62
     assert header.AnodeTargetMaterial == exposure.beam.anode == "RHODIUM"
     assert header.Exposure == exposure.exposure_mas

@@ -71,12 +71,37 @@ def test_a_spot_of_gland_is_seen_where_geometry_says():
     make_volume.cache_clear()
 
 
+def test_each_view_from_the_side_has_its_own_turn():
+    volume = make_volume(3, Density.C)
+    pictures = {view: volume.projected(view) for view in (View.CC, View.AT, View.MLO, View.ML)}
+    near = np.corrcoef([picture.ravel() for picture in pictures.values()])
+    # The further turned from above, the less alike.
+    assert list(near[0]) == sorted(near[0], reverse=True)
+    # A lateromedial picture is a mediolateral one from the other side.
+    np.testing.assert_array_equal(volume.projected(View.LM), pictures[View.ML])
+
+
+def test_vessels_branch_and_stay_in_the_breast():
+    counts = []
+    for seed in range(40):
+        vessels = make_volume(seed, Density.A).vessels
+        counts.append(len(vessels))
+        # A vessel begins at the chest wall, or on another.
+        for number, vessel in enumerate(vessels):
+            others = [other.points for at, other in enumerate(vessels) if at != number]
+            away = [np.linalg.norm(points - vessel.points[0], axis=1).min() for points in others]
+            assert vessel.points[0, 0] == 0 or min(away) < 1e-6
+        for vessel in vessels:
+            assert np.hypot(vessel.points[:, 1], vessel.points[:, 2]).max() < 1.1
+    assert max(counts) > 8
+
+
 def test_a_lesion_lies_at_one_depth_and_where_its_place_is_seen():
     anatomy = breast(2)
     lesion = draw_lesion(np.random.default_rng(0), anatomy, malignant=True)
     for view in (View.CC, View.MLO):
         projection = project(anatomy, view, SIZE, SPACING)
-        _, truth = add_lesion(projection, anatomy, lesion, view)
+        truth = add_lesion(projection, anatomy, lesion, view)
         behind = projection.nipple_mm[0] - (truth.box.x_min + truth.box.x_max) / 2 * SPACING
         assert behind == pytest.approx(lesion.depth_mm, abs=2 * SPACING)
         above = (truth.box.y_min + truth.box.y_max) / 2 * SPACING - projection.nipple_mm[1]
@@ -126,8 +151,9 @@ def test_every_kind_of_lesion_is_drawn_where_its_truth_says(kind, view):
     anatomy = breast(5)
     lesion = lesion_of(kind, anatomy, contrast=0.3)
     projection = project(anatomy, view, (900, 675), 0.27)
-    pixels, truth = add_lesion(projection, anatomy, lesion, view)
-    changed = np.abs(pixels - projection.pixels)
+    before, pixels = projection.pixels.copy(), projection.pixels
+    truth = add_lesion(projection, anatomy, lesion, view)
+    changed = np.abs(pixels - before)
     assert truth.mask.any()
     assert truth.conspicuity > 0
     rows, columns = np.nonzero(truth.mask)
@@ -147,8 +173,9 @@ def test_a_hidden_lesion_changes_nothing():
     projection = project(anatomy, View.CC, SIZE, SPACING)
     for kind in KINDS:
         lesion = lesion_of(kind, anatomy, contrast=0.0)
-        pixels, _ = add_lesion(projection, anatomy, lesion, View.CC)
-        np.testing.assert_array_equal(pixels, projection.pixels)
+        before = projection.pixels.copy()
+        add_lesion(projection, anatomy, lesion, View.CC)
+        np.testing.assert_array_equal(before, projection.pixels)
 
 
 def drawn_kinds(difficulty):

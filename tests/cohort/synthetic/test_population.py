@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mammoscope.cohort.synthetic import rates
-from mammoscope.cohort.synthetic.acquisition import MACHINES
 from mammoscope.cohort.synthetic.comparison import (
     TABLES,
     compare_population,
     draw_population,
 )
-from mammoscope.cohort.synthetic.population import draw_patient, drawn_view, machine_of
+from mammoscope.cohort.synthetic.machines import MACHINES
+from mammoscope.cohort.synthetic.phantom import project
+from mammoscope.cohort.synthetic.population import draw_patient, machine_of
 from mammoscope.cohort.synthetic.records import (
     REAL_PREVALENCE,
     TABLE_COLUMNS,
@@ -184,11 +186,49 @@ def test_every_machine_of_the_table_has_a_model():
             assert machine.size in {one.size for one in MACHINES.values()}
 
 
-def test_rare_views_occur_and_are_drawn_as_the_nearest(population):
+def test_rare_views_occur(population):
     found = Counter(view for r in population for b in r.breasts for view in b.views)
     assert {View.AT, View.LM, View.ML} <= set(found)
-    assert {drawn_view(view) for view in View} == {View.CC, View.MLO}
-    assert drawn_view(View.ML) is View.MLO
+
+
+def augmented(views):
+    """A patient with implants, and these views of each breast."""
+    rng = np.random.default_rng(0)
+    patient = draw_patient(rng)
+    while not patient.record.implant:
+        patient = draw_patient(rng)
+    breast = patient.breasts[0]
+    return replace(breast, record=replace(breast.record, views=views))
+
+
+def test_every_second_view_of_a_breast_with_an_implant_pushes_it_back():
+    breast = augmented((View.CC, View.MLO, View.MLO, View.CC, View.CC))
+    assert breast.anatomy.implant is not None
+    images = breast.images()
+    assert [image.displaced for image in images] == [False, False, True, True, False]
+    assert [image.take for image in images] == [0, 0, 1, 1, 2]
+    assert images[2].anatomy.implant.reach < 0.2 * breast.anatomy.implant.reach
+    assert images[2].anatomy.depth_mm < breast.anatomy.depth_mm
+
+
+def test_only_women_of_the_record_have_implants():
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        patient = draw_patient(rng)
+        for breast in patient.breasts:
+            assert (breast.anatomy.implant is not None) == patient.record.implant
+
+
+def test_a_repeated_view_is_another_picture_of_the_same_breast():
+    breast = draw_patient(np.random.default_rng(3)).breasts[0]
+    breast = replace(breast, record=replace(breast.record, views=(View.CC,) * 3))
+    first, second, third = (
+        project(image.anatomy, image.view, (300, 240), 0.9, image.take) for image in breast.images()
+    )
+    for again in (second, third):
+        assert 2.0 < abs(first.nipple_mm[0] - again.nipple_mm[0]) < 12.0
+        assert first.pixels.mean() == pytest.approx(again.pixels.mean(), rel=0.15)
+    assert breast.images()[0].anatomy == breast.anatomy
 
 
 def test_the_real_prevalence_is_that_of_the_tables():

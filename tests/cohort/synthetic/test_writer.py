@@ -7,8 +7,10 @@ import dataclasses
 
 import cv2
 import numpy as np
+import polars as pl
 import pydicom
 import pytest
+from polars.testing import assert_frame_equal
 
 from mammoscope.cohort.ingest import ingest
 from mammoscope.cohort.manifest import read_manifest
@@ -76,14 +78,18 @@ def test_both_profiles_are_of_the_same_exams(clinical, tmp_path):
         assert one.Modality == "MG"
         assert one.ViewPosition == row["view"]
         assert "Modality" not in other
-    truth, found = (
-        [
-            {k: v for k, v in row.items() if k != "mask"}
-            for row in rows(at / "synthetic_findings.csv")
-        ]
-        for at in (clinical, tmp_path / "stripped")
-    )
+    truth, found = (rows(at / "synthetic_findings.csv") for at in (clinical, tmp_path / "stripped"))
     assert truth == found
+    for at in ("clinical", "stripped"):
+        ingest(clinical if at == "clinical" else tmp_path / at, tmp_path / f"cohort-{at}")
+    ours, theirs = (
+        pl.read_parquet(tmp_path / f"cohort-{at}" / "findings.parquet")
+        .sort("mask")
+        .drop("finding_id", "image_id")
+        for at in ("clinical", "stripped")
+    )
+    assert ours.height > 0
+    assert_frame_equal(ours, theirs)
 
 
 def test_masks_lie_on_their_findings(synthetic):
@@ -123,18 +129,20 @@ def test_ingest_accepts_every_image_of_both_profiles(synthetic, clinical, tmp_pa
 
 
 def test_rare_views_are_drawn_and_say_what_they_are(tmp_path):
-    """The anatomy knows CC and MLO alone."""
     patient = draw_patient(np.random.default_rng(1))
     breast = patient.breasts[0]
     record = dataclasses.replace(breast.record, views=tuple(View))
     rare = dataclasses.replace(breast, record=record)
-    for view in rare.record.views:
-        path = tmp_path / f"{view}.dcm"
-        facts = writer._facts(patient, rare, view, "1", 1, "0")
+    pictures = []
+    for image in rare.images():
+        path = tmp_path / f"{image.view}.dcm"
+        identity = writer._Identity("1", 1, "0")
         rng = np.random.default_rng(0)
-        writer._write_image(path, patient, rare, view, facts, rng, SCALE, "clinical")
+        writer._write_image(path, patient, rare, image, identity, rng, SCALE, "clinical")
         header = read_dicom(path).header
-        assert (header.view, header.laterality) == (view, rare.laterality)
+        assert (header.view, header.laterality) == (image.view, rare.laterality)
+        pictures.append(path.read_bytes())
+    assert len(set(pictures)) == len(View)
 
 
 def test_another_seed_gives_other_patients(synthetic, tmp_path):

@@ -1,8 +1,9 @@
 """A user's own data: any tree of images, with ``labels.csv`` in the RSNA table's words.
 
-Labels are the table's own columns. A finding is a box of ``boxes.coco.json`` (COCO's
-object detection format; ``malignant`` and ``birads`` of an annotation are kept where it has
-them) or the file of the column ``mask``. A box and the mask that agrees with it (intersection
+Labels are the table's own columns. A finding is an annotation of ``boxes.coco.json`` (COCO's
+object detection format: its box, or its ``segmentation`` where that is one polygon; and where it
+has them ``malignant``, ``birads`` and ``mask``, a file of the tree) or the file of the column
+``mask``. A box and the mask that agrees with it (intersection
 over union of at least a half) are one finding. A finding's ``malignant`` is the annotation's;
 else 0 in an image without cancer, 1 where an image with cancer has but one box, else unknown.
 """
@@ -67,9 +68,9 @@ class FolderSource:
         synthetic = (root / "synthetic.json").is_file()
         boxes, rejects = _read_boxes(root)
         images: list[ListedImage] = []
-        named: set[Path] = set()
+        named = {entry["mask_path"] for found in boxes.values() for entry in found}
         if not (root / _TABLE).is_file():
-            paths = [path for path in sorted(root.rglob("*")) if _looks_like_image(path)]
+            paths = [p for p in sorted(root.rglob("*")) if p not in named and _looks_like_image(p)]
             images = [_listed(root, path, {}, boxes) for path in paths]
             return Listing(images, [*rejects, *_of_no_image(boxes)], synthetic)
         for number, row in enumerate(read_csv_rows(root / _TABLE, ("file",)), start=2):
@@ -116,13 +117,19 @@ def _finding(annotation: dict[str, Any], by_image: int | None) -> ListedFinding:
     x, y, width, height = annotation["bbox"]
     malignant = annotation.get("malignant")
     birads = annotation.get("birads")
+    mask = annotation["mask_path"]
+    contour = None if mask else annotation["contour"]
     return ListedFinding(
         origin=_BOXES,
         kind=kind_of(annotation["category"]),
         malignant=int(malignant) if malignant in (0, 1) else by_image,
         birads=None if birads is None else str(birads),
         description=annotation["category"],
-        box=(x, y, x + width, y + height),
+        box=None if mask or contour else (x, y, x + width, y + height),
+        contour=contour,
+        masks=(mask,) if mask else (),
+        contrast=annotation.get("contrast"),
+        conspicuity=annotation.get("conspicuity"),
         drawn_on=annotation["drawn_on"],
     )
 
@@ -153,12 +160,27 @@ def _read_boxes(root: Path) -> tuple[dict[Path, list[dict[str, Any]]], list[Reje
             if len(bbox) != 4:
                 raise ValueError(f"bbox has {len(bbox)} numbers, not x, y, width, height")
             category = categories.get(annotation.get("category_id"), "")
-            known = {**annotation, "bbox": bbox, "category": category, "drawn_on": size}
-            boxes[root / image["file_name"]].append(known)
+            mask = annotation.get("mask")
+            known = {
+                "bbox": bbox,
+                "category": category,
+                "drawn_on": size,
+                "contour": _contour(annotation),
+                "mask_path": root / str(mask) if mask else None,
+            }
+            boxes[root / image["file_name"]].append({**annotation, **known})
         except (LookupError, TypeError, ValueError) as error:
             message = f"annotation {number} of {_BOXES} cannot be read: {error!r}"
             rejects.append(Reject("ingest", _BOXES, "", Reason.INVALID_FINDING, message))
     return boxes, rejects
+
+
+def _contour(annotation: dict[str, Any]) -> tuple[float, ...] | None:
+    """Return a segmentation that is one polygon; of several, or runs, the box says where."""
+    polygons = annotation.get("segmentation")
+    if not isinstance(polygons, list) or len(polygons) != 1:
+        return None
+    return tuple(float(value) for value in polygons[0])
 
 
 def _of_no_image(boxes: dict[Path, list[dict[str, Any]]]) -> list[Reject]:

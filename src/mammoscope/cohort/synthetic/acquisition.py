@@ -1,4 +1,4 @@
-"""From a projection to a DICOM file: the unit's detector, its header, its codec."""
+"""A DICOM file of an exposure: header of either profile, and the unit's codec."""
 
 from __future__ import annotations
 
@@ -21,25 +21,15 @@ from pydicom.uid import (
 )
 
 from mammoscope.artefacts import write_atomically
-from mammoscope.cohort.synthetic.detector import expose
-from mammoscope.cohort.synthetic.exposure import Exposure, choose_exposure
 from mammoscope.cohort.synthetic.headers import (
+    ImageFacts,
     add_clinical_header,
     add_identity,
     describe_pixels,
 )
-from mammoscope.cohort.synthetic.machines import MACHINES, Machine, draw_machine
+from mammoscope.cohort.synthetic.machines import Machine
 
-__all__ = [
-    "MACHINES",
-    "Exposure",
-    "Machine",
-    "Profile",
-    "choose_exposure",
-    "draw_machine",
-    "expose",
-    "write_dicom",
-]
+__all__ = ["Profile", "write_dicom"]
 
 Profile = Literal["rsna", "clinical"]
 
@@ -50,7 +40,7 @@ def write_dicom(
     path: Path,
     stored: NDArray[np.uint16],
     machine: Machine,
-    facts: dict[str, Any],
+    facts: ImageFacts,
     profile: Profile,
 ) -> None:
     """Write one file, stripped as the challenge's are or with a clinical header.
@@ -59,8 +49,7 @@ def write_dicom(
         path: The file.
         stored: (H, W) stored values.
         machine: Which unit.
-        facts: patient_id, image_id, laterality, uid_seed; for the clinical header view and
-            spacing_mm too, and where known age, implant, displaced, thickness_mm.
+        facts: Of the image.
         profile: Which header.
     """
     clinical = profile == "clinical"

@@ -7,10 +7,7 @@ assurance in breast cancer screening (4th edition, chapter 2).
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -54,32 +51,28 @@ class Exposure:
         return round(1000 * self.exposure_mas / self.current_ma)
 
 
-def choose_exposure(machine: Machine, facts: Mapping[str, Any]) -> Exposure:
-    """Return the exposure of one image; the same facts give the same one.
+def choose_exposure(machine: Machine, thickness_mm: float, rng: np.random.Generator) -> Exposure:
+    """Draw the exposure of one image.
 
     Args:
         machine: Which unit.
-        facts: patient_id, image_id, uid_seed; thickness_mm where the anatomy knows it.
+        thickness_mm: Of the compressed breast.
+        rng: Source of randomness.
     """
-    patient = _generator(facts, "thickness")
-    image = _generator(facts, f"exposure {facts['image_id']}")
-    thickness = facts.get("thickness_mm")
-    if thickness is None:
-        thickness = patient.normal(_USUAL_MM, 12) + image.normal(0, 2)
-    thickness = float(np.clip(thickness, _THIN_MM, _THICK_MM))
+    thickness = float(np.clip(thickness_mm, _THIN_MM, _THICK_MM))
     number = next(i for i, beam in enumerate(machine.beams) if thickness <= beam.up_to_mm)
     beam = machine.beams[number]
     thinnest = machine.beams[number - 1].up_to_mm if number else _THIN_MM
     share = (thickness - thinnest) / (min(beam.up_to_mm, _THICK_MM) - thinnest)
     kvp = round(beam.kvp[0] + share * (beam.kvp[1] - beam.kvp[0]))
     # The control holds the detector's dose, not quite for thick breasts.
-    relative = float(np.exp(-0.008 * (thickness - _USUAL_MM) + image.normal(0, 0.05)))
+    relative = float(np.exp(-0.008 * (thickness - _USUAL_MM) + rng.normal(0, 0.05)))
     usual_mas = 100 if beam.anode == "TUNGSTEN" else 80
     mas = usual_mas * relative * np.exp(0.022 * (thickness - _USUAL_MM))
     dose = 1.35 * relative * np.exp(0.019 * (thickness - _USUAL_MM))
     return Exposure(
         thickness_mm=round(thickness),
-        force_n=round(float(np.clip(image.normal(95, 22), 40, 180))),
+        force_n=round(float(np.clip(rng.normal(95, 22), 40, 180))),
         beam=beam,
         kvp=kvp,
         current_ma=_TUBE_CURRENT_MA,
@@ -88,8 +81,3 @@ def choose_exposure(machine: Machine, facts: Mapping[str, Any]) -> Exposure:
         entrance_mgy=round(float(dose * (2.6 + 0.035 * thickness)), 2),
         relative=relative,
     )
-
-
-def _generator(facts: Mapping[str, Any], purpose: str) -> np.random.Generator:
-    text = "\0".join((str(facts["uid_seed"]), str(facts["patient_id"]), purpose))
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]))

@@ -7,19 +7,18 @@ it for a patient's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, generate_uid
 
 from mammoscope import __version__
-from mammoscope.cohort.synthetic.exposure import Exposure, choose_exposure
+from mammoscope.cohort.synthetic.exposure import Exposure
 from mammoscope.cohort.synthetic.machines import Machine
 from mammoscope.dicom.views import MODIFIERS, VIEWS
 from mammoscope.types import Laterality, View
 
-__all__ = ["add_clinical_header", "add_identity", "describe_pixels"]
+__all__ = ["ImageFacts", "add_clinical_header", "add_identity", "describe_pixels"]
 
 _SYNTHETIC = "SYNTHETIC, no patient"
 _MM_PER_CM = 10
@@ -35,20 +34,44 @@ _ORIENTATION = {
 }
 
 
-def add_identity(dataset: Dataset, facts: Mapping[str, Any]) -> None:
-    """Write the little that a stripped file of the challenge says.
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What is known of one image beside its unit and its pixels.
 
-    Args:
-        dataset: The header.
-        facts: patient_id, image_id, laterality, uid_seed.
+    Attributes:
+        patient_id: Patient ID (0010,0020).
+        image_id: Its number in the exam's table.
+        uid_seed: Of all UIDs; the same seed and numbers give the same ones.
+        laterality: Which breast.
+        view: Which view.
+        spacing_mm: Size of a pixel.
+        exposure: How it was made.
+        age: In years, where it is known.
+        implant: Whether the breast has one.
+        displaced: Whether it is pushed back in this view.
     """
-    seed = [str(facts["uid_seed"]), str(facts["patient_id"])]
-    dataset.SOPInstanceUID = generate_uid(entropy_srcs=[*seed, str(facts["image_id"])])
-    dataset.PatientID = str(facts["patient_id"])
+
+    patient_id: str
+    image_id: int
+    uid_seed: str
+    laterality: Laterality
+    view: View
+    spacing_mm: float
+    exposure: Exposure
+    age: int | None = None
+    implant: bool = False
+    displaced: bool = False
+
+
+def add_identity(dataset: Dataset, facts: ImageFacts) -> None:
+    """Write the little that a stripped file of the challenge says."""
+    seed = [facts.uid_seed, facts.patient_id]
+    dataset.SOPInstanceUID = generate_uid(entropy_srcs=[*seed, str(facts.image_id)])
+    dataset.PatientID = facts.patient_id
     dataset.StudyInstanceUID = generate_uid(entropy_srcs=[*seed, "study"])
     dataset.SeriesInstanceUID = generate_uid(entropy_srcs=[*seed, "series"])
-    dataset.InstanceNumber = str(facts["image_id"])
-    dataset.ImageLaterality = str(facts["laterality"])
+    dataset.InstanceNumber = str(facts.image_id)
+    dataset.ImageLaterality = str(facts.laterality)
 
 
 def describe_pixels(dataset: Dataset, machine: Machine, shape: tuple[int, int], black: int) -> None:
@@ -85,31 +108,29 @@ def describe_pixels(dataset: Dataset, machine: Machine, shape: tuple[int, int], 
         dataset.PixelIntensityRelationship = "LOG"
 
 
-def add_clinical_header(dataset: Dataset, machine: Machine, facts: Mapping[str, Any]) -> None:
+def add_clinical_header(dataset: Dataset, machine: Machine, facts: ImageFacts) -> None:
     """Complete a described image to a clinical object.
 
     Args:
         dataset: After :func:`add_identity` and :func:`describe_pixels`.
         machine: Which unit.
-        facts: As there, with view, spacing_mm and, where known, age, implant, displaced (an
-            implant pushed back), thickness_mm.
+        facts: Of the image.
     """
-    exposure = choose_exposure(machine, facts)
     _add_patient_and_study(dataset, facts)
     _add_equipment(dataset, machine)
     _add_image(dataset, machine)
-    _add_detector(dataset, machine, float(facts["spacing_mm"]))
+    _add_detector(dataset, machine, facts.spacing_mm)
     _add_view(dataset, facts)
-    _add_exposure(dataset, exposure)
+    _add_exposure(dataset, facts.exposure)
 
 
-def _add_patient_and_study(dataset: Dataset, facts: Mapping[str, Any]) -> None:
+def _add_patient_and_study(dataset: Dataset, facts: ImageFacts) -> None:
     dataset.SpecificCharacterSet = "ISO_IR 100"
     dataset.PatientName = "SYNTHETIC^EXAM"
     dataset.PatientBirthDate, dataset.PatientSex = "", "F"
     dataset.PatientComments = _SYNTHETIC
-    if facts.get("age") is not None:
-        dataset.PatientAge = f"{round(facts['age']):03d}Y"
+    if facts.age is not None:
+        dataset.PatientAge = f"{facts.age:03d}Y"
     dataset.StudyDate = dataset.SeriesDate = "20000101"
     dataset.AcquisitionDate = dataset.ContentDate = "20000101"
     dataset.StudyTime = dataset.SeriesTime = "000000"
@@ -166,25 +187,24 @@ def _add_detector(dataset: Dataset, machine: Machine, spacing_mm: float) -> None
     dataset.DetectorActiveShape = "RECTANGLE"
 
 
-def _add_view(dataset: Dataset, facts: Mapping[str, Any]) -> None:
+def _add_view(dataset: Dataset, facts: ImageFacts) -> None:
     """Write DX Anatomy Imaged and the view (PS3.3 C.8.11.2, C.8.11.7)."""
-    view, side = View(facts["view"]), Laterality(facts["laterality"])
-    implant, displaced = bool(facts.get("implant")), bool(facts.get("displaced"))
+    view = facts.view
     dataset.BodyPartExamined = dataset.OrganExposed = "BREAST"
     dataset.AnatomicRegionSequence = [_code("76752008", "Breast")]
     dataset.PositionerType = "MAMMOGRAPHIC"
     # Dciodvfy warns of it, as the term is of another module; every unit writes it all the same.
     dataset.ViewPosition = str(view)
     upright = view is not View.CC
-    dataset.PatientOrientation = list(_ORIENTATION[side, upright])
+    dataset.PatientOrientation = list(_ORIENTATION[facts.laterality, upright])
     # The axillary tail is seen obliquely, and named as a modifier of that view (CID 4015).
     word, modifiers = ("MLO", ["AT"]) if view is View.AT else (str(view), [])
-    if displaced:
+    if facts.displaced:
         modifiers.append("ID")
     code = _coded(word)
     code.ViewModifierCodeSequence = [_coded(modifier) for modifier in modifiers]
     dataset.ViewCodeSequence = [code]
-    dataset.BreastImplantPresent = "YES" if implant or displaced else "NO"
+    dataset.BreastImplantPresent = "YES" if facts.implant else "NO"
     dataset.PartialView = "NO"
     dataset.AcquisitionContextSequence = []
 

@@ -17,6 +17,9 @@ from mammoscope.cohort.synthetic.records import TABLE_COLUMNS
 
 __all__ = ["image_path", "write_csv", "write_table"]
 
+# What only a synthetic finding is known by.
+_TRUTH = ("contrast", "conspicuity")
+
 
 def image_path(profile: Profile, patient_id: int, image_id: int) -> Path:
     """Return the path of an image, relative to the cohort's folder."""
@@ -49,7 +52,7 @@ def write_table(
                     "image_id": finding["image_id"],
                     "category_id": 1 + kinds.index(finding["kind"]),
                     "bbox": _bbox(finding),
-                    "malignant": finding["malignant"],
+                    **{word: finding[word] for word in ("malignant", "mask", *_TRUTH)},
                 }
                 for number, finding in enumerate(findings, start=1)
             ],

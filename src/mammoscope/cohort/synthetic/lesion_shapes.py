@@ -9,10 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mammoscope.cohort.synthetic.anatomy import Anatomy
+from mammoscope.cohort.synthetic.anatomy import Anatomy, seen_at
 from mammoscope.cohort.synthetic.lesions import Lesion
 from mammoscope.cohort.synthetic.phantom import Projection
-from mammoscope.cohort.synthetic.volume import across
 from mammoscope.types import Box, FloatImage, View
 
 __all__ = ["Truth", "add_lesion"]
@@ -48,51 +47,41 @@ class Truth:
         return Truth(box, np.ascontiguousarray(self.mask[:, ::-1]), self.conspicuity)
 
 
-def add_lesion(
-    projection: Projection, anatomy: Anatomy, lesion: Lesion, view: View
-) -> tuple[FloatImage, Truth]:
-    """Add a lesion to a view.
+def add_lesion(projection: Projection, anatomy: Anatomy, lesion: Lesion, view: View) -> Truth:
+    """Add a lesion to the pixels of a view, where no implant hides it.
 
     Args:
-        projection: The view.
+        projection: The view; its pixels are changed.
         anatomy: The breast.
         lesion: The lesion.
         view: Which view it is.
 
     Returns:
-        (H, W) float32 pixels with the lesion, and the truth of it.
+        The truth of it.
     """
     spacing, (height, width) = projection.spacing_mm, projection.pixels.shape
-    centre = _centre(projection, anatomy, lesion, view)
+    centre = seen_at(anatomy, view, projection.nipple_mm, lesion.depth_mm, lesion.place)
     extent = _EXTENT * lesion.radius_mm
     left, right = _span(centre[0], extent, spacing, width)
     top, bottom = _span(centre[1], extent, spacing, height)
     y, x = np.mgrid[top:bottom, left:right].astype(np.float32)
     dx, dy = (x + 0.5) * spacing - centre[0], (y + 0.5) * spacing - centre[1]
     rng = np.random.default_rng([lesion.seed, 0 if view is View.CC else 1])
-    drawn = _shape_of(lesion.kind)(dx, dy, lesion.radius_mm, rng)
-    pixels = projection.pixels.copy()
-    patch = pixels[top:bottom, left:right]
+    drawn = _SHAPES[lesion.kind](dx, dy, lesion.radius_mm, rng)
+    patch = projection.pixels[top:bottom, left:right]
     inside = projection.inside[top:bottom, left:right]
     around = float(patch[inside].std()) if inside.any() else 1.0
     if lesion.kind == "architectural_distortion" and lesion.contrast > 0:
         patch[:] = _pulled(patch, dx, dy, lesion.radius_mm)
     added = lesion.contrast * drawn * inside
+    if projection.hidden is not None:
+        added *= 1 - projection.hidden[top:bottom, left:right]
     patch += added
     mask = np.zeros((height, width), np.uint8)
     mask[top:bottom, left:right] = _mask_of(lesion, drawn, dx, dy) & inside
     seen = mask[top:bottom, left:right] > 0
     conspicuity = float(added[seen].mean()) / max(around, 1e-3) if seen.any() else 0.0
-    return pixels, Truth(_box_of(mask, centre, lesion, spacing), mask, conspicuity)
-
-
-def _centre(
-    projection: Projection, anatomy: Anatomy, lesion: Lesion, view: View
-) -> tuple[float, float]:
-    """Return where a view shows a lesion, in mm."""
-    x = projection.nipple_mm[0] - lesion.depth_mm
-    reach = 0.5 * anatomy.height_mm * np.sqrt(max(0.05, 1 - (x / anatomy.depth_mm) ** 2))
-    return x, projection.nipple_mm[1] + float(across(view, *lesion.place)) * float(reach)
+    return Truth(_box_of(mask, centre, lesion, spacing), mask, conspicuity)
 
 
 def _span(centre_mm: float, extent_mm: float, spacing: float, length: int) -> tuple[int, int]:
@@ -358,7 +347,3 @@ _SHAPES: dict[str, _Shape] = {
     "architectural_distortion": _distortion,
     "asymmetry": _asymmetry,
 }
-
-
-def _shape_of(kind: str) -> _Shape:
-    return _SHAPES[kind]

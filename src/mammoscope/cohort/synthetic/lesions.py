@@ -99,7 +99,9 @@ def draw_lesion(
         difficulty: 1 draws kinds and contrasts as published; towards 0, kinds that few pixels
             show become rare, looks that both outcomes share disappear, and cancers stand out.
     """
-    depth = float(rng.uniform(0.2, 0.68)) * anatomy.depth_mm
+    # Before an implant, if there is one.
+    deepest = 0.68 if anatomy.implant is None else 1 - 0.9 * anatomy.implant.reach
+    depth = float(rng.uniform(0.2, deepest)) * anatomy.depth_mm
     turn, radius_share = rng.uniform(0, 2 * np.pi), 0.6 * np.sqrt(rng.uniform(0, 1))
     kind = _draw_kind(rng, malignant=malignant, difficulty=difficulty)
     look = KINDS[kind]

@@ -7,16 +7,19 @@ import numpy as np
 
 from mammoscope.cohort.synthetic.anatomy import Anatomy
 from mammoscope.cohort.synthetic.texture import power_law_noise
-from mammoscope.types import FloatImage
+from mammoscope.types import FloatImage, View
 
 __all__ = ["with_pectoral"]
 
 _GREY = 0.60
+# How much of it a view shows, as a share of what the mediolateral oblique one does.
+_SHOWN = {View.ML: 0.6, View.LM: 0.6, View.AT: 1.2}
 
 
 def with_pectoral(
     base: FloatImage,
     anatomy: Anatomy,
+    view: View,
     x: FloatImage,
     y: FloatImage,
     rng: np.random.Generator,
@@ -26,10 +29,11 @@ def with_pectoral(
     Returns:
         What is seen, and how far the muscle covers what lies there.
     """
-    width = rng.uniform(0.36, 0.56) * anatomy.depth_mm
-    length = rng.uniform(0.8, 1.1) * anatomy.height_mm * 0.62
-    bulge = rng.uniform(0.55, 1.0)
-    edge = width * np.clip(1 - y / length, 0, 1) ** bulge + 1.2 * np.sin(y / 11 + rng.uniform(0, 6))
+    width = rng.uniform(0.30, 0.56) * anatomy.depth_mm * _SHOWN.get(view, 1.0)
+    length = rng.uniform(0.52, 0.80) * anatomy.height_mm
+    bulge = rng.uniform(0.5, 1.25)
+    edge = width * np.clip(1 - y / length, 0, 1) ** bulge
+    edge += 1.2 * np.sin(y / 11 + rng.uniform(0, 6)) + 2.0 * np.sin(y / 31 + rng.uniform(0, 6))
     away = (edge[:, None] - x[None, :]) / rng.uniform(1.0, 2.4)
     share = 0.8 / (1 + np.exp(-np.clip(away, -30, 30))) * np.clip((length - y) / 8, 0, 1)[:, None]
     # Fibres run along the edge, from above to the chest wall.

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mammoscope.cohort.synthetic.anatomy import Anatomy, Outline
+from mammoscope.cohort.synthetic.anatomy import Anatomy, Outline, seen_at
 from mammoscope.cohort.synthetic.pectoral import with_pectoral
 from mammoscope.cohort.synthetic.texture import fine_texture, power_law_noise
 from mammoscope.cohort.synthetic.volume import Curve, across, make_volume
@@ -21,14 +21,12 @@ from mammoscope.types import FloatImage, View
 
 __all__ = ["Projection", "project"]
 
-# Grey of fat, and what gland adds to it.
-_FAT, _GLAND = 0.30, 0.62
-# Over this distance from the skin the compressed breast reaches its full thickness.
-_EDGE_ROLL_MM = 14.0
+# Over this share of its thickness from the skin the compressed breast reaches all of it.
+_EDGE_ROLL = 0.2
 # Spacing of the grid on which all is drawn that is no finer.
 _COARSE_MM = 0.4
 # Deviation of fine texture in fat and in gland.
-_FINE_FAT, _FINE_GLAND = 0.013, 0.030
+_FINE_FAT, _FINE_GLAND = 0.009, 0.020
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +38,19 @@ class Projection:
         inside: (H, W) bool, the breast with its skin.
         nipple_mm: (x, y) of the nipple.
         spacing_mm: Size of a pixel.
+        hidden: (H, W) float32, share by which an implant hides tissue; ``None`` without one.
     """
 
     pixels: FloatImage
     inside: NDArray[np.bool_]
     nipple_mm: tuple[float, float]
     spacing_mm: float
+    hidden: FloatImage | None = None
 
 
-def project(anatomy: Anatomy, view: View, size: tuple[int, int], spacing_mm: float) -> Projection:
+def project(
+    anatomy: Anatomy, view: View, size: tuple[int, int], spacing_mm: float, take: int = 0
+) -> Projection:
     """Draw one view.
 
     Args:
@@ -56,9 +58,10 @@ def project(anatomy: Anatomy, view: View, size: tuple[int, int], spacing_mm: flo
         view: CC, or one from the side, with the pectoral muscle.
         size: (H, W) of the grid.
         spacing_mm: Size of a pixel.
+        take: Which exposure of this view: the breast is placed anew for each.
     """
     height, width = size
-    rng = np.random.default_rng([anatomy.texture_seed, list(View).index(view)])
+    rng = np.random.default_rng([anatomy.texture_seed, list(View).index(view), take])
     field_mm = (height * spacing_mm, width * spacing_mm)
     coarse_mm = max(_COARSE_MM, spacing_mm)
     rows, columns = (max(2, round(side / coarse_mm)) for side in field_mm)
@@ -67,12 +70,23 @@ def project(anatomy: Anatomy, view: View, size: tuple[int, int], spacing_mm: flo
     outline = Outline.draw(anatomy, view, field_mm[0], rng)
     gland = _gland(anatomy, view, outline, x, y)
     curves = _curves(anatomy, view, outline, (rows, columns), coarse_mm)
-    base = _FAT + _GLAND * gland + curves + _strands(anatomy, outline, gland, x, y, rng)
+    base = anatomy.fat + anatomy.gland * gland + curves
+    base += _strands(anatomy, outline, gland, x, y, rng)
     fine = _FINE_FAT + (_FINE_GLAND - _FINE_FAT) * np.clip(gland / 0.5, 0, 1)
     if view is not View.CC:
-        base, muscle = with_pectoral(base, anatomy, x, y, rng)
+        base, muscle = with_pectoral(base, anatomy, view, x, y, rng)
         fine = fine * (1 - muscle) + muscle * _FINE_FAT
-    return _at_full_size(base, fine, outline, size, spacing_mm, rng)
+    hidden = None
+    if anatomy.implant is not None:
+        depth, along = x[None, :] / anatomy.depth_mm, outline.along(y)[:, None]
+        cover, grey = anatomy.implant.covers(depth, along, anatomy.depth_mm)
+        base, fine = base * (1 - cover) + grey * cover, fine * (1 - cover)
+        hidden = cv2.resize(cover, (width, height), interpolation=cv2.INTER_LINEAR)
+    pixels, inside = _at_full_size(base, fine, outline, size, spacing_mm, rng)
+    for clip in anatomy.clips:
+        at = seen_at(anatomy, view, outline.nipple_mm, clip.depth_mm, clip.place)
+        clip.draw(pixels, *at, spacing_mm)
+    return Projection(pixels, inside, outline.nipple_mm, spacing_mm, hidden)
 
 
 def _at_full_size(
@@ -82,7 +96,7 @@ def _at_full_size(
     size: tuple[int, int],
     spacing_mm: float,
     rng: np.random.Generator,
-) -> Projection:
+) -> tuple[FloatImage, NDArray[np.bool_]]:
     """Add the fine texture, the skin and the falling thickness at the resolution asked for."""
     height, width = size
     y = (np.arange(height, dtype=np.float32)[:, None] + 0.5) * spacing_mm
@@ -96,14 +110,15 @@ def _at_full_size(
     # The chest wall is no skin: the distance counts from the air alone.
     padded = cv2.copyMakeBorder(part.astype(np.uint8), 0, 0, 1, 0, cv2.BORDER_REPLICATE)
     skin_mm = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[:, 1:] * np.float32(spacing_mm)
-    thickness = np.sqrt(np.clip(skin_mm / np.float32(_EDGE_ROLL_MM), 0, 1))
+    roll_mm = np.float32(_EDGE_ROLL * outline.anatomy.thickness_mm)
+    thickness = np.sqrt(np.clip(skin_mm / roll_mm, 0, 1))
     full = cv2.resize(base, (width, height), interpolation=cv2.INTER_CUBIC)[:, :end]
     amplitude = cv2.resize(fine, (width, height), interpolation=cv2.INTER_LINEAR)[:, :end]
     full = full + amplitude * fine_texture((height, end), spacing_mm, rng)
     skin = np.float32(0.10) * np.exp(-(((skin_mm - np.float32(0.8)) / np.float32(0.9)) ** 2))
     pixels = np.zeros(size, np.float32)
     pixels[:, :end] = (thickness * full + skin) * part
-    return Projection(pixels, inside, nipple, spacing_mm)
+    return pixels, inside
 
 
 def _gland(
@@ -112,7 +127,12 @@ def _gland(
     """Return the share of gland along the rays: (rows, columns) float32."""
     share = make_volume(anatomy.texture_seed, anatomy.density).projected(view)
     depth, places = share.shape
-    at_depth = np.broadcast_to(x[None, :] / anatomy.depth_mm * depth - 0.5, (y.size, x.size))
+    behind = np.broadcast_to(x[None, :] / anatomy.depth_mm, (y.size, x.size))
+    if anatomy.implant is not None:
+        # Gland lies before an implant, not in it.
+        front = anatomy.implant.front(outline.along(y))[:, None]
+        behind = (behind - front) / (1 - front)
+    at_depth = behind * depth - 0.5
     at_place = np.broadcast_to((outline.along(y)[:, None] + 1) / 2 * places - 0.5, (y.size, x.size))
     mapped = cv2.remap(
         share,
@@ -132,33 +152,32 @@ def _curves(
     volume = make_volume(anatomy.texture_seed, anatomy.density)
     drawn = np.zeros(shape, np.float32)
     for curves, grey in ((volume.ducts, 0.04), (volume.vessels, 0.07)):
+        layer = np.zeros(shape, np.uint8)
         for curve in curves:
-            layer = _drawn(curve, anatomy, view, outline, shape, coarse_mm)
-            np.maximum(drawn, grey * layer, out=drawn)
+            _draw(layer, curve, anatomy, view, outline, coarse_mm)
+        soft = cv2.GaussianBlur(layer, (0, 0), max(0.5, 0.35 / coarse_mm))
+        np.maximum(drawn, soft * np.float32(grey / 255), out=drawn)
     return drawn
 
 
-def _drawn(
+def _draw(
+    layer: NDArray[np.uint8],
     curve: Curve,
     anatomy: Anatomy,
     view: View,
     outline: Outline,
-    shape: tuple[int, int],
     coarse_mm: float,
-) -> FloatImage:
-    """Draw one curve, 1 at its middle."""
+) -> None:
+    """Draw one curve in white."""
     place = across(view, curve.points[:, 1], curve.points[:, 2])
     x = curve.points[:, 0] * anatomy.depth_mm / coarse_mm
     y = (place * 0.5 * anatomy.height_mm + outline.nipple_mm[1]) / coarse_mm
     points = np.rint(np.stack([x, y], axis=1) * 16).astype(np.int32)
-    layer = np.zeros(shape, np.uint8)
     widths = np.linspace(*curve.width_mm, len(points) - 1) / coarse_mm
     for start, end, width in zip(points[:-1], points[1:], widths, strict=True):
         cv2.line(
             layer, start.tolist(), end.tolist(), (255,), max(1, round(width)), cv2.LINE_AA, shift=4
         )
-    soft = cv2.GaussianBlur(layer, (0, 0), max(0.5, 0.35 / coarse_mm))
-    return np.asarray(soft / np.float32(255), np.float32)
 
 
 def _strands(
@@ -186,4 +205,4 @@ def _strands(
     strands = np.exp(-((drawn / 0.16) ** 2))
     web = np.exp(-((power_law_noise((y.size, x.size), 3.2, rng) / 0.035) ** 2))
     near = np.clip(gland / 0.25, 0, 1)
-    return np.asarray(0.025 * strands * (0.25 + 0.75 * near) + 0.022 * web * (1 - near), np.float32)
+    return np.asarray(0.045 * strands * (0.25 + 0.75 * near) + 0.060 * web * (1 - near), np.float32)

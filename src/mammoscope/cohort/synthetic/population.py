@@ -6,24 +6,48 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mammoscope.cohort.synthetic.acquisition import MACHINES, Machine
-from mammoscope.cohort.synthetic.anatomy import Anatomy, draw_anatomy
+from mammoscope.cohort.synthetic.anatomy import (
+    Anatomy,
+    draw_anatomy,
+    of_other_side,
+    placed_again,
+    pulled_forward,
+)
 from mammoscope.cohort.synthetic.lesions import Lesion, draw_lesion
+from mammoscope.cohort.synthetic.machines import MACHINES, Machine
 from mammoscope.cohort.synthetic.records import (
     REAL_PREVALENCE,
     BreastRecord,
     Record,
     draw_record,
 )
+from mammoscope.cohort.synthetic.surgery import draw_clips, draw_implant
 from mammoscope.types import Laterality, View
 
-__all__ = ["Breast", "Patient", "draw_patient", "drawn_view", "machine_of"]
+__all__ = ["Breast", "Exposed", "Patient", "draw_patient", "machine_of"]
 
 # The machine whose images stand for those of a machine that is not modelled, by site.
 _STAND_IN = {1: 49, 2: 29}
 # Chance of a benign lesion in a breast: with cancer, noticed without it (a difficult negative
 # or BI-RADS 2), and neither. Assumed; about 0.4 over all.
 _BENIGN_LESION = {"cancer": 0.4, "noticed": 0.8, "neither": 0.3}
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """One image of a breast.
+
+    Attributes:
+        view: Which.
+        take: How many of this view there are before it.
+        displaced: Whether an implant is pushed back.
+        anatomy: The breast as it lies.
+    """
+
+    view: View
+    take: int
+    displaced: bool
+    anatomy: Anatomy
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +62,22 @@ class Breast:
     def laterality(self) -> Laterality:
         """Which breast."""
         return self.record.laterality
+
+    def images(self) -> list[Exposed]:
+        """List its images in the order of its record.
+
+        Of a breast with an implant every second one of a view is taken with it pushed back.
+        """
+        views = self.record.views
+        shown = []
+        for number, view in enumerate(views):
+            take = views[:number].count(view)
+            displaced = self.anatomy.implant is not None and take % 2 == 1
+            anatomy = placed_again(self.anatomy, take)
+            if displaced:
+                anatomy = pulled_forward(anatomy)
+            shown.append(Exposed(view, take, displaced, anatomy))
+        return shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +113,13 @@ def draw_patient(
     """
     record = draw_record(rng, prevalence=prevalence, cancer=cancer)
     shared = draw_anatomy(rng, record.density)
+    implant = draw_implant(rng)
+    if record.implant:
+        shared = replace(shared, implant=implant)
     breasts = []
     for breast in record.breasts:
-        anatomy = replace(
-            shared,
-            depth_mm=shared.depth_mm * float(rng.normal(1, 0.03)),
-            height_mm=shared.height_mm * float(rng.normal(1, 0.03)),
-            texture_seed=int(rng.integers(2**31)),
-        )
+        anatomy = of_other_side(shared, rng)
+        anatomy = replace(anatomy, clips=draw_clips(rng, anatomy.depth_mm))
         noticed = breast.difficult or breast.birads == "2"
         kind = "cancer" if breast.cancer else "noticed" if noticed else "neither"
         lesions = []
@@ -101,11 +140,3 @@ def machine_of(site_id: int, machine_id: int) -> Machine:
     if machine_id in MACHINES:
         return MACHINES[machine_id]
     return replace(MACHINES[_STAND_IN[site_id]], machine_id=machine_id)
-
-
-def drawn_view(view: View) -> View:
-    """Return the view, CC or MLO, that stands for the picture of a rarer one.
-
-    The rarer ones (ML, LM, LMO, AT) are all taken from the side and show the pectoral muscle.
-    """
-    return view if view in (View.CC, View.MLO) else View.MLO

@@ -6,35 +6,63 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mammoscope.types import FloatImage
 
-__all__ = ["fine_texture", "power_law_noise"]
+__all__ = ["coloured_noise", "fine_texture", "power_law_noise"]
 
 # Side of the tile of fine texture, and its power law.
 _TILE, _FINE_BETA = 1024, 3.1
+# Tiles of each size of pixels; all units' fit into memory.
+_TILES = 3
 # Tissue coarser than this comes from the volume.
 _VOXEL_MM = 2.6
+
+
+def coloured_noise(
+    shape: tuple[int, ...], amplitude: NDArray[np.float32], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Return float32 noise of this shape and spectrum.
+
+    Args:
+        shape: Of two axes or three.
+        amplitude: Of each frequency, laid out as by :func:`numpy.fft.rfftn`; where it is 1 all
+            over, the noise is white and of deviation 1.
+        rng: Source of randomness.
+    """
+    drawn = rng.standard_normal((*amplitude.shape, 2), dtype=np.float32)
+    spectrum = drawn.view(np.complex64)[..., 0]
+    spectrum *= amplitude * np.float32(np.sqrt(np.prod(shape) / 2))
+    # Of frequencies that are their own mirror image only the real part counts.
+    spectrum[..., 0] *= np.float32(np.sqrt(2))
+    if shape[-1] % 2 == 0:
+        spectrum[..., -1] *= np.float32(np.sqrt(2))
+    return np.asarray(np.fft.irfftn(spectrum, shape, range(len(shape))), np.float32)
 
 
 def power_law_noise(shape: tuple[int, int], beta: float, rng: np.random.Generator) -> FloatImage:
     """Return (H, W) float32 noise of mean 0 and deviation 1 whose power falls as 1 / f^beta."""
     height, width = (cv2.getOptimalDFTSize(n) for n in shape)
-    spectrum = np.fft.rfft2(rng.standard_normal((height, width), dtype=np.float32))
-    fy = np.fft.fftfreq(height)[:, None] * height
-    fx = np.fft.rfftfreq(width)[None, :] * width
-    # Per axis in cycles over the longer side, so that the texture is isotropic.
-    longest = max(height, width)
-    frequency = np.hypot(fy * longest / height, fx * longest / width)
-    frequency[0, 0] = 1.0
-    noise = np.fft.irfft2(spectrum * frequency ** (-beta / 2), s=(height, width))
+    noise = coloured_noise((height, width), _power_law(height, width, beta), rng)
     noise = noise[: shape[0], : shape[1]]
     return np.asarray((noise - noise.mean()) / noise.std(), dtype=np.float32)
 
 
+@lru_cache(maxsize=16)
+def _power_law(height: int, width: int, beta: float) -> NDArray[np.float32]:
+    # Per axis in cycles over the longer side, so that the texture is isotropic.
+    longest = max(height, width)
+    fy = np.fft.fftfreq(height, 1 / longest)[:, None]
+    fx = np.fft.rfftfreq(width, 1 / longest)[None, :]
+    frequency = np.hypot(fy, fx)
+    frequency[0, 0] = np.inf
+    return np.asarray(frequency ** (-beta / 2), np.float32)
+
+
 def fine_texture(shape: tuple[int, int], spacing_mm: float, rng: np.random.Generator) -> FloatImage:
     """Return (H, W) float32 texture finer than a voxel, of deviation 1 over all its scales."""
-    tile = _tile(int(rng.integers(8)), round(spacing_mm, 3))
+    tile = _tile(int(rng.integers(_TILES)), round(spacing_mm, 3))
     rows, columns = shape
     start = rng.integers(0, _TILE, 2)
     tile = np.roll(tile, tuple(start), (0, 1))
@@ -44,11 +72,9 @@ def fine_texture(shape: tuple[int, int], spacing_mm: float, rng: np.random.Gener
     return np.tile(tile, repeats)[:rows, :columns]
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=8 * _TILES)
 def _tile(number: int, spacing_mm: float) -> FloatImage:
     """Make a periodic tile of fine texture, which no eye sees repeat."""
-    rng = np.random.default_rng([number, 13])
-    spectrum = np.fft.rfft2(rng.standard_normal((_TILE, _TILE), dtype=np.float32))
     fy = np.fft.fftfreq(_TILE, spacing_mm)[:, None]
     fx = np.fft.rfftfreq(_TILE, spacing_mm)[None, :]
     frequency = np.hypot(fy, fx)
@@ -56,10 +82,11 @@ def _tile(number: int, spacing_mm: float) -> FloatImage:
     # Per unit of area the same at any spacing; what is coarser comes from the volume.
     weight = np.maximum(frequency, lowest) ** (-_FINE_BETA / 2)
     weight *= 1 / (1 + (lowest / np.maximum(frequency, 1e-6)) ** 4)
-    bins = float((weight**2).sum()) / weight.size
-    fixed = np.sqrt(_variance(spacing_mm) / bins)
-    noise = np.fft.irfft2(spectrum * weight * fixed, s=(_TILE, _TILE))
-    return np.asarray(noise, np.float32)
+    # Every column but two stands for its mirror image too.
+    power = 2 * (weight**2).sum() - (weight[:, [0, -1]] ** 2).sum()
+    amplitude = weight * np.sqrt(_variance(spacing_mm) * _TILE**2 / power)
+    rng = np.random.default_rng([number, 13])
+    return coloured_noise((_TILE, _TILE), np.asarray(amplitude, np.float32), rng)
 
 
 def _variance(spacing_mm: float) -> float:

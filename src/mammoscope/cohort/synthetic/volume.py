@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoscope.cohort.synthetic.texture import coloured_noise
 from mammoscope.types import Density, FloatImage, View
 
 __all__ = ["Curve", "Volume", "across", "make_volume"]
@@ -25,9 +26,17 @@ _GLAND_SHARE = {Density.A: 0.035, Density.B: 0.11, Density.C: 0.24, Density.D: 0
 # Power of tissue falls as about 1 / f^3 (Burgess, Med. Phys. 28, 2001), and so does that of its
 # projections; a little steeper here, as strands, texture and detector noise come on top.
 _BETA = 3.3
-# By how much the view from the side is turned against that from above.
-_MLO_TURN = np.deg2rad(48.0)
-_MOST_VESSELS = 7
+# By how much the rays of a view are turned against those from above: the oblique ones nearly by
+# half a right angle, that of the axillary tail less.
+_TURN = {
+    View.CC: 0.0,
+    View.MLO: np.deg2rad(48.0),
+    View.LMO: np.deg2rad(48.0),
+    View.ML: np.deg2rad(90.0),
+    View.LM: np.deg2rad(90.0),
+    View.AT: np.deg2rad(30.0),
+}
+_MOST_VESSELS, _MOST_BRANCHES = 7, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +70,9 @@ class Volume:
 
     def projected(self, view: View) -> FloatImage:
         """Return the mean share of gland along the rays of a view: (DEPTH, ACROSS) float32."""
-        gland, inside = self.gland, self.inside
-        if view is not View.CC:
-            gland, inside = _turned(gland), _turned(inside)
-        length = inside.sum(axis=2)
+        gland = _turned(self.gland, _TURN[view]) if _TURN[view] else self.gland
+        # Round across, and so of one length from wherever it is seen.
+        length = self.inside.sum(axis=2)
         return np.asarray(gland.sum(axis=2) / np.maximum(length, 1.0), dtype=np.float32)
 
 
@@ -74,13 +82,12 @@ def across(
     """Return where along the chest wall a view shows places, from -1 to 1.
 
     Args:
-        view: CC, or one from the side.
+        view: The view.
         first: Places on the axis from lateral to medial.
         second: Places on the axis from superior to inferior.
     """
-    if view is View.CC:
-        return np.asarray(first, np.float64)
-    return np.asarray(np.cos(_MLO_TURN) * first + np.sin(_MLO_TURN) * second, np.float64)
+    turn = _TURN[view]
+    return np.asarray(np.cos(turn) * first + np.sin(turn) * second, np.float64)
 
 
 @lru_cache(maxsize=2)
@@ -109,24 +116,26 @@ def make_volume(seed: int, density: Density) -> Volume:
 
 def _noise(rng: np.random.Generator) -> NDArray[np.float32]:
     """Return noise of mean 0 and deviation 1 whose power falls as 1 / f^3.3."""
-    spectrum = np.fft.rfftn(rng.standard_normal((DEPTH, ACROSS, ACROSS), dtype=np.float32))
+    noise = coloured_noise((DEPTH, ACROSS, ACROSS), _amplitude(), rng)
+    return np.asarray(noise / noise.std(), np.float32)
+
+
+@lru_cache(maxsize=1)
+def _amplitude() -> NDArray[np.float32]:
     # A voxel is half as deep again as it is wide; frequencies count in the same millimetres.
     f0 = np.fft.fftfreq(DEPTH)[:, None, None] * 1.2
     f1 = np.fft.fftfreq(ACROSS)[None, :, None]
     f2 = np.fft.rfftfreq(ACROSS)[None, None, :]
     frequency = np.sqrt(f0**2 + f1**2 + f2**2)
-    frequency[0, 0, 0] = 1.0
-    spectrum *= np.maximum(frequency, 1 / ACROSS) ** (-_BETA / 2)
-    spectrum[0, 0, 0] = 0
-    noise = np.fft.irfftn(spectrum, s=(DEPTH, ACROSS, ACROSS), axes=(0, 1, 2))
-    return np.asarray(noise / noise.std(), np.float32)
+    frequency[0, 0, 0] = np.inf
+    return np.asarray(np.maximum(frequency, 1 / ACROSS) ** (-_BETA / 2), np.float32)
 
 
-def _turned(volume: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn every slice, so that the rays of the view from the side run along the last axis."""
+def _turned(volume: NDArray[np.float32], turn: float) -> NDArray[np.float32]:
+    """Turn every slice, so that the rays of a view run along the last axis."""
     centre = (ACROSS - 1) / 2
     # OpenCV turns x to y; rows are the first axis across.
-    matrix = cv2.getRotationMatrix2D((centre, centre), -np.rad2deg(_MLO_TURN), 1.0)
+    matrix = cv2.getRotationMatrix2D((centre, centre), -np.rad2deg(turn), 1.0)
     turned = [cv2.warpAffine(part, matrix, (ACROSS, ACROSS)) for part in volume]
     return np.stack(turned).astype(np.float32)
 
@@ -143,15 +152,28 @@ def _ducts(rng: np.random.Generator, density: Density) -> tuple[Curve, ...]:
 
 
 def _vessels(rng: np.random.Generator) -> tuple[Curve, ...]:
-    """Draw vessels that run under the skin from the chest wall towards the nipple."""
-    vessels = []
+    """Draw vessels that run under the skin from the chest wall towards the nipple, and branch."""
+    vessels: list[Curve] = []
     for _ in range(int(rng.integers(3, _MOST_VESSELS))):
         turn = rng.uniform(0, 2 * np.pi)
         out = np.array([np.cos(turn), np.sin(turn)])
         start = np.array([0.0, *(out * rng.uniform(0.5, 0.85))])
         end = np.array([rng.uniform(0.55, 0.9), *(out * rng.uniform(0.15, 0.4))])
-        vessels.append(Curve(_wavy(rng, start, end, 0.09), (rng.uniform(0.9, 1.7), 0.4)))
+        trunk = Curve(_wavy(rng, start, end, 0.09), (rng.uniform(0.9, 1.7), 0.4))
+        vessels += [trunk, *(_branch(rng, trunk) for _ in range(rng.integers(_MOST_BRANCHES)))]
     return tuple(vessels)
+
+
+def _branch(rng: np.random.Generator, trunk: Curve) -> Curve:
+    """Draw a vessel that leaves another at a sharp angle and is narrower."""
+    at = int(rng.integers(10, 45))
+    start, ahead = trunk.points[at], trunk.points[at + 10] - trunk.points[at]
+    end = start + rng.uniform(1.0, 2.5) * ahead + rng.normal(0, 0.16, 3)
+    # Nothing leaves the breast.
+    end[0] = np.clip(end[0], 0.0, 0.95)
+    end[1:] *= min(1.0, 0.85 / max(float(np.hypot(*end[1:])), 1e-6))
+    width = trunk.width_mm[0] + (trunk.width_mm[1] - trunk.width_mm[0]) * at / len(trunk.points)
+    return Curve(_wavy(rng, start, end, 0.04), (0.8 * width, 0.3))
 
 
 def _wavy(

@@ -7,23 +7,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from mammoscope import __version__
 from mammoscope.artefacts import write_atomically, write_json
-from mammoscope.cohort.synthetic.acquisition import Profile, expose, write_dicom
+from mammoscope.cohort.synthetic.acquisition import Profile, write_dicom
+from mammoscope.cohort.synthetic.detector import expose
 from mammoscope.cohort.synthetic.exposure import choose_exposure
+from mammoscope.cohort.synthetic.headers import ImageFacts
 from mammoscope.cohort.synthetic.layouts import image_path, write_csv, write_table
 from mammoscope.cohort.synthetic.lesion_shapes import Truth, add_lesion
 from mammoscope.cohort.synthetic.lesions import Lesion
-from mammoscope.cohort.synthetic.phantom import Projection, project
-from mammoscope.cohort.synthetic.population import Breast, Patient, draw_patient, drawn_view
+from mammoscope.cohort.synthetic.phantom import project
+from mammoscope.cohort.synthetic.population import Breast, Exposed, Patient, draw_patient
 from mammoscope.cohort.synthetic.records import table_rows
 from mammoscope.processes import process_pool
-from mammoscope.types import Laterality, View
+from mammoscope.types import Laterality
 
 __all__ = ["SyntheticSummary", "write_cohort", "write_exam"]
 
@@ -32,6 +34,15 @@ _FINDINGS = (
     "mask", "contrast", "conspicuity",
 )  # fmt: skip
 _MASKS = "synthetic_masks"
+
+
+class _Identity(NamedTuple):
+    """Under what names an image is written."""
+
+    patient_id: str
+    image_id: int
+    uid_seed: str
+
 
 # Whether she has cancer, her rows of the table, and the truth of her lesions.
 _Made = tuple[bool, list[dict[str, Any]], list[dict[str, Any]]]
@@ -131,11 +142,10 @@ def write_exam(
     patient = draw_patient(rng, cancer=cancer, conspicuity=conspicuity, difficulty=difficulty)
     paths: list[Path] = []
     for breast in patient.breasts:
-        for view in (View.CC, View.MLO):
-            path = Path(out) / f"{breast.laterality}_{view}.dcm"
-            image_id = len(paths) + 1
-            facts = _facts(patient, breast, view, f"SYN{seed}", image_id, f"exam-{seed}")
-            _write_image(path, patient, breast, view, facts, rng, scale, "clinical")
+        for image in breast.images()[:2]:
+            path = Path(out) / f"{breast.laterality}_{image.view}.dcm"
+            identity = _Identity(f"SYN{seed}", len(paths) + 1, f"exam-{seed}")
+            _write_image(path, patient, breast, image, identity, rng, scale, "clinical")
             paths.append(path)
     return paths
 
@@ -163,17 +173,18 @@ def _make_patient(
     )
     patient_id = 10_000 + number
     rows = table_rows(patient.record, patient_id)
-    shown = [(breast, view) for breast in patient.breasts for view in breast.record.views]
+    shown = [(breast, image) for breast in patient.breasts for image in breast.images()]
     findings: list[dict[str, Any]] = []
-    for row, (breast, view) in zip(rows, shown, strict=True):
+    for row, (breast, image) in zip(rows, shown, strict=True):
         image_id = row["image_id"]
-        facts = _facts(patient, breast, view, str(patient_id), image_id, str(seed))
+        identity = _Identity(str(patient_id), image_id, str(seed))
         path = out / image_path(profile, patient_id, image_id)
-        truths = _write_image(path, patient, breast, view, facts, rng, settings["scale"], profile)
+        truths = _write_image(
+            path, patient, breast, image, identity, rng, settings["scale"], profile
+        )
         for at, (lesion, truth) in enumerate(zip(breast.lesions, truths, strict=True)):
             mask = f"{_MASKS}/{patient_id}/{image_id}_{at}.png"
-            # The clinical layout's source takes one mask an image, and boxes.
-            seen = profile == "rsna" and _write_mask(out / mask, truth)
+            seen = _write_mask(out / mask, truth)
             names = {"patient_id": patient_id, "image_id": image_id}
             findings.append({**names, **_finding(lesion, truth), "mask": mask if seen else ""})
     return patient.cancer, rows, findings
@@ -183,28 +194,35 @@ def _write_image(
     path: Path,
     patient: Patient,
     breast: Breast,
-    view: View,
-    facts: dict[str, Any],
+    image: Exposed,
+    identity: _Identity,
     rng: np.random.Generator,
     scale: float,
     profile: Profile,
 ) -> list[Truth]:
     """Write one image; returns the truth of each lesion, in its pixels."""
-    machine = patient.machine
-    height, width = (round(side * scale) for side in machine.size)
+    machine, anatomy, side = patient.machine, image.anatomy, breast.laterality
+    height, width = (round(length * scale) for length in machine.size)
     spacing = machine.field_mm / height
-    drawn = drawn_view(view)
-    projection = project(breast.anatomy, drawn, (height, width), spacing)
-    truths: list[Truth] = []
-    for lesion in breast.lesions:
-        pixels, truth = add_lesion(projection, breast.anatomy, lesion, drawn)
-        projection = Projection(pixels, projection.inside, projection.nipple_mm, spacing)
-        truths.append(truth.mirrored() if breast.laterality is Laterality.R else truth)
-    facts = {**facts, "spacing_mm": spacing}
-    exposure = choose_exposure(machine, facts)
-    stored = expose(projection.pixels, machine, breast.laterality, view, rng, exposure)
+    projection = project(anatomy, image.view, (height, width), spacing, image.take)
+    truths = [add_lesion(projection, anatomy, lesion, image.view) for lesion in breast.lesions]
+    exposure = choose_exposure(machine, anatomy.thickness_mm + rng.normal(0, 2), rng)
+    stored = expose(projection.pixels, machine, side, image.view, rng, exposure)
+    facts = ImageFacts(
+        patient_id=identity.patient_id,
+        image_id=identity.image_id,
+        uid_seed=identity.uid_seed,
+        laterality=side,
+        view=image.view,
+        spacing_mm=spacing,
+        exposure=exposure,
+        # Of the body: a complete header knows what the table may miss.
+        age=patient.record.age,
+        implant=patient.record.implant,
+        displaced=image.displaced,
+    )
     write_dicom(path, stored, machine, facts, profile)
-    return truths
+    return [truth.mirrored() if side is Laterality.R else truth for truth in truths]
 
 
 def _finding(lesion: Lesion, truth: Truth) -> dict[str, Any]:
@@ -227,18 +245,3 @@ def _write_mask(path: Path, truth: Truth) -> bool:
     with write_atomically(path) as temporary:
         temporary.write_bytes(data)
     return True
-
-
-def _facts(
-    patient: Patient, breast: Breast, view: View, patient_id: str, image_id: int, uid_seed: str
-) -> dict[str, Any]:
-    return {
-        "patient_id": patient_id,
-        "image_id": image_id,
-        "laterality": breast.laterality,
-        "view": view,
-        # Of the body: a complete header knows what the table may miss.
-        "age": patient.record.age,
-        "implant": patient.record.implant,
-        "uid_seed": uid_seed,
-    }

@@ -1,0 +1,88 @@
+"""Implants hide tissue and push gland forward; metal is white, at one place in all views."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mammoscope.cohort.synthetic.anatomy import draw_anatomy, pulled_forward, seen_at
+from mammoscope.cohort.synthetic.lesion_shapes import add_lesion
+from mammoscope.cohort.synthetic.lesions import draw_lesion
+from mammoscope.cohort.synthetic.phantom import project
+from mammoscope.cohort.synthetic.surgery import Clip, draw_clips, draw_implant
+from mammoscope.types import Density, View
+
+SIZE, SPACING = (670, 450), 0.4
+
+
+def breast(seed=2):
+    return draw_anatomy(np.random.default_rng([seed, 5]), Density.B)
+
+
+def with_implant(seed=2):
+    return replace(breast(seed), implant=draw_implant(np.random.default_rng(seed)))
+
+
+@pytest.mark.parametrize("view", [View.CC, View.MLO])
+def test_an_implant_is_bright_and_even_and_reaches_as_far_as_it_says(view):
+    anatomy = with_implant()
+    shown = project(anatomy, view, SIZE, SPACING)
+    row = round(shown.nipple_mm[1] / SPACING)
+    reach = round(anatomy.implant.reach * anatomy.depth_mm / SPACING)
+    inside = shown.pixels[row - 20 : row + 20, reach // 3 : reach - 12]
+    assert inside.min() > 0.75
+    assert inside.std() < 0.06
+    before = shown.pixels[row - 20 : row + 20, reach + 8 : reach + 30]
+    assert before.mean() < inside.mean() - 0.1
+    assert shown.hidden[row, reach // 2] > 0.7
+    assert shown.hidden[row, reach + 8] == 0
+
+
+def test_an_implant_that_is_pushed_back_leaves_the_breast_to_see():
+    anatomy = with_implant()
+    whole = project(anatomy, View.CC, SIZE, SPACING)
+    pulled = project(pulled_forward(anatomy), View.CC, SIZE, SPACING)
+    assert pulled.hidden.sum() < 0.15 * whole.hidden.sum()
+    assert pulled.hidden.max() > 0
+    assert pulled.nipple_mm[0] < whole.nipple_mm[0]
+
+
+def test_lesions_lie_before_an_implant_and_one_behind_it_is_hidden():
+    anatomy = with_implant()
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        lesion = draw_lesion(rng, anatomy, malignant=True)
+        shown = project(anatomy, View.CC, SIZE, SPACING)
+        add_lesion(shown, anatomy, lesion, View.CC)
+        assert lesion.depth_mm < (1 - 0.85 * anatomy.implant.reach) * anatomy.depth_mm
+    behind = replace(lesion, depth_mm=0.85 * anatomy.depth_mm, place=(0.0, 0.0), radius_mm=4.0)
+    anatomy = replace(anatomy, implant=replace(anatomy.implant, clear=0.0))
+    shown = project(anatomy, View.CC, SIZE, SPACING)
+    before = shown.pixels.copy()
+    truth = add_lesion(shown, anatomy, behind, View.CC)
+    # A distortion moves tissue, and there is none.
+    np.testing.assert_allclose(shown.pixels, before, atol=1e-3)
+    assert truth.conspicuity == 0
+
+
+@pytest.mark.parametrize("shape", ["clip", "ring", "ribbon", "coil"])
+@pytest.mark.parametrize("spacing", [0.07, 0.4, 1.0])
+def test_metal_is_white_where_it_lies_and_changes_nothing_else(shape, spacing):
+    clip = Clip(shape, 40.0, (0.2, 0.1), 3.0, 0.7)
+    bare, size = breast(), (round(260 / spacing), round(160 / spacing))
+    for view in (View.CC, View.MLO):
+        without = project(bare, view, size, spacing)
+        anatomy = replace(bare, clips=(clip,))
+        shown = project(anatomy, view, size, spacing)
+        rows, columns = np.nonzero(shown.pixels != without.pixels)
+        x, y = seen_at(anatomy, view, shown.nipple_mm, clip.depth_mm, clip.place)
+        assert np.hypot(columns * spacing - x, rows * spacing - y).max() < 4.0
+        brightest = shown.pixels[rows, columns].max()
+        assert brightest > (0.95 if spacing < 0.1 else 0.5)
+
+
+def test_few_breasts_have_metal():
+    rng = np.random.default_rng(0)
+    found = [draw_clips(rng, 90.0) for _ in range(4000)]
+    assert np.mean([bool(clips) for clips in found]) == pytest.approx(0.03, abs=0.01)
+    assert {len(clips) for clips in found} == {0, 1, 3, 4, 5}
