@@ -27,7 +27,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mammoscope.cli import cohort, run
-from mammoscope.cli.demo import SETTINGS, SIZE
+from mammoscope.cli.demo import PATIENTS, SETTINGS, SIZE
 from mammoscope.cohort.manifest import read_manifest
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.evaluation import read_report
@@ -35,7 +35,7 @@ from mammoscope.evaluation.metrics import auroc
 from measure import leave
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
-_SIDE = 64
+_SIDE_PX = 64
 
 
 def make_cohort(home: Path, patients: int, level: float, seed: int) -> Path:
@@ -61,7 +61,7 @@ def observer(levels: dict[float, Path]) -> dict[float, float]:
     largest = max(levels)
     stores = {level: PreparedStore(made) for level, made in levels.items()}
     rows = read_manifest(levels[largest]).filter(pl.col("cancer") == 1)
-    taper = np.outer(np.hanning(_SIDE + 2)[1:-1], np.hanning(_SIDE + 2)[1:-1])
+    taper = np.outer(np.hanning(_SIDE_PX + 2)[1:-1], np.hanning(_SIDE_PX + 2)[1:-1])
     signals, pictures = [], {level: [] for level in levels}
     for name in rows["image_id"]:
         if any(name not in store for store in stores.values()):
@@ -99,10 +99,10 @@ def _around(difference: NDArray[np.float64]) -> tuple[slice, slice]:
     rows, columns = np.indices(difference.shape)
     weight = np.abs(difference) / np.abs(difference).sum()
     top, left = (
-        int(np.clip(round(float((axis * weight).sum())) - _SIDE // 2, 0, length - _SIDE))
+        int(np.clip(round(float((axis * weight).sum())) - _SIDE_PX // 2, 0, length - _SIDE_PX))
         for axis, length in zip((rows, columns), difference.shape, strict=True)
     )
-    return slice(top, top + _SIDE), slice(left, left + _SIDE)
+    return slice(top, top + _SIDE_PX), slice(left, left + _SIDE_PX)
 
 
 def _spectrum(
@@ -114,7 +114,7 @@ def _spectrum(
 
 def _by_ring(power: NDArray[np.float64]) -> NDArray[np.float64]:
     """Average a spectrum over directions, which leaves less chance in it."""
-    f = np.fft.fftfreq(_SIDE) * _SIDE
+    f = np.fft.fftfreq(_SIDE_PX) * _SIDE_PX
     ring = np.rint(np.hypot(f[:, None], f[None, :])).astype(int)
     mean = np.bincount(ring.ravel(), power.ravel()) / np.bincount(ring.ravel())
     return np.asarray(mean[ring])
@@ -143,7 +143,7 @@ def draw(rows: list[dict[str, float]], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--patients", type=int, default=320)
+    parser.add_argument("--patients", type=int, default=PATIENTS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("results/psychometric"))
     options = parser.parse_args()

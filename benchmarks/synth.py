@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import imagecodecs
 import numpy as np
 import pydicom
 
 from mammoscope.cohort.synthetic import write_cohort, write_exam
+from mammoscope.cohort.synthetic.acquisition import compress
 from mammoscope.dicom import decode, read_dicom
 from measure import Spread, in_turn, leave
 
@@ -54,17 +54,9 @@ def _floor(paths: list[Path]) -> float:
     begun = time.perf_counter()
     for decoded, dataset in stored:
         np.random.default_rng(0).standard_normal(decoded.stored.shape, dtype=np.float32)
-        name = dataset.file_meta.TransferSyntaxUID.name
-        if name.startswith("JPEG 2000"):
-            imagecodecs.jpeg2k_encode(
-                decoded.stored, level=0, reversible=True, codecformat="jp2", resolutions=3
-            )
-        elif name.startswith("JPEG Lossless"):
-            imagecodecs.jpeg_encode(
-                decoded.stored, lossless=True, predictor=1, bitspersample=dataset.BitsStored
-            )
-        elif name.startswith("JPEG-LS"):
-            imagecodecs.jpegls_encode(decoded.stored)
+        syntax = dataset.file_meta.TransferSyntaxUID
+        if syntax.is_encapsulated:
+            compress(decoded.stored, syntax, dataset.BitsStored)
     return time.perf_counter() - begun
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
 
 from mammoscope.cohort.synthetic import write_cohort
@@ -112,15 +113,17 @@ def _as_bytes(pixels: FloatImage) -> ByteImage:
 def synthetic_pictures(patients: int) -> Iterator[FloatImage]:
     """Yield SYNTHETIC images as a reader of their files sees them, at 0.3 mm a pixel."""
     with tempfile.TemporaryDirectory() as folder:
-        write_cohort(Path(folder), patients=patients, seed=3, prevalence=0.2)
+        write_cohort(Path(folder), patients=patients, seed=3, prevalence=0.2, profile="clinical")
         for path in sorted(Path(folder).rglob("*.dcm")):
-            yield _at_spacing(read_pixels(path).pixels, 260.0)
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+            field_mm = header.Rows * float(header.ImagerPixelSpacing[0])
+            yield _at_spacing(read_pixels(path).pixels, field_mm)
 
 
 def real_pictures(folder: Path, most: int) -> Iterator[FloatImage]:
     """Yield pictures of real films of 240 mm, evenly drawn."""
     paths = sorted(path for path in folder.rglob("images/*") if path.is_file())
-    for path in paths[:: max(1, len(paths) // most)]:
+    for path in paths[:: max(1, -(-len(paths) // most))]:
         yield _at_spacing(read_pixels(path).pixels, 240.0)
 
 

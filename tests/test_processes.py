@@ -12,17 +12,18 @@ import time
 import psutil
 import pytest
 
-from mammoscope.processes import process_pool
+from mammoscope.errors import MammoscopeError
+from mammoscope.processes import mapped, process_pool
 
 SCRIPT = """
 import os
 import time
-from mammoscope.processes import new_pool
+from mammoscope.processes import process_pool
 
 if __name__ == "__main__":
-    pool = new_pool(2)
-    print(pool.submit(os.getpid).result(), flush=True)
-    time.sleep(600)
+    with process_pool(2) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        time.sleep(600)
 """
 
 
@@ -57,6 +58,23 @@ def test_a_pool_works_and_is_gone_afterwards():
         worker = pool.submit(os.getpid).result()
         assert worker != os.getpid()
     assert not psutil.pid_exists(worker)
+
+
+def ended_from_outside(number):
+    """Run by a worker."""
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return -number
+
+
+def test_results_come_in_the_order_of_tasks_from_any_number_of_workers():
+    for workers in (1, 2):
+        assert list(mapped(abs, range(-9, 0), workers, chunk=2)) == list(range(9, 0, -1))
+
+
+def test_a_worker_that_is_ended_is_a_sentence():
+    with pytest.raises(MammoscopeError, match="fewer --workers"):
+        list(mapped(ended_from_outside, range(6), 2))
 
 
 def test_workers_end_when_their_parent_is_killed(tmp_path):

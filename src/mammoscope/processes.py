@@ -6,12 +6,19 @@ import ctypes
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+from typing import TypeVar
 
-__all__ = ["keep_memory", "new_pool", "process_pool"]
+from mammoscope.errors import MammoscopeError
+
+__all__ = ["keep_memory", "mapped", "process_pool"]
+
+_Task = TypeVar("_Task")
+_Made = TypeVar("_Made")
 
 # mallopt(3): how many pieces of memory may be mapped by themselves, and from what free end on
 # memory is given back.
@@ -19,24 +26,46 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _NEVER = 2**31 - 1
 
 
-def new_pool(workers: int) -> ProcessPoolExecutor:
-    """Return a pool of processes; the caller shuts it down.
+@contextmanager
+def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Give a pool of processes; what has not begun is dropped when the block is left.
 
     Spawned, not forked: a fork copies the locks of threads that it does not copy.
     """
-    return ProcessPoolExecutor(
+    pool = ProcessPoolExecutor(
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin
     )
-
-
-@contextmanager
-def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Give a pool of processes; what has not begun is dropped when the block is left."""
-    pool = new_pool(workers)
     try:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def mapped(
+    function: Callable[[_Task], _Made], tasks: Sequence[_Task], workers: int, chunk: int = 1
+) -> Iterator[_Made]:
+    """Map over processes where there is more than one worker; results in the tasks' order.
+
+    Args:
+        function: Of one task; a name of its module, so that a process finds it.
+        tasks: What to do.
+        workers: Processes.
+        chunk: Tasks that a worker is handed at once, so that handing over costs little.
+
+    Raises:
+        MammoscopeError: If a worker is ended from outside.
+    """
+    if workers <= 1 or len(tasks) < 2 * chunk:
+        yield from map(function, tasks)
+        return
+    try:
+        with process_pool(workers) as pool:
+            yield from pool.map(function, tasks, chunksize=chunk)
+    except BrokenProcessPool as error:
+        raise MammoscopeError(
+            "a worker process was ended from outside (often: too little memory); run it again "
+            "with fewer --workers"
+        ) from error
 
 
 def _begin() -> None:

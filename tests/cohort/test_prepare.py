@@ -171,6 +171,13 @@ def dying_on_two_images(task):
     return prepare_image(task)
 
 
+def dying_on_one_image(task):
+    """Run by workers."""
+    if task["image_id"] == "101":
+        os.abort()
+    return prepare_image(task)
+
+
 def test_an_image_that_kills_its_worker_is_refused_by_name_and_costs_no_other(cohort, monkeypatch):
     monkeypatch.setattr(module, "prepare_image", dying_on_two_images)
     made = prepare(cohort, SMALL, workers=2)
@@ -180,9 +187,15 @@ def test_an_image_that_kills_its_worker_is_refused_by_name_and_costs_no_other(co
         ("101", "decoder_crashed"),
         ("700", "decoder_crashed"),
     }
+    # Alone it is no less deadly.
+    monkeypatch.setattr(module, "prepare_image", dying_on_one_image)
+    again = prepare(cohort, SMALL, workers=2)
+    assert (again.refused, again.prepared) == (1, 36 - again.found - 1)
+    last = prepare(cohort, SMALL, workers=2)
+    assert (last.prepared, last.found, last.refused) == (0, 35, 1)
     monkeypatch.undo()
-    again = prepare(cohort, SMALL)
-    assert (again.prepared, again.found, again.refused) == (2, 34, 0)
+    done = prepare(cohort, SMALL)
+    assert (done.prepared, done.found, done.refused) == (1, 35, 0)
 
 
 def dying_always():

@@ -152,7 +152,7 @@ class TestVindr:
             ("20.5,100.25,60.0,140.75", "nan,100,620,140", "are not all finite numbers"),
             ("['Focal Asymmetry']", "Focal Asymmetry", "not a list"),
             ("i3,L,MLO,320,256", "i3,L,MLO,320,300", "other proportions"),
-            ("s2,x,i3", "s2,x,i9", "its image is not in breast-level_annotations.csv"),
+            ("s2,x,i3", "s2,x,i9", "i9 is not in breast-level_annotations.csv"),
         ],
     )
     def test_a_finding_that_cannot_be_is_refused_and_its_image_stays(self, read, old, new, says):
@@ -491,7 +491,8 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("key", "value"),
         [("bbox", ["a", 2, 3, 4]), ("bbox", None), ("image_id", 99), ("bbox", [1, 2, -3, 4]),
-         ("bbox", [1, 2, float("inf"), 4])],
+         ("bbox", [1, 2, float("inf"), 4]), ("contrast", "high"), ("malignant", "perhaps"),
+         ("segmentation", [["a", 1, 2, 3]])],
     )  # fmt: skip
     def test_an_annotation_that_cannot_be_is_refused(self, read, key, value):
         def spoil(root):
@@ -504,6 +505,43 @@ class TestFolder:
         assert "in-1" in rows
         assert "in-1" not in findings
         assert (reject.path, reject.reason) == ("boxes.coco.json", "invalid_finding")
+
+    def test_words_of_an_annotation_reach_the_findings(self, read):
+        """Its polygon, its own mask, and whether it is malignant, however that is written."""
+
+        def spoil(root):
+            path = root / "boxes.coco.json"
+            values = json.loads(path.read_text())
+            first, second = values["annotations"][:2]
+            first |= {"segmentation": [[22, 102, 60, 102, 60, 148]], "malignant": "1"}
+            second |= {"mask": "own/1.png", "malignant": False, "contrast": 0.25, "conspicuity": 2}
+            write_mask(root / "own" / "1.png", (40, 60, 80, 90))
+            path.write_text(json.dumps(values))
+
+        rows, findings, rejects = read("folder", spoil)
+        assert rejects == []
+        assert not any("own" in row["path"] for row in rows.values())
+        (first,), (second,) = findings["in-0"], findings["in-1"]
+        assert pick(first, "shape", "malignant") == ("polygon", 1)
+        assert first["contour"] == [22, 102, 60, 102, 60, 148]
+        assert pick(second, "shape", "mask", "malignant") == ("mask", "own/1.png", 0)
+        assert box(second) == (40, 60, 80, 90)
+        assert pick(second, "contrast", "conspicuity") == (0.25, 2.0)
+
+    def test_a_label_in_words_serves_the_findings_too(self, read):
+        def spoil(root):
+            table = root / "labels.csv"
+            lines = table.read_text().splitlines()
+            at = lines[0].split(",").index("cancer")
+            for number, line in enumerate(lines[1:], start=1):
+                cells = line.split(",")
+                cells[at] = {"1": "yes", "0": "no"}.get(cells[at], cells[at])
+                lines[number] = ",".join(cells)
+            table.write_text("\n".join(lines) + "\n")
+
+        rows, findings, _ = read("folder", spoil)
+        assert {rows[name]["cancer"] for name in ("in-0", "in-1")} == {0, 1}
+        assert {findings[name][0]["malignant"] for name in ("in-0", "in-1")} == {0, 1}
 
     def test_boxes_of_no_image_and_of_no_form_are_listed(self, read):
         def spoil(root):
@@ -557,3 +595,41 @@ def test_every_public_source_has_a_layout():
     from mammoscope.cohort.sources import SOURCES
 
     assert set(LAYOUTS) | {"rsna"} == set(SOURCES)
+
+
+class TestTruthOfSyntheticExams:
+    """``synthetic_findings.csv``, in the challenge's layout."""
+
+    HEAD = "image_id,kind,malignant,x_min,y_min,x_max,y_max,mask,contrast,conspicuity\n"
+
+    @pytest.mark.parametrize(
+        ("row", "says"),
+        [
+            ("{image},mass,1,10,10,40,40,,high,1", "'high'"),
+            ("{image},mass,perhaps,10,10,40,40,,0.2,1", "'perhaps'"),
+            ("{image},mass,1,10,ten,40,40,,0.2,1", "'ten'"),
+            ("4711,mass,1,10,10,40,40,,0.2,1", "4711 is not in train.csv"),
+        ],
+    )
+    def test_a_row_that_cannot_be_is_refused_and_its_image_stays(self, read, row, says):
+        def spoil(root):
+            image = next((root / "train_images").rglob("*.dcm")).stem
+            (root / "synthetic_findings.csv").write_text(self.HEAD + row.format(image=image) + "\n")
+
+        rows, findings, rejects = read("rsna", spoil)
+        assert rows
+        assert findings == {}
+        (reject,) = [r for r in rejects if r.path == "synthetic_findings.csv"]
+        assert reject.reason == "invalid_finding"
+        assert says in reject.message
+
+    def test_findings_of_a_missing_file_are_not_said_to_be_of_no_image(self, read):
+        def spoil(root):
+            path = next((root / "train_images").rglob("*.dcm"))
+            row = f"{path.stem},mass,1,10,10,40,40,,0.2,1\n"
+            (root / "synthetic_findings.csv").write_text(self.HEAD + row)
+            path.unlink()
+
+        _, _, rejects = read("rsna", spoil)
+        assert [r.reason for r in rejects if "synthetic" in r.path] == []
+        assert "missing_file" in {r.reason for r in rejects}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -60,7 +60,7 @@ def synth(
         float, typer.Option(min=0, max=4, help="Factor on the contrast of cancers; 0 hides them.")
     ] = 1.0,
     profile: Annotated[
-        str,
+        Literal["rsna", "clinical"],
         typer.Option(
             help="rsna: stripped headers and train.csv; clinical: complete headers, a study "
             "folder per patient and labels.csv."
@@ -75,10 +75,8 @@ def synth(
     """
     from mammoscope.artefacts import claim_output
     from mammoscope.cli.console import stage
-    from mammoscope.cohort.synthetic import Profile, write_cohort
+    from mammoscope.cohort.synthetic import write_cohort
 
-    if profile not in get_args(Profile):
-        raise ConfigError(f"--profile {profile!r} is none of {', '.join(get_args(Profile))}")
     claim_output(out, overwrite=overwrite, marker="synthetic.json")
     with stage("synth") as current:
         made = write_cohort(
@@ -89,7 +87,7 @@ def synth(
             scale=scale,
             difficulty=difficulty,
             conspicuity=conspicuity,
-            profile=cast("Profile", profile),
+            profile=profile,
             workers=workers,
             progress=current.advance,
         )
@@ -151,10 +149,10 @@ def merge(
         list[Path], typer.Argument(help="Two or more cohort folders.", show_default=False)
     ],
     patients: Annotated[
-        str,
+        Literal["auto", "same", "apart"],
         typer.Option(
-            help="Whether equal patient names mean one woman: same, apart, or auto to take those "
-            "of different data sets apart."
+            help="Whether equal patient names mean one woman; auto takes those of different data "
+            "sets apart."
         ),
     ] = "auto",
     overwrite: Overwrite = False,
@@ -166,14 +164,10 @@ def merge(
     Example: `mammoscope merge both cohort-rsna cohort-vindr`
     """
     from mammoscope.cli.console import stage
-    from mammoscope.cohort.merge import Patients
     from mammoscope.cohort.merge import merge as run
 
-    if patients not in get_args(Patients):
-        accepted = ", ".join(get_args(Patients))
-        raise ConfigError(f"--patients is {patients!r}; {accepted} are accepted")
     with stage("merge", bar=False) as current:
-        made = run(out, cohorts, patients=cast(Patients, patients), overwrite=overwrite)
+        made = run(out, cohorts, patients=patients, overwrite=overwrite)
         kind = "synthetic images" if made.synthetic else "images"
         if made.partly_synthetic:
             kind = "images, some of them synthetic,"

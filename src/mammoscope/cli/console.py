@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -48,7 +48,6 @@ class Stage:
 
     advance: Callable[[int, int], None]
     note: str = ""
-    seconds: float = field(default=0.0)
 
 
 @contextmanager
@@ -76,8 +75,8 @@ def stage(title: str, *, bar: bool = True) -> Iterator[Stage]:
         task = progress.add_task(title, total=None)
         current = Stage(lambda done, total: progress.update(task, completed=done, total=total))
         yield current
-    current.seconds = time.perf_counter() - begun
+    taken_s = time.perf_counter() - begun
     errors.print(
-        f"[green]✓[/] [bold]{title:<9}[/] {current.note} [dim]({current.seconds:.1f} s)[/]",
+        f"[green]✓[/] [bold]{title:<9}[/] {current.note} [dim]({taken_s:.1f} s)[/]",
         soft_wrap=True,
     )

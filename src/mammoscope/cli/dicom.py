@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -29,7 +29,7 @@ def deidentify(
     ],
     new_key: Annotated[bool, typer.Option("--new-key", help="Create the key file.")] = False,
     burned_in: Annotated[
-        str,
+        Literal["refuse", "clean", "clean-all"],
         typer.Option(
             help="Images that may carry burned-in text: refuse them, clean them (blank all "
             "outside the breast), or clean-all images."
@@ -55,8 +55,6 @@ def deidentify(
     from mammoscope.dicom.release import deidentify_folder
     from mammoscope.preprocessing.lettering import inspect_pixels
 
-    if burned_in not in set(BurnedIn):
-        raise typer.BadParameter(f"{', '.join(BurnedIn)} are accepted", param_hint="--burned-in")
     secret = _key(key, src, out, new=new_key)
     if key.stat().st_mode & 0o077:
         errors.print(f"[yellow]note:[/] others may read {key}; chmod 600 it", soft_wrap=True)

@@ -87,7 +87,7 @@ def _prepared(path: Path, images: int) -> str:
     """Say which formats are prepared, how, and how many images are."""
     from mammoscope.artefacts import read_json
     from mammoscope.cohort.manifest import read_rejects
-    from mammoscope.cohort.store import FORMATS, prepared_names
+    from mammoscope.cohort.store import FORMATS, prepared_names, stage_of
 
     said = []
     rejects = read_rejects(path)
@@ -97,8 +97,7 @@ def _prepared(path: Path, images: int) -> str:
             continue
         how = read_json(marker, CohortError).get("preprocess", {})
         there = len(prepared_names(path / folder, name))
-        stage = "prepare" if name == "store" else f"prepare-{name}"
-        refused = sum(reject.stage == stage for reject in rejects)
+        refused = sum(reject.stage == stage_of(name) for reject in rejects)
         left = images - there - refused
         again = f"; {left} are left: run mammoscope prepare again" if left > 0 else ""
         size = f"{how.get('height')} x {how.get('width')}, {how.get('bits')} bits"

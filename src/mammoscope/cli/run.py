@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from mammoscope.evaluation import Report
 
-__all__ = ["print_report", "register"]
+__all__ = ["register"]
 
 RunArgument = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
 
@@ -74,11 +74,11 @@ def evaluate(
     with stage("evaluate", bar=False) as current:
         report = evaluate_run(run, config, overwrite=overwrite)
         current.note = f"report in {report.path}"
-    print_report(report)
+    _print_report(report)
     console.print(f"Report: {report.path}")
 
 
-def print_report(report: Report) -> None:
+def _print_report(report: Report) -> None:
     """Print the table of results; it says *synthetic* where the images are."""
     from rich.table import Table
 

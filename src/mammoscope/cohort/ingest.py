@@ -21,6 +21,7 @@ from mammoscope.cohort.manifest import (
 )
 from mammoscope.cohort.sources import ListedImage, find_source
 from mammoscope.cohort.sources.listing import safe_id
+from mammoscope.cohort.sources.tables import yes_or_no
 from mammoscope.cohort.tables import write_tables
 from mammoscope.config import EligibilityConfig, IngestConfig
 from mammoscope.dicom import read_dicom
@@ -277,13 +278,11 @@ def _labels(words: dict[str, str], header: ImageHeader | None) -> dict[str, Any]
 
 
 def _binary(name: str, word: str) -> int | None:
-    accepted = {
-        "": None, "0": 0, "1": 1, "0.0": 0, "1.0": 1,
-        "false": 0, "true": 1, "no": 0, "yes": 1, "nan": None,
-    }  # fmt: skip
-    if word.lower() not in accepted:
-        raise DicomError(f"{name} is {word!r}; 0, 1 or nothing are accepted", Reason.INVALID_VALUE)
-    return accepted[word.lower()]
+    try:
+        return yes_or_no(word)
+    except ValueError as error:
+        message = f"{name} is {word!r}; 0, 1 or nothing are accepted"
+        raise DicomError(message, Reason.INVALID_VALUE) from error
 
 
 def _number(name: str, word: str) -> float | None:

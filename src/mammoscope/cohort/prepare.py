@@ -21,7 +21,7 @@ from mammoscope.cohort.manifest import (
     source_roots,
     write_rejects,
 )
-from mammoscope.cohort.store import FORMATS, whole_names, write_picture, write_prepared
+from mammoscope.cohort.store import FORMATS, stage_of, whole_names, write_picture, write_prepared
 from mammoscope.config import PreprocessConfig
 from mammoscope.errors import (
     CohortError,
@@ -32,7 +32,7 @@ from mammoscope.errors import (
     Reason,
 )
 from mammoscope.preprocessing import Preprocessor, SourceImage
-from mammoscope.processes import new_pool
+from mammoscope.processes import process_pool
 from mammoscope.types import Laterality
 
 __all__ = ["PrepareSummary", "prepare", "prepare_image"]
@@ -103,14 +103,14 @@ def prepare(
             refused.append(reject)
         if progress is not None:
             progress(found + done, rows.height)
-    stage = _stage(file_format)
+    stage = stage_of(file_format)
     earlier = [reject for reject in read_rejects(cohort) if reject.stage != stage]
     write_rejects(cohort, [*earlier, *sorted(refused, key=lambda r: (r.path, r.image_id))])
     return PrepareSummary(len(todo) - len(refused), found, len(refused))
 
 
 def prepare_image(task: dict[str, Any]) -> Reject | None:
-    """Prepare one image: a pure function of its row and the configuration.
+    """Prepare one image: what is written follows from its row and the configuration alone.
 
     Args:
         task: ``image_id``, ``path``, ``laterality``, ``pixel_aspect`` and ``file_bytes`` of the
@@ -152,12 +152,7 @@ def prepare_image(task: dict[str, Any]) -> Reject | None:
 
 
 def _refused(task: dict[str, Any], reason: Reason, message: str) -> Reject:
-    return Reject(_stage(task["format"]), task["path"], task["image_id"], reason, message)
-
-
-def _stage(file_format: str) -> str:
-    """Name the stage in ``rejects.csv``: what one format refuses says nothing of another."""
-    return "prepare" if file_format == "store" else f"prepare-{file_format}"
+    return Reject(stage_of(task["format"]), task["path"], task["image_id"], reason, message)
 
 
 def _check_version(images: Path) -> None:
@@ -207,7 +202,7 @@ def _claim_images(images: Path, config: PreprocessConfig, *, overwrite: bool) ->
 
 
 def _outcomes(todo: list[dict[str, Any]], workers: int) -> Iterator[Reject | None]:
-    if workers <= 1 or len(todo) < 2:
+    if workers <= 1 or not todo:
         yield from map(prepare_image, todo)
         return
     waiting = iter(todo)
@@ -224,10 +219,9 @@ def _in_parallel(
     waiting: Iterator[dict[str, Any]], workers: int
 ) -> Generator[Reject | None, None, list[dict[str, Any]]]:
     """Yield outcomes until all is done or a worker dies; returns what was lost with it."""
-    pool = new_pool(workers)
     running: dict[Future[Reject | None], dict[str, Any]] = {}
     lost: list[dict[str, Any]] = []
-    try:
+    with process_pool(workers) as pool:
         # A few tasks ahead of the workers, so that memory does not grow with the cohort.
         running |= _submitted(pool, islice(waiting, 4 * workers), lost)
         while running:
@@ -241,8 +235,6 @@ def _in_parallel(
                 yield outcome
                 if not lost:
                     running |= _submitted(pool, islice(waiting, 1), lost)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
     return lost
 
 
@@ -259,10 +251,9 @@ def _submitted(
 
 
 def _one_by_one(suspects: list[dict[str, Any]]) -> Iterator[Reject | None]:
-    """Prepare images with one process among them; where that dies, the image is refused."""
-    pool = new_pool(1)
-    try:
-        for task in suspects:
+    """Prepare each image in a process of its own; where that dies, the image is refused."""
+    for task in suspects:
+        with process_pool(1) as pool:
             try:
                 # Whether processes start at all is no question of the image.
                 pool.submit(_ready).result()
@@ -273,17 +264,14 @@ def _one_by_one(suspects: list[dict[str, Any]]) -> Iterator[Reject | None]:
                     "to finish"
                 ) from error
             try:
-                yield pool.submit(prepare_image, task).result()
+                outcome = pool.submit(prepare_image, task).result()
             except BrokenProcessPool:
-                pool.shutdown()
-                pool = new_pool(1)
                 message = (
                     f"{task['path']} ends the process that prepares it, alone as among others: a "
                     "decoder crashes on its pixel data, or memory does not suffice"
                 )
-                yield _refused(task, Reason.DECODER_CRASHED, message)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+                outcome = _refused(task, Reason.DECODER_CRASHED, message)
+        yield outcome
 
 
 def _ready() -> bool:

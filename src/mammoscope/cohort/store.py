@@ -31,6 +31,7 @@ __all__ = [
     "FORMATS",
     "PreparedStore",
     "prepared_names",
+    "stage_of",
     "whole_names",
     "write_picture",
     "write_prepared",
@@ -57,6 +58,11 @@ _ENCODING = {
     "png": [cv2.IMWRITE_PNG_COMPRESSION, 3],
     "jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95],
 }
+
+
+def stage_of(file_format: str) -> str:
+    """Name the stage in ``rejects.csv``: what one format refuses says nothing of another."""
+    return "prepare" if file_format == "store" else f"prepare-{file_format}"
 
 
 def prepared_names(images: Path, file_format: str) -> set[str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -17,13 +15,12 @@ from mammoscope.cohort.lint.findings import Skipped
 from mammoscope.cohort.lint.measure import hash_prepared, measure_image
 from mammoscope.cohort.manifest import read_manifest, read_table, source_roots
 from mammoscope.cohort.store import PreparedStore
-from mammoscope.errors import CohortError, MammoscopeError
-from mammoscope.processes import process_pool
+from mammoscope.errors import CohortError
+from mammoscope.processes import mapped
 
 __all__ = ["gather", "sample_by_machine"]
 
 Progress = Callable[[int, int], None]
-_Made = TypeVar("_Made")
 # Tasks that a worker is handed at once, so that handing over costs little.
 _CHUNK = 8
 
@@ -57,7 +54,7 @@ def gather(
     report = progress or (lambda _done, _total: None)
     facts: list[ImageFacts] = []
     unreadable: list[tuple[str, str]] = []
-    measured = _mapped(measure_image, originals, workers)
+    measured = mapped(measure_image, originals, workers, _CHUNK)
     for done, (task, outcome) in enumerate(zip(originals, measured, strict=True), start=1):
         if isinstance(outcome, str):
             unreadable.append((task["image_id"], outcome))
@@ -65,7 +62,7 @@ def gather(
             facts.append(outcome)
         report(done, total)
     hashes: list[tuple[str, Hash]] = []
-    for done, hashed in enumerate(_mapped(hash_prepared, to_hash, workers), start=1):
+    for done, hashed in enumerate(mapped(hash_prepared, to_hash, workers, _CHUNK), start=1):
         if hashed is not None:
             hashes.append(hashed)
         report(len(originals) + done, total)
@@ -128,21 +125,3 @@ def _duplicates(hashes: list[tuple[str, Hash]]) -> Duplicates | Skipped:
         return Skipped("no image is prepared, and no original could be read")
     names = [name for name, _ in hashes]
     return Duplicates(len(names), find_clusters(names, np.stack([bits for _, bits in hashes])))
-
-
-def _mapped(
-    function: Callable[[dict[str, Any]], _Made], tasks: list[dict[str, Any]], workers: int
-) -> Iterator[_Made]:
-    """Map over processes where there is more than one worker; results in the tasks' order."""
-    if workers <= 1 or len(tasks) < 2 * _CHUNK:
-        yield from map(function, tasks)
-        return
-    try:
-        with process_pool(workers) as pool:
-            made: Iterable[_Made] = pool.map(function, tasks, chunksize=_CHUNK)
-            yield from made
-    except BrokenProcessPool as error:
-        raise MammoscopeError(
-            "a worker process was ended from outside (often: too little memory); "
-            "run mammoscope lint again with fewer --workers"
-        ) from error

@@ -35,6 +35,7 @@ from mammoscope.cohort.sources.listing import (
     first_below,
     malignant_by_image,
     needed_below,
+    of_no_image,
     without_row,
 )
 from mammoscope.cohort.sources.tables import density_letter, read_csv_rows, read_xlsx_rows
@@ -90,13 +91,7 @@ class CddCesmSource:
                 malignant = malignant_by_image(words["cancer"], len(mine))
                 findings = tuple(_described(finding, row, malignant) for finding in mine)
                 images.append(ListedImage(file, words, findings))
-        for name, lost in regions.items():
-            message = f"its image {name} has no row in {origin}"
-            reason = Reason.INVALID_FINDING
-            rejects += [
-                bad_row(finding.origin, finding.row or 0, message, image_id=name, reason=reason)
-                for finding in lost
-            ]
+        rejects += of_no_image(regions, origin)
         used = {files[name] for name in named & files.keys()}
         rejects += [without_row(root, path, origin) for path in pictures if path not in used]
         return Listing(images, rejects)

@@ -25,7 +25,7 @@ from mammoscope.cohort.sources.listing import (
     safe_id,
     without_row,
 )
-from mammoscope.cohort.sources.tables import read_csv_rows
+from mammoscope.cohort.sources.tables import number_or_none, read_csv_rows, yes_or_no
 from mammoscope.dicom.file import is_dicom
 from mammoscope.errors import CohortError, Reason
 from mammoscope.preprocessing.reading import PICTURE_SUFFIXES, without_suffix
@@ -115,21 +115,21 @@ def _listed(
 
 def _finding(annotation: dict[str, Any], by_image: int | None) -> ListedFinding:
     x, y, width, height = annotation["bbox"]
-    malignant = annotation.get("malignant")
+    malignant = annotation["malignant"]
     birads = annotation.get("birads")
     mask = annotation["mask_path"]
     contour = None if mask else annotation["contour"]
     return ListedFinding(
         origin=_BOXES,
         kind=kind_of(annotation["category"]),
-        malignant=int(malignant) if malignant in (0, 1) else by_image,
+        malignant=by_image if malignant is None else malignant,
         birads=None if birads is None else str(birads),
         description=annotation["category"],
         box=None if mask or contour else (x, y, x + width, y + height),
         contour=contour,
         masks=(mask,) if mask else (),
-        contrast=annotation.get("contrast"),
-        conspicuity=annotation.get("conspicuity"),
+        contrast=annotation["contrast"],
+        conspicuity=annotation["conspicuity"],
         drawn_on=annotation["drawn_on"],
     )
 
@@ -160,13 +160,16 @@ def _read_boxes(root: Path) -> tuple[dict[Path, list[dict[str, Any]]], list[Reje
             if len(bbox) != 4:
                 raise ValueError(f"bbox has {len(bbox)} numbers, not x, y, width, height")
             category = categories.get(annotation.get("category_id"), "")
-            mask = annotation.get("mask")
+            mask, malignant = annotation.get("mask"), annotation.get("malignant")
             known = {
                 "bbox": bbox,
                 "category": category,
                 "drawn_on": size,
                 "contour": _contour(annotation),
                 "mask_path": root / str(mask) if mask else None,
+                "malignant": None if malignant is None else yes_or_no(str(malignant)),
+                "contrast": number_or_none(annotation.get("contrast")),
+                "conspicuity": number_or_none(annotation.get("conspicuity")),
             }
             boxes[root / image["file_name"]].append({**annotation, **known})
         except (LookupError, TypeError, ValueError) as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mammoscope.cohort.manifest import Reject
+from mammoscope.cohort.sources.tables import yes_or_no
 from mammoscope.errors import CohortError, Reason
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "first_below",
     "malignant_by_image",
     "needed_below",
+    "of_no_image",
     "safe_id",
     "without_row",
 ]
@@ -173,12 +175,29 @@ def malignant_by_image(cancer: str, findings: int) -> int | None:
     several it is not known which.
 
     Args:
-        cancer: The image's label: ``1``, ``0`` or nothing.
+        cancer: The image's label; an unreadable one, for which ingest refuses it, says nothing.
         findings: How many findings it has.
     """
-    if cancer in ("0", "0.0"):
-        return 0
-    return 1 if cancer in ("1", "1.0") and findings == 1 else None
+    try:
+        label = yes_or_no(cancer)
+    except ValueError:
+        return None
+    return label if label == 0 or findings == 1 else None
+
+
+def of_no_image(findings: Mapping[str, Iterable[ListedFinding]], table: str) -> list[Reject]:
+    """Return the rejects of findings, by image, of images that the table does not list."""
+    return [
+        bad_row(
+            finding.origin,
+            finding.row or 0,
+            f"its image {image} is not in {table}",
+            image_id=image,
+            reason=Reason.INVALID_FINDING,
+        )
+        for image, lost in findings.items()
+        for finding in lost
+    ]
 
 
 def first_below(root: Path, patterns: Iterable[str]) -> Path | None:

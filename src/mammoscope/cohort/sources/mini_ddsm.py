@@ -97,7 +97,7 @@ class MiniDdsmSource:
 
 def _base(root: Path) -> Path | None:
     """Return the folder that holds Normal, Benign and Cancer."""
-    if root.match("MINI-DDSM-Complete-*") and any((root / s).is_dir() for s in _STATUSES):
+    if root.resolve().match("MINI-DDSM-Complete-*") and any((root / s).is_dir() for s in _STATUSES):
         return root
     return first_below(root, _FOLDERS[:1]) or first_below(root, _FOLDERS[1:])
 

@@ -16,9 +16,10 @@ from mammoscope.cohort.sources.listing import (
     ListedImage,
     Listing,
     bad_row,
+    of_no_image,
     without_row,
 )
-from mammoscope.cohort.sources.tables import numbers, read_csv_rows
+from mammoscope.cohort.sources.tables import number_or_none, numbers, read_csv_rows, yes_or_no
 from mammoscope.errors import Reason
 
 __all__ = ["RsnaSource"]
@@ -66,6 +67,7 @@ class RsnaSource:
                 message = f"row {number} of {table.name} has no patient_id or no image_id"
                 rejects.append(Reject("ingest", table.name, image, Reason.INVALID_VALUE, message))
                 continue
+            mine = findings.pop(image, [])
             path = root / "train_images" / patient / f"{image}.dcm"
             named.add(path)
             if not path.is_file():
@@ -75,13 +77,11 @@ class RsnaSource:
                 continue
             words = {ours: row.get(theirs, "") for theirs, ours in _COLUMNS.items()}
             words |= {"exam_id": patient}
-            images.append(ListedImage(path, words, tuple(findings.pop(image, ()))))
+            images.append(ListedImage(path, words, tuple(mine)))
         there = sorted((root / "train_images").rglob("*"))
         strays = [path for path in there if path not in named and path.is_file()]
         rejects += [without_row(root, path, table.name) for path in strays]
-        for image, lost in findings.items():
-            message = f"a finding is of image {image}, which {table.name} does not list"
-            rejects.append(bad_row(_TRUTH, lost[0].row or 0, message, image_id=image))
+        rejects += of_no_image(findings, table.name)
         return Listing(images, rejects, synthetic=(root / "synthetic.json").is_file())
 
 
@@ -94,8 +94,11 @@ def _read_truth(root: Path) -> tuple[dict[str, list[ListedFinding]], list[Reject
     columns = ("image_id", "kind", "malignant", "x_min", "y_min", "x_max", "y_max")
     for number, row in enumerate(read_csv_rows(root / _TRUTH, columns), start=2):
         try:
-            x_min, y_min, x_max, y_max, malignant = numbers(
-                *(row[c] for c in columns[3:]), row["malignant"]
+            x_min, y_min, x_max, y_max = numbers(*(row[c] for c in columns[3:]))
+            malignant = yes_or_no(row["malignant"])
+            # Older tables do not have them.
+            contrast, conspicuity = (
+                number_or_none(row.get(c)) for c in ("contrast", "conspicuity")
             )
         except ValueError as error:
             rejects.append(
@@ -112,17 +115,12 @@ def _read_truth(root: Path) -> tuple[dict[str, list[ListedFinding]], list[Reject
             _TRUTH,
             number,
             kind_of(row["kind"]),
-            int(malignant),
+            malignant,
             description=row["kind"],
             box=None if row.get("mask") else (x_min, y_min, x_max, y_max),
             masks=(root / row["mask"],) if row.get("mask") else (),
-            contrast=_measure(row, "contrast"),
-            conspicuity=_measure(row, "conspicuity"),
+            contrast=contrast,
+            conspicuity=conspicuity,
         )
         findings.setdefault(row["image_id"], []).append(finding)
     return findings, rejects
-
-
-def _measure(row: dict[str, str], column: str) -> float | None:
-    """Return a measure of the generator's own table; older ones do not have it."""
-    return float(row[column]) if row.get(column) else None

@@ -13,7 +13,19 @@ from xml.etree.ElementTree import ParseError
 
 from mammoscope.errors import CohortError
 
-__all__ = ["density_letter", "numbers", "read_csv_rows", "read_xlsx_rows"]
+__all__ = [
+    "density_letter",
+    "number_or_none",
+    "numbers",
+    "read_csv_rows",
+    "read_xlsx_rows",
+    "yes_or_no",
+]
+
+_YES_OR_NO = {
+    "": None, "nan": None, "0": 0, "0.0": 0, "no": 0, "false": 0,
+    "1": 1, "1.0": 1, "yes": 1, "true": 1,
+}  # fmt: skip
 
 
 def read_csv_rows(
@@ -111,6 +123,26 @@ def numbers(*words: str) -> tuple[float, ...]:
     if not all(math.isfinite(value) for value in values):
         raise ValueError(message)
     return values
+
+
+def number_or_none(word: object) -> float | None:
+    """Read a word as a finite number; nothing is none.
+
+    Raises:
+        ValueError: If it is no number.
+    """
+    return None if word in (None, "") else numbers(str(word))[0]
+
+
+def yes_or_no(word: str) -> int | None:
+    """Read a label: 1, 0, or nothing where it is empty.
+
+    Raises:
+        ValueError: If it is none of the words that tables use.
+    """
+    if word.lower() not in _YES_OR_NO:
+        raise ValueError(f"{word!r} is not 0, 1 or nothing")
+    return _YES_OR_NO[word.lower()]
 
 
 def density_letter(word: str) -> str:

@@ -27,6 +27,7 @@ from mammoscope.cohort.sources.listing import (
     files_below,
     first_below,
     needed_below,
+    of_no_image,
     without_row,
 )
 from mammoscope.cohort.sources.tables import density_letter, numbers, read_csv_rows
@@ -95,17 +96,7 @@ class VindrMammoSource:
                 "machine_id": models.get(image, ""),
             }
             images.append(ListedImage(path, words, mine))
-        for image, lost in findings.items():
-            rejects += [
-                bad_row(
-                    finding.origin,
-                    finding.row or 0,
-                    f"its image is not in {origin}",
-                    image_id=image,
-                    reason=Reason.INVALID_FINDING,
-                )
-                for finding in lost
-            ]
+        rejects += of_no_image(findings, origin)
         files = files_below(base / "images", [".dicom", ".dcm"])
         rejects += [without_row(root, path, origin) for path in files if path not in named]
         return Listing(images, rejects)

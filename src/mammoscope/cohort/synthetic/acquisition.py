@@ -29,7 +29,7 @@ from mammoscope.cohort.synthetic.headers import (
 )
 from mammoscope.cohort.synthetic.machines import Machine
 
-__all__ = ["Profile", "write_dicom"]
+__all__ = ["Profile", "compress", "write_dicom"]
 
 Profile = Literal["rsna", "clinical"]
 
@@ -70,7 +70,7 @@ def write_dicom(
     if dataset.BitsAllocated == 8:
         stored = stored.astype(np.uint8)
     if machine.syntax.is_encapsulated:
-        dataset.PixelData = encapsulate([_compress(stored, machine.syntax, dataset.BitsStored)])
+        dataset.PixelData = encapsulate([compress(stored, machine.syntax, dataset.BitsStored)])
         dataset["PixelData"].VR = "OB"
     else:
         dataset.PixelData = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
@@ -79,7 +79,14 @@ def write_dicom(
         dataset.save_as(temporary, enforce_file_format=True)
 
 
-def _compress(stored: NDArray[Any], syntax: UID, bits: int) -> bytes:
+def compress(stored: NDArray[Any], syntax: UID, bits: int) -> bytes:
+    """Return the codestream of (H, W) stored values, without loss.
+
+    Args:
+        stored: uint8 or uint16.
+        syntax: An encapsulated transfer syntax of the units.
+        bits: Bits Stored (0028,0101).
+    """
     if syntax == JPEG2000Lossless:
         # Whole JP2 files with three resolutions, as the challenge's are.
         return bytes(

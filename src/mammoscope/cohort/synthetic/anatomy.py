@@ -44,6 +44,7 @@ class Anatomy:
         texture_seed: Seed of its tissue.
         implant: If it has one.
         clips: Of surgery or biopsy.
+        roll: By how many radians it is rolled under the paddle.
     """
 
     depth_mm: float
@@ -56,6 +57,7 @@ class Anatomy:
     texture_seed: int
     implant: Implant | None = None
     clips: tuple[Clip, ...] = ()
+    roll: float = 0.0
 
 
 def draw_anatomy(rng: np.random.Generator, density: Density) -> Anatomy:
@@ -78,16 +80,16 @@ def of_other_side(anatomy: Anatomy, rng: np.random.Generator) -> Anatomy:
     """Draw a breast alike to this one, as a woman's two are, with tissue of its own."""
     return replace(
         anatomy,
-        depth_mm=anatomy.depth_mm * float(rng.normal(1, 0.03)),
-        height_mm=anatomy.height_mm * float(rng.normal(1, 0.03)),
+        depth_mm=anatomy.depth_mm * float(rng.normal(1, 0.05)),
+        height_mm=anatomy.height_mm * float(rng.normal(1, 0.05)),
         thickness_mm=anatomy.thickness_mm + float(rng.normal(0, 2)),
-        fullness=float(np.clip(anatomy.fullness + rng.normal(0, 0.1), 0, 1)),
+        fullness=float(np.clip(anatomy.fullness + rng.normal(0, 0.15), 0, 1)),
         texture_seed=int(rng.integers(2**31)),
     )
 
 
 def placed_again(anatomy: Anatomy, take: int) -> Anatomy:
-    """Return a breast as it lies in a further exposure: pulled further out, or less, in turn."""
+    """Return a breast as it lies in a further exposure: pulled, pressed and rolled otherwise."""
     if not take:
         return anatomy
     rng = np.random.default_rng([anatomy.texture_seed, 17, take])
@@ -97,6 +99,7 @@ def placed_again(anatomy: Anatomy, take: int) -> Anatomy:
         depth_mm=anatomy.depth_mm * float(1 + pull),
         height_mm=anatomy.height_mm * float(spread),
         thickness_mm=anatomy.thickness_mm * float(1 - 0.5 * pull),
+        roll=float(np.deg2rad(rng.uniform(5, 10)) * (1 if take % 2 else -1)),
     )
 
 
@@ -124,11 +127,11 @@ def seen_at(
         view: The view.
         nipple_mm: (x, y) of the nipple in it.
         depth_mm: Distance of the point behind the nipple.
-        place: On the volume's two axes across, each from -1 to 1.
+        place: On the volume's two axes across, as shares of the breast's half-width there.
     """
     x = nipple_mm[0] - depth_mm
     reach = 0.5 * anatomy.height_mm * np.sqrt(max(0.05, 1 - (x / anatomy.depth_mm) ** 2))
-    return x, nipple_mm[1] + float(across(view, *place)) * float(reach)
+    return x, nipple_mm[1] + float(across(view, *place, anatomy.roll)) * float(reach)
 
 
 def _normal(

@@ -277,7 +277,7 @@ TABLES: dict[str, tuple[_Units, _Shares]] = {
         {"": _share(rates.INVASIVE_GIVEN_CANCER)},
     ),
     "difficult of negatives": (
-        _per_image(lambda _, b: None if b.cancer else ("", b.difficult)),
+        _per_image(lambda _, b: None if b.cancer else ("", b.difficult_negative_case)),
         {"": _share(rates.DIFFICULT_GIVEN_NO_CANCER)},
     ),
     "BI-RADS": (

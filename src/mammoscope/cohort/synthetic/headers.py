@@ -1,7 +1,7 @@
 """Headers of synthetic exams: stripped as the challenge's are, or complete as a clinic's.
 
 The clinical one is a Digital Mammography X-Ray Image - For Presentation (PS3.3 A.27): the
-functions below are its modules. It says SYNTHETIC in seven places, so that no reader takes
+functions below are its modules. It says SYNTHETIC wherever it speaks, so that no reader takes
 it for a patient's.
 """
 
@@ -21,17 +21,14 @@ from mammoscope.types import Laterality, View
 __all__ = ["ImageFacts", "add_clinical_header", "add_identity", "describe_pixels"]
 
 _SYNTHETIC = "SYNTHETIC, no patient"
-_MM_PER_CM = 10
 # PS3.16 CID 4014 and 4015 by their words.
 _CODED = {row.word: row for row in (*VIEWS, *MODIFIERS)}
-# By side: rows run from the chest wall forwards in left breasts, columns downwards; in CC the
-# outer breast is at the top (PS3.3 C.7.6.1.1.1; the oblique view's foot also leans inwards).
-_ORIENTATION = {
-    (Laterality.L, False): ("A", "R"),
-    (Laterality.R, False): ("P", "L"),
-    (Laterality.L, True): ("A", "FR"),
-    (Laterality.R, True): ("P", "FL"),
-}
+# Rows run from the chest wall forwards in left breasts; columns downwards, in CC from the outer to
+# the inner side (PS3.3 C.7.6.1.1.1). The foot of an oblique view also leans inwards.
+_ROWS = {Laterality.L: "A", Laterality.R: "P"}
+_INWARDS = {Laterality.L: "R", Laterality.R: "L"}
+_COLUMNS = {View.CC: "{inwards}", View.ML: "F", View.LM: "F"}
+_OBLIQUE = "F{inwards}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +192,8 @@ def _add_view(dataset: Dataset, facts: ImageFacts) -> None:
     dataset.PositionerType = "MAMMOGRAPHIC"
     # Dciodvfy warns of it, as the term is of another module; every unit writes it all the same.
     dataset.ViewPosition = str(view)
-    upright = view is not View.CC
-    dataset.PatientOrientation = list(_ORIENTATION[facts.laterality, upright])
+    down = _COLUMNS.get(view, _OBLIQUE).format(inwards=_INWARDS[facts.laterality])
+    dataset.PatientOrientation = [_ROWS[facts.laterality], down]
     # The axillary tail is seen obliquely, and named as a modifier of that view (CID 4015).
     word, modifiers = ("MLO", ["AT"]) if view is View.AT else (str(view), [])
     if facts.displaced:

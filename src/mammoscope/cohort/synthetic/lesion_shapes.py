@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -31,20 +31,33 @@ class Truth:
 
     Attributes:
         box: In pixels, chest wall at the left.
-        mask: (H, W) uint8, 1 on the lesion.
+        patch: (h, w) uint8, 1 on the lesion: the part of the mask around it.
+        corner: Row and column of the image at which the patch begins.
+        size: (H, W) of the image.
         conspicuity: What it adds within its mask, on average, in deviations of the tissue around
             it.
     """
 
     box: Box
-    mask: NDArray[np.uint8]
+    patch: NDArray[np.uint8]
+    corner: tuple[int, int]
+    size: tuple[int, int]
     conspicuity: float
+
+    @property
+    def mask(self) -> NDArray[np.uint8]:
+        """The mask of the whole image: (H, W) uint8, 1 on the lesion."""
+        whole = np.zeros(self.size, np.uint8)
+        (top, left), (rows, columns) = self.corner, self.patch.shape
+        whole[top : top + rows, left : left + columns] = self.patch
+        return whole
 
     def mirrored(self) -> Truth:
         """Return the truth of the image mirrored left to right."""
-        width = self.mask.shape[1]
+        width = self.size[1]
         box = Box(width - self.box.x_max, self.box.y_min, width - self.box.x_min, self.box.y_max)
-        return Truth(box, np.ascontiguousarray(self.mask[:, ::-1]), self.conspicuity)
+        corner = self.corner[0], width - self.corner[1] - self.patch.shape[1]
+        return replace(self, box=box, patch=self.patch[:, ::-1], corner=corner)
 
 
 def add_lesion(projection: Projection, anatomy: Anatomy, lesion: Lesion, view: View) -> Truth:
@@ -71,17 +84,30 @@ def add_lesion(projection: Projection, anatomy: Anatomy, lesion: Lesion, view: V
     patch = projection.pixels[top:bottom, left:right]
     inside = projection.inside[top:bottom, left:right]
     around = float(patch[inside].std()) if inside.any() else 1.0
-    if lesion.kind == "architectural_distortion" and lesion.contrast > 0:
-        patch[:] = _pulled(patch, dx, dy, lesion.radius_mm)
-    added = lesion.contrast * drawn * inside
+    shown = inside.astype(np.float32)
     if projection.hidden is not None:
-        added *= 1 - projection.hidden[top:bottom, left:right]
+        shown *= 1 - projection.hidden[top:bottom, left:right]
+    if lesion.kind == "architectural_distortion" and lesion.contrast > 0:
+        pulled = _pulled(patch, dx, dy, lesion.radius_mm)
+        # Near the skin or an implant the tissue has nowhere to come from.
+        patch += (pulled - patch) * shown * (pulled > 0)
+    added = lesion.contrast * drawn * shown
     patch += added
-    mask = np.zeros((height, width), np.uint8)
-    mask[top:bottom, left:right] = _mask_of(lesion, drawn, dx, dy) & inside
-    seen = mask[top:bottom, left:right] > 0
+    mask = _mask_of(lesion, drawn, dx, dy) & inside
+    seen = mask > 0
     conspicuity = float(added[seen].mean()) / max(around, 1e-3) if seen.any() else 0.0
-    return Truth(_box_of(mask, centre, lesion, spacing), mask, conspicuity)
+    x_min, y_min, across, down = cv2.boundingRect(mask)
+    if across and down:
+        box = Box(
+            float(left + x_min),
+            float(top + y_min),
+            float(left + x_min + across),
+            float(top + y_min + down),
+        )
+    else:
+        # Nothing of it lies in the breast.
+        box = _place_of(centre, lesion.radius_mm, spacing, (height, width))
+    return Truth(box, mask, (top, left), (height, width), conspicuity)
 
 
 def _span(centre_mm: float, extent_mm: float, spacing: float, length: int) -> tuple[int, int]:
@@ -107,21 +133,17 @@ def _mask_of(
     return np.asarray(drawn > _MASK_LEVEL, np.uint8)
 
 
-def _box_of(
-    mask: NDArray[np.uint8], centre: tuple[float, float], lesion: Lesion, spacing: float
+def _place_of(
+    centre_mm: tuple[float, float], radius_mm: float, spacing: float, size: tuple[int, int]
 ) -> Box:
-    """Return the box of a mask; where nothing of it lies in the breast, that of its place."""
-    x, y, across_, down = cv2.boundingRect(mask)
-    if across_ and down:
-        return Box(float(x), float(y), float(x + across_), float(y + down))
-    height, width = mask.shape
-    reach = lesion.radius_mm / spacing
-    column, row = centre[0] / spacing, centre[1] / spacing
+    """Return the box of a place, cut to the image."""
+    reach = radius_mm / spacing
+    column, row = centre_mm[0] / spacing, centre_mm[1] / spacing
     return Box(
         max(0.0, column - reach),
         max(0.0, row - reach),
-        min(float(width), column + reach),
-        min(float(height), row + reach),
+        min(float(size[1]), column + reach),
+        min(float(size[0]), row + reach),
     )
 
 

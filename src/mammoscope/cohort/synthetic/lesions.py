@@ -65,8 +65,8 @@ class Lesion:
         kind: A name of :data:`KINDS`.
         malignant: Whether it is cancer.
         depth_mm: Distance behind the nipple, the same in CC and MLO.
-        place: Where it lies across the breast, on the volume's two axes, each from -1 to 1;
-            what a view shows of it follows (:func:`~.volume.across`).
+        place: Where it lies across the breast, on the volume's two axes, as shares of its
+            half-width there; what a view shows of it follows (:func:`~.volume.across`).
         radius_mm: Radius of its body, or of the region that holds its grains.
         contrast: Presentation value added at its centre.
         seed: Seed of its shape.

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from mammoscope.types import FloatImage
 
-__all__ = ["WINDOW", "spectrum_slopes"]
+__all__ = ["spectrum_slopes"]
 
-#: Side of the windows in pixels; at 0.3 mm they are 38 mm wide.
-WINDOW = 128
+# Side of the windows; at 0.3 mm they are 38 mm wide.
+_WINDOW_PX = 128
 # Frequencies of the fit, in cycles over a window: below, the window's own shape shows, and above,
 # noise and the point spread.
 _LOWEST, _HIGHEST = 4, 40
@@ -32,15 +32,15 @@ def spectrum_slopes(pixels: FloatImage, inside: NDArray[np.bool_]) -> NDArray[np
         (n,), of windows that overlap by half; a least-squares fit of the logarithm of the mean
         power in rings against that of frequency (Burgess, Med. Phys. 28, 2001).
     """
-    taper = np.outer(np.hanning(WINDOW), np.hanning(WINDOW))
-    frequency = np.hypot(np.fft.fftfreq(WINDOW)[:, None], np.fft.rfftfreq(WINDOW)[None, :])
-    ring = np.rint(frequency * WINDOW).astype(int).ravel()
+    taper = np.outer(np.hanning(_WINDOW_PX), np.hanning(_WINDOW_PX))
+    frequency = np.hypot(np.fft.fftfreq(_WINDOW_PX)[:, None], np.fft.rfftfreq(_WINDOW_PX)[None, :])
+    ring = np.rint(frequency * _WINDOW_PX).astype(int).ravel()
     members = np.bincount(ring)
     rings = np.arange(_LOWEST, _HIGHEST + 1)
     slopes = []
-    for top in range(0, pixels.shape[0] - WINDOW + 1, WINDOW // 2):
-        for left in range(0, pixels.shape[1] - WINDOW + 1, WINDOW // 2):
-            where = np.s_[top : top + WINDOW, left : left + WINDOW]
+    for top in range(0, pixels.shape[0] - _WINDOW_PX + 1, _WINDOW_PX // 2):
+        for left in range(0, pixels.shape[1] - _WINDOW_PX + 1, _WINDOW_PX // 2):
+            where = np.s_[top : top + _WINDOW_PX, left : left + _WINDOW_PX]
             if inside[where].mean() < _INSIDE:
                 continue
             part = np.log(np.maximum(pixels[where], _DARKEST))

@@ -1,7 +1,6 @@
 """Mammography units of two sites: detector, tube, stored values, look, marker.
 
-Numbers and sites are those of the RSNA table, and so is how often each occurs, but that 21 and
-48 are as common there as 29 and here half as much. 29 and 49 store what was read off the
+Numbers and sites are those of the RSNA table. 29 and 49 store what was read off the
 challenge's files (16-bit MONOCHROME1 with four windows and a SIGMOID function in JPEG 2000;
 12-bit MONOCHROME2 in JPEG lossless). The others are made up within what products of the field
 do, so that every VOI function, transfer syntax and bit depth has a unit.
@@ -30,7 +29,6 @@ __all__ = [
     "Display",
     "Look",
     "Machine",
-    "draw_machine",
 ]
 
 MarkerStyle = Literal["plain", "lead", "boxed", "stacked"]
@@ -159,7 +157,6 @@ class Machine:
         site_id: Where it stands.
         size: (H, W) of its detector in pixels.
         field_mm: Height of its detector.
-        share: Its part of the images, of any sum.
         model: Its name in the header.
         syntax: Transfer syntax of its files.
         detector: What catches the X-rays.
@@ -174,7 +171,6 @@ class Machine:
     site_id: int
     size: tuple[int, int]
     field_mm: float
-    share: float
     model: str
     syntax: UID
     detector: Detector
@@ -203,7 +199,7 @@ _FOUR_WINDOWS = tuple((center, 1091.97) for center in (1802.31, 1802.31, 2020.70
 
 _ALL = (
     Machine(
-        29, 2, (5355, 4915), 268.0, 8267, "S29", JPEG2000Lossless, _SELENIUM, _TUNGSTEN,
+        29, 2, (5355, 4915), 268.0, "S29", JPEG2000Lossless, _SELENIUM, _TUNGSTEN,
         # 16 bits by the header, although the values need 12.
         Display(
             inverted=True, bits_stored=16, function="SIGMOID", windows=_FOUR_WINDOWS,
@@ -212,7 +208,7 @@ _ALL = (
         Look(gamma=0.95), "plain",
     ),
     Machine(
-        49, 1, (2776, 2082), 260.0, 23529, "S49", JPEGLosslessSV1, _IODIDE, _MOLYBDENUM,
+        49, 1, (2776, 2082), 260.0, "S49", JPEGLosslessSV1, _IODIDE, _MOLYBDENUM,
         Display(
             inverted=False, bits_stored=12, function="LINEAR", windows=((2048, 4096),),
             stated=False,
@@ -220,7 +216,7 @@ _ALL = (
         Look(gamma=1.08), "plain",
     ),
     Machine(
-        48, 2, (4096, 3328), 266.24, 4000, "S48", ExplicitVRLittleEndian, _SELENIUM, _TUNGSTEN,
+        48, 2, (4096, 3328), 266.24, "S48", ExplicitVRLittleEndian, _SELENIUM, _TUNGSTEN,
         Display(
             inverted=False, bits_stored=14, function="LINEAR_EXACT",
             windows=((8191.5, 16383.0), (8700.0, 12000.0)),
@@ -228,19 +224,19 @@ _ALL = (
         Look(gamma=1.0, sharpening=0.25), "lead",
     ),
     Machine(
-        21, 2, (2294, 1914), 229.4, 4000, "S21", JPEGLSLossless, _IODIDE, _MOLYBDENUM,
+        21, 2, (2294, 1914), 229.4, "S21", JPEGLSLossless, _IODIDE, _MOLYBDENUM,
         Display(inverted=False, bits_stored=12, function="TABLE"),
         Look(gamma=1.15, sharpening=0.45, reach_mm=1.0), "boxed",
     ),
     Machine(
-        93, 1, (3518, 2800), 299.03, 1915, "S93", JPEG2000Lossless, _SELENIUM, _TUNGSTEN_RHODIUM,
+        93, 1, (3518, 2800), 299.03, "S93", JPEG2000Lossless, _SELENIUM, _TUNGSTEN_RHODIUM,
         Display(
             inverted=False, bits_stored=12, function="SIGMOID", windows=((2047.5, 1500.0),),
         ),
         Look(gamma=1.03), "stacked",
     ),
     Machine(
-        216, 1, (5900, 4728), 295.0, 1908, "S216", JPEGLosslessSV1, _PLATE, _MOLYBDENUM,
+        216, 1, (5900, 4728), 295.0, "S216", JPEGLosslessSV1, _PLATE, _MOLYBDENUM,
         Display(
             inverted=True, bits_stored=10, function="LINEAR", windows=((512, 1024),),
             padding=(1023, 1023),
@@ -248,7 +244,7 @@ _ALL = (
         Look(gamma=0.9, sharpening=0.15, reach_mm=0.8), "lead", border_mm=1.2,
     ),
     Machine(
-        170, 1, (2016, 1512), 241.92, 923, "S170", RLELossless, _PLATE, _MOLYBDENUM,
+        170, 1, (2016, 1512), 241.92, "S170", RLELossless, _PLATE, _MOLYBDENUM,
         Display(inverted=False, bits_stored=8, function="LINEAR", windows=((128, 256),)),
         Look(gamma=1.1), "boxed",
     ),
@@ -256,10 +252,3 @@ _ALL = (
 
 #: By machine_id.
 MACHINES = {machine.machine_id: machine for machine in _ALL}
-
-
-def draw_machine(rng: np.random.Generator, site_id: int | None = None) -> Machine:
-    """Draw a unit as often as each occurs, of one site or of both."""
-    choice = [m for m in _ALL if site_id in (None, m.site_id)]
-    shares = np.array([m.share for m in choice], float)
-    return choice[int(rng.choice(len(choice), p=shares / shares.sum()))]

@@ -76,12 +76,12 @@ def project(
     if view is not View.CC:
         base, muscle = with_pectoral(base, anatomy, view, x, y, rng)
         fine = fine * (1 - muscle) + muscle * _FINE_FAT
-    hidden = None
+    hidden: FloatImage | None = None
     if anatomy.implant is not None:
         depth, along = x[None, :] / anatomy.depth_mm, outline.along(y)[:, None]
         cover, grey = anatomy.implant.covers(depth, along, anatomy.depth_mm)
         base, fine = base * (1 - cover) + grey * cover, fine * (1 - cover)
-        hidden = cv2.resize(cover, (width, height), interpolation=cv2.INTER_LINEAR)
+        hidden = _enlarged(cover, size, width, cv2.INTER_LINEAR)
     pixels, inside = _at_full_size(base, fine, outline, size, spacing_mm, rng)
     for clip in anatomy.clips:
         at = seen_at(anatomy, view, outline.nipple_mm, clip.depth_mm, clip.place)
@@ -99,21 +99,24 @@ def _at_full_size(
 ) -> tuple[FloatImage, NDArray[np.bool_]]:
     """Add the fine texture, the skin and the falling thickness at the resolution asked for."""
     height, width = size
-    y = (np.arange(height, dtype=np.float32)[:, None] + 0.5) * spacing_mm
-    x = (np.arange(width, dtype=np.float32)[None, :] + 0.5) * spacing_mm
-    inside = np.asarray(x < outline.border(y[:, 0])[:, None])
-    nipple = outline.nipple_mm
-    inside |= ((x - nipple[0] + 1.5) / 4.0) ** 2 + ((y - nipple[1]) / 5.0) ** 2 < 1
+    nipple, y = outline.nipple_mm, (np.arange(height, dtype=np.float32) + 0.5) * spacing_mm
+    border = outline.border(y)
     # Right of the breast there is nothing to compute.
-    end = min(width, int(np.ceil((nipple[0] + 4.0) / spacing_mm)) + 1)
-    part = inside[:, :end]
+    end = min(width, int(np.ceil(max(nipple[0] + 4.0, float(border.max())) / spacing_mm)) + 1)
+    x = (np.arange(end, dtype=np.float32)[None, :] + 0.5) * spacing_mm
+    part = x < border[:, None]
+    rows = np.abs(y - nipple[1]) < 5.0
+    across_, down = (x - nipple[0] + 1.5) / 4.0, (y[rows, None] - nipple[1]) / 5.0
+    part[rows] |= across_**2 + down**2 < 1
+    inside = np.zeros(size, bool)
+    inside[:, :end] = part
     # The chest wall is no skin: the distance counts from the air alone.
     padded = cv2.copyMakeBorder(part.astype(np.uint8), 0, 0, 1, 0, cv2.BORDER_REPLICATE)
     skin_mm = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[:, 1:] * np.float32(spacing_mm)
     roll_mm = np.float32(_EDGE_ROLL * outline.anatomy.thickness_mm)
     thickness = np.sqrt(np.clip(skin_mm / roll_mm, 0, 1))
-    full = cv2.resize(base, (width, height), interpolation=cv2.INTER_CUBIC)[:, :end]
-    amplitude = cv2.resize(fine, (width, height), interpolation=cv2.INTER_LINEAR)[:, :end]
+    full = _enlarged(base, size, end, cv2.INTER_CUBIC)
+    amplitude = _enlarged(fine, size, end, cv2.INTER_LINEAR)
     full = full + amplitude * fine_texture((height, end), spacing_mm, rng)
     skin = np.float32(0.10) * np.exp(-(((skin_mm - np.float32(0.8)) / np.float32(0.9)) ** 2))
     pixels = np.zeros(size, np.float32)
@@ -121,11 +124,25 @@ def _at_full_size(
     return pixels, inside
 
 
+def _enlarged(part: FloatImage, size: tuple[int, int], end: int, how: int) -> FloatImage:
+    """Return the first columns, up to ``end``, of a picture enlarged to a size."""
+    y, x = part.shape[0] / size[0], part.shape[1] / size[1]
+    back = np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2]])
+    enlarged = cv2.warpAffine(
+        part,
+        back,
+        (end, size[0]),
+        flags=how | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(enlarged, np.float32)
+
+
 def _gland(
     anatomy: Anatomy, view: View, outline: Outline, x: FloatImage, y: FloatImage
 ) -> FloatImage:
     """Return the share of gland along the rays: (rows, columns) float32."""
-    share = make_volume(anatomy.texture_seed, anatomy.density).projected(view)
+    share = make_volume(anatomy.texture_seed, anatomy.density).projected(view, anatomy.roll)
     depth, places = share.shape
     behind = np.broadcast_to(x[None, :] / anatomy.depth_mm, (y.size, x.size))
     if anatomy.implant is not None:
@@ -169,7 +186,7 @@ def _draw(
     coarse_mm: float,
 ) -> None:
     """Draw one curve in white."""
-    place = across(view, curve.points[:, 1], curve.points[:, 2])
+    place = across(view, curve.points[:, 1], curve.points[:, 2], anatomy.roll)
     x = curve.points[:, 0] * anatomy.depth_mm / coarse_mm
     y = (place * 0.5 * anatomy.height_mm + outline.nipple_mm[1]) / coarse_mm
     points = np.rint(np.stack([x, y], axis=1) * 16).astype(np.int32)

@@ -120,7 +120,7 @@ def draw_patient(
     for breast in record.breasts:
         anatomy = of_other_side(shared, rng)
         anatomy = replace(anatomy, clips=draw_clips(rng, anatomy.depth_mm))
-        noticed = breast.difficult or breast.birads == "2"
+        noticed = breast.difficult_negative_case or breast.birads == "2"
         kind = "cancer" if breast.cancer else "noticed" if noticed else "neither"
         lesions = []
         if rng.random() < _BENIGN_LESION[kind]:

@@ -77,7 +77,7 @@ class BreastRecord:
         biopsy: Whether it was biopsied.
         invasive: Whether its cancer is.
         birads: 0, 1 or 2, or unknown.
-        difficult: A difficult negative.
+        difficult_negative_case: A negative that was hard to read.
     """
 
     laterality: Laterality
@@ -86,7 +86,7 @@ class BreastRecord:
     biopsy: bool
     invasive: bool
     birads: str | None
-    difficult: bool
+    difficult_negative_case: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ def table_rows(record: Record, patient_id: int) -> list[dict[str, Any]]:
                 int(record.implant),
                 str(record.density) if record.density_known else "",
                 record.machine_id,
-                breast.difficult,
+                breast.difficult_negative_case,
             )
             rows.append(dict(zip(TABLE_COLUMNS, values, strict=True)))
     return rows
@@ -325,5 +325,5 @@ def _draw_breast(
         biopsy=cancer or (hard and bool(biopsied < _BIOPSY_GIVEN_DIFFICULT)),
         invasive=cancer and bool(invasive < rates.INVASIVE_GIVEN_CANCER),
         birads=birads,
-        difficult=hard,
+        difficult_negative_case=hard,
     )

@@ -7,6 +7,7 @@ from typing import Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from mammoscope.types import FloatImage
 
@@ -17,6 +18,8 @@ _WITH_CLIPS = 0.03
 # Greys of silicone under its capsule and of saline, which lets some tissue through.
 _SILICONE, _SALINE = 0.93, 0.80
 _METAL = 0.99
+_Shape = Literal["clip", "ring", "ribbon", "coil"]
+_MARKERS: tuple[_Shape, ...] = ("ring", "ribbon", "coil")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +82,12 @@ class Clip:
     Attributes:
         shape: A surgeon's clip, or the forms of biopsy markers.
         depth_mm: Distance behind the nipple.
-        place: On the volume's two axes across, each from -1 to 1.
+        place: Across the breast, as that of a lesion.
         size_mm: Its length.
         turn: Its angle, in radians.
     """
 
-    shape: Literal["clip", "ring", "ribbon", "coil"]
+    shape: _Shape
     depth_mm: float
     place: tuple[float, float]
     size_mm: float
@@ -149,7 +152,7 @@ def draw_clips(rng: np.random.Generator, depth_mm: float) -> tuple[Clip, ...]:
     place = rng.uniform(-0.35, 0.35, 2)
     if many < 0.6:
         # A marker, where a biopsy was taken.
-        shape = ("ring", "ribbon", "coil")[int(rng.integers(3))]
+        shape = _MARKERS[int(rng.integers(len(_MARKERS)))]
         return (Clip(shape, depth, _pair(place), float(rng.uniform(2, 3)), _turn(rng)),)
     # The bed of an operation.
     return tuple(
@@ -168,5 +171,5 @@ def _turn(rng: np.random.Generator) -> float:
     return float(rng.uniform(0, 2 * np.pi))
 
 
-def _pair(place: FloatImage) -> tuple[float, float]:
+def _pair(place: NDArray[np.float64]) -> tuple[float, float]:
     return float(place[0]), float(place[1])

@@ -68,16 +68,25 @@ class Volume:
     ducts: tuple[Curve, ...]
     vessels: tuple[Curve, ...]
 
-    def projected(self, view: View) -> FloatImage:
-        """Return the mean share of gland along the rays of a view: (DEPTH, ACROSS) float32."""
-        gland = _turned(self.gland, _TURN[view]) if _TURN[view] else self.gland
+    def projected(self, view: View, roll: float = 0.0) -> FloatImage:
+        """Return the mean share of gland along the rays of a view: (DEPTH, ACROSS) float32.
+
+        Args:
+            view: The view.
+            roll: By how many radians the breast is rolled under the paddle.
+        """
+        turn = _TURN[view] + roll
+        gland = _turned(self.gland, turn) if turn else self.gland
         # Round across, and so of one length from wherever it is seen.
         length = self.inside.sum(axis=2)
         return np.asarray(gland.sum(axis=2) / np.maximum(length, 1.0), dtype=np.float32)
 
 
 def across(
-    view: View, first: NDArray[np.float64] | float, second: NDArray[np.float64] | float
+    view: View,
+    first: NDArray[np.float64] | float,
+    second: NDArray[np.float64] | float,
+    roll: float = 0.0,
 ) -> NDArray[np.float64]:
     """Return where along the chest wall a view shows places, from -1 to 1.
 
@@ -85,8 +94,9 @@ def across(
         view: The view.
         first: Places on the axis from lateral to medial.
         second: Places on the axis from superior to inferior.
+        roll: As of :meth:`Volume.projected`.
     """
-    turn = _TURN[view]
+    turn = _TURN[view] + roll
     return np.asarray(np.cos(turn) * first + np.sin(turn) * second, np.float64)
 
 
@@ -122,7 +132,7 @@ def _noise(rng: np.random.Generator) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=1)
 def _amplitude() -> NDArray[np.float32]:
-    # A voxel is half as deep again as it is wide; frequencies count in the same millimetres.
+    # Voxels are a little less deep than wide, and gland a little finer in depth.
     f0 = np.fft.fftfreq(DEPTH)[:, None, None] * 1.2
     f1 = np.fft.fftfreq(ACROSS)[None, :, None]
     f2 = np.fft.rfftfreq(ACROSS)[None, None, :]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,8 @@ from mammoscope.cohort.synthetic.lesions import Lesion
 from mammoscope.cohort.synthetic.phantom import project
 from mammoscope.cohort.synthetic.population import Breast, Exposed, Patient, draw_patient
 from mammoscope.cohort.synthetic.records import table_rows
-from mammoscope.processes import process_pool
+from mammoscope.errors import ConfigError
+from mammoscope.processes import mapped
 from mammoscope.types import Laterality
 
 __all__ = ["SyntheticSummary", "write_cohort", "write_exam"]
@@ -34,6 +34,14 @@ _FINDINGS = (
     "mask", "contrast", "conspicuity",
 )  # fmt: skip
 _MASKS = "synthetic_masks"
+_MARK = {
+    "format_version": 1,
+    "kind": "synthetic",
+    "synthetic": True,
+    "package_version": __version__,
+}
+# At a twentieth a pixel is as large as a lesion.
+_SCALES = (0.05, 1.0)
 
 
 class _Identity(NamedTuple):
@@ -87,7 +95,11 @@ def write_cohort(
         profile: Headers stripped as the RSNA challenge's are, or clinical.
         workers: Processes; the files do not depend on their number.
         progress: Called with (done, total) patients.
+
+    Raises:
+        ConfigError: If the scale is none.
     """
+    _check_scale(scale)
     out = Path(out)
     settings = {
         "prevalence": prevalence,
@@ -99,18 +111,18 @@ def write_cohort(
     findings: list[dict[str, Any]] = []
     sick = 0
     # Before any image: even of a run that is cut short, nothing may pass for real.
-    facts = {"kind": "synthetic", "synthetic": True, "package_version": __version__, "seed": seed}
     write_json(
-        out / "synthetic.json", {**facts, "patients": patients, "profile": profile, **settings}
+        out / "synthetic.json",
+        {**_MARK, "seed": seed, "patients": patients, "profile": profile, **settings},
     )
     make = partial(_make_patient, out, seed, profile, settings)
-    with _mapper(workers) as mapped:
-        for done, (has_cancer, rows, truths) in enumerate(mapped(make, range(patients)), start=1):
-            sick += has_cancer
-            table += rows
-            findings += truths
-            if progress is not None:
-                progress(done, patients)
+    made = mapped(make, range(patients), workers)
+    for done, (has_cancer, rows, truths) in enumerate(made, start=1):
+        sick += has_cancer
+        table += rows
+        findings += truths
+        if progress is not None:
+            progress(done, patients)
     write_table(out, profile, table, findings)
     write_csv(out / "synthetic_findings.csv", _FINDINGS, findings)
     return SyntheticSummary(patients, sick, len(table))
@@ -136,8 +148,13 @@ def write_exam(
         difficulty: As of :func:`write_cohort`.
 
     Returns:
-        The files.
+        The DICOM files; ``synthetic.json`` lies beside them.
+
+    Raises:
+        ConfigError: If the scale is none.
     """
+    _check_scale(scale)
+    write_json(Path(out) / "synthetic.json", {**_MARK, "seed": seed})
     rng = np.random.default_rng([seed, 7])
     patient = draw_patient(rng, cancer=cancer, conspicuity=conspicuity, difficulty=difficulty)
     paths: list[Path] = []
@@ -150,14 +167,10 @@ def write_exam(
     return paths
 
 
-@contextmanager
-def _mapper(workers: int) -> Iterator[Callable[..., Iterable[_Made]]]:
-    """Give ``map``, over processes where there is more than one worker."""
-    if workers <= 1:
-        yield map
-        return
-    with process_pool(workers) as pool:
-        yield pool.map
+def _check_scale(scale: float) -> None:
+    low, high = _SCALES
+    if not low <= scale <= high:
+        raise ConfigError(f"scale is {scale:g}; {low:g} to {high:g} are accepted")
 
 
 def _make_patient(
@@ -239,7 +252,7 @@ def _finding(lesion: Lesion, truth: Truth) -> dict[str, Any]:
 
 def _write_mask(path: Path, truth: Truth) -> bool:
     """Write the mask of a lesion; ``False`` if the view shows nothing of it."""
-    if not truth.mask.any():
+    if not truth.patch.any():
         return False
     data = cv2.imencode(".png", truth.mask * np.uint8(255))[1].tobytes()
     with write_atomically(path) as temporary:
