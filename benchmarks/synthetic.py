@@ -3,7 +3,8 @@
     python benchmarks/synthetic.py --real cbis-ddsm-mass --out results/synthetic
 
 Writes ``density.png`` (an exam by density), ``lesions.png`` (every kind of lesion), ``views.png``
-(rarer views, implants, metal) and ``figures.json``. The same code measures SYNTHETIC images, as
+(rarer views, implants, metal), ``profiles.png`` (grey in the breast, and behind the skin) and
+``figures.json``. The same code measures SYNTHETIC images, as
 exposed and read back, and, where a folder of pictures is given, real ones: the slope of the power
 spectrum inside the breast, the share of the image that is breast, the crop's height over its width,
 quartiles of grey in the breast, and over how many millimetres from the skin grey reaches half of
@@ -16,10 +17,11 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
+import matplotlib.pyplot as plt
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
@@ -40,6 +42,8 @@ from measure import leave
 _SPACING_MM = 0.3
 # How far inside the mask's edge tissue is measured, in pixels.
 _MARGIN = 15
+# Of grey, and of depth behind the skin in steps of two pixels.
+_BINS, _STEP_MM = 50, 2 * _SPACING_MM
 
 
 def gallery_by_density(spacing_mm: float = 0.25) -> ByteImage:
@@ -100,7 +104,7 @@ def gallery_of_views(spacing_mm: float = 0.25) -> ByteImage:
     cells = []
     for name, (breast, view) in shown.items():
         cell = _as_bytes(project(breast, view, size, spacing_mm).pixels)
-        place = (size[1] - 11 * len(name), 24)
+        place = (size[1] - cv2.getTextSize(name, 0, 0.55, 1)[0][0] - 8, 24)
         cv2.putText(cell, name, place, 0, 0.55, (255,), 1, cv2.LINE_AA)
         cells.append(cell)
     return np.vstack([np.hstack(cells[:4]), np.hstack(cells[4:])])
@@ -133,8 +137,24 @@ def _at_spacing(pixels: FloatImage, field_mm: float) -> FloatImage:
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def figures(pictures: Iterator[FloatImage]) -> dict[str, list[float]]:
-    """Measure pictures; each figure's values over all of them."""
+@dataclass
+class Measured:
+    """What is found in pictures of one kind.
+
+    Attributes:
+        figures: By name, the values of all pictures.
+        grey: (pictures, 50) share of the breast in each fiftieth of grey.
+        edge: (pictures, 50) mean grey by steps from the skin, as a share of that of 15
+            to 20 mm inside.
+    """
+
+    figures: dict[str, list[float]]
+    grey: list[NDArray[np.float64]]
+    edge: list[NDArray[np.float64]]
+
+
+def measure(pictures: Iterator[FloatImage]) -> Measured:
+    """Measure pictures; those without a breast are left out."""
     found: dict[str, list[float]] = {
         "slope of the power spectrum": [],
         "breast share of the image": [],
@@ -144,6 +164,7 @@ def figures(pictures: Iterator[FloatImage]) -> dict[str, list[float]]:
         "grey, upper quartile": [],
         "skin to half of the inner grey, mm": [],
     }
+    measured = Measured(found, [], [])
     for pixels in pictures:
         try:
             region = find_breast(pixels)
@@ -155,28 +176,52 @@ def figures(pictures: Iterator[FloatImage]) -> dict[str, list[float]]:
         if not inside.any():
             continue
         x_min, y_min, x_max, y_max = region.box
+        edge = _edge(pixels, mask)
+        measured.grey.append(np.histogram(pixels[inside], _BINS, (0, 1))[0] / inside.sum())
+        measured.edge.append(edge)
         values = [
             [float(slope) for slope in spectrum_slopes(pixels, inside)],
             [region.area_fraction],
             [(y_max - y_min) / (x_max - x_min)],
             *([float(value)] for value in np.quantile(pixels[inside], (0.25, 0.5, 0.75))),
-            [_edge_mm(pixels, mask)],
+            [float(np.argmax(edge >= 0.5) * _STEP_MM)],
         ]
         for name, more in zip(found, values, strict=True):
             found[name] += more
-    return found
+    return measured
 
 
-def _edge_mm(pixels: FloatImage, mask: NDArray[np.bool_]) -> float:
-    """Return how far from the skin grey reaches half of that of 15 to 20 mm inside."""
+def _edge(pixels: FloatImage, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return grey by steps from the skin, over that of 15 to 20 mm inside."""
     padded = mask.astype(np.uint8)
     # The chest wall and cut borders are no skin.
     padded = cv2.copyMakeBorder(padded, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
     depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1] * _SPACING_MM
-    bins = (depth / 0.5).astype(int)[mask]
-    mean = np.bincount(bins, pixels[mask]) / np.maximum(1, np.bincount(bins))
-    inner = mean[30:40].mean() if len(mean) > 40 else mean[-1]
-    return float(np.argmax(mean >= inner / 2) * 0.5)
+    bins = np.minimum((depth / _STEP_MM).astype(int)[mask], _BINS)
+    count = np.bincount(bins, minlength=_BINS + 1)
+    mean = np.bincount(bins, pixels[mask], _BINS + 1) / np.maximum(1, count)
+    # Of a breast that is nowhere so deep, its innermost.
+    deep = np.s_[round(15 / _STEP_MM) : round(20 / _STEP_MM)]
+    inner = mean[deep][count[deep] > 0]
+    return np.asarray(mean[:_BINS] / (inner.mean() if inner.size else mean[count > 0][-1]))
+
+
+def draw_profiles(measured: dict[str, Measured], path: Path) -> None:
+    """Plot medians over pictures, and where the middle half of them lies."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.6), layout="constrained")
+    grey, depth_mm = (np.arange(_BINS) + 0.5) / _BINS, (np.arange(_BINS) + 0.5) * _STEP_MM
+    for (name, found), colour in zip(measured.items(), ("#0072B2", "#D55E00"), strict=False):
+        for axes, x, values in (
+            (left, grey, np.array(found.grey)),
+            (right, depth_mm, np.array(found.edge)),
+        ):
+            low, middle, high = np.percentile(values, (25, 50, 75), axis=0)
+            axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+            axes.plot(x, middle, color=colour, label=name)
+    left.set(xlabel="grey in the breast, 0 black to 1 white", ylabel="share of the breast")
+    right.set(xlabel="distance from the skin, mm", ylabel="grey, as a share of the inner")
+    left.legend(frameon=False)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
@@ -190,16 +235,19 @@ def main() -> None:
     cv2.imwrite(str(options.out / "density.png"), gallery_by_density())
     cv2.imwrite(str(options.out / "lesions.png"), gallery_of_lesions())
     cv2.imwrite(str(options.out / "views.png"), gallery_of_views())
-    measured = {"SYNTHETIC": figures(synthetic_pictures(options.patients))}
+    measured = {"SYNTHETIC": measure(synthetic_pictures(options.patients))}
     if options.real:
-        measured["real films"] = figures(real_pictures(options.real, options.films))
+        measured["real films"] = measure(real_pictures(options.real, options.films))
+    draw_profiles(measured, options.out / "profiles.png")
     rows = [
         {"figure": name}
         | {
-            kind: "{1:.2f} ({0:.2f} to {2:.2f})".format(*np.percentile(found[name], (5, 50, 95)))
+            kind: "{1:.2f} ({0:.2f} to {2:.2f})".format(
+                *np.percentile(found.figures[name], (5, 50, 95))
+            )
             for kind, found in measured.items()
         }
-        for name in measured["SYNTHETIC"]
+        for name in measured["SYNTHETIC"].figures
     ]
     leave("figures", "Median, 5 and 95 %", rows, options.out)
 
