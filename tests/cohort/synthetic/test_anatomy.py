@@ -13,7 +13,7 @@ from mammoscope.cohort.synthetic.lesion_shapes import add_lesion
 from mammoscope.cohort.synthetic.lesions import KINDS, Lesion, draw_lesion
 from mammoscope.cohort.synthetic.likeness import spectrum_slopes
 from mammoscope.cohort.synthetic.phantom import project
-from mammoscope.cohort.synthetic.texture import fine_texture, power_law_noise
+from mammoscope.cohort.synthetic.texture import coloured_noise, fine_texture, power_law_noise
 from mammoscope.cohort.synthetic.volume import across, make_volume
 from mammoscope.types import Density, View
 
@@ -65,6 +65,7 @@ def test_a_spot_of_gland_is_seen_where_geometry_says():
         row, column = (round((place + 1) / 2 * side - 0.5) for place in (first, second))
         gland[30, row, column] = 1
         spot = replace(volume, gland=gland)
+        assert abs(float(across(View.CC, first, second, 0.15) - first)) > 0.004
         for view in View:
             for roll in (0.0, 0.15):
                 found = int(spot.projected(view, roll)[30].argmax())
@@ -125,6 +126,18 @@ def test_tissue_has_the_power_law_of_mammograms():
             slopes.extend(spectrum_slopes(projection.pixels, well_inside(projection)))
     assert np.median(slopes) == pytest.approx(2.7, abs=0.3)
     assert 0.5 < np.subtract(*np.percentile(slopes, (95, 5))) < 1.6
+
+
+@pytest.mark.parametrize("shape", [(64, 96), (64, 97), (12, 40, 40)])
+def test_noise_of_amplitude_1_is_white(shape):
+    half = (*shape[:-1], shape[-1] // 2 + 1)
+    noise = coloured_noise(shape, np.ones(half, np.float32), np.random.default_rng(0))
+    assert noise.shape == shape
+    assert noise.std() == pytest.approx(1, abs=0.03)
+    power = np.abs(np.fft.fftn(noise)) ** 2 / noise.size
+    # Frequencies that are their own mirror image have no more and no less of it.
+    for part in (power[..., 0], power[..., 1:-1], power[..., shape[-1] // 2]):
+        assert part.mean() == pytest.approx(1, abs=0.35)
 
 
 def test_texture_does_not_depend_on_the_size_of_pixels():

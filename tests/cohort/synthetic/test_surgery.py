@@ -38,6 +38,20 @@ def test_an_implant_is_bright_and_even_and_reaches_as_far_as_it_says(view):
     assert shown.hidden[row, reach + 8] == 0
 
 
+def test_gland_lies_before_an_implant():
+    """Seen through one that hides nothing, there is fat alone."""
+    anatomy = replace(with_implant(), density=Density.D)
+    clear = replace(anatomy, implant=replace(anatomy.implant, clear=1.0))
+    shown, bare = (
+        project(one, View.CC, SIZE, SPACING) for one in (clear, replace(anatomy, implant=None))
+    )
+    row = round(shown.nipple_mm[1] / SPACING)
+    reach = round(0.8 * anatomy.implant.reach * anatomy.depth_mm / SPACING)
+    behind = np.s_[row - 60 : row + 60, reach // 2 : reach]
+    assert np.median(bare.pixels[behind]) > anatomy.fat + 0.25
+    assert np.median(shown.pixels[behind]) < anatomy.fat + 0.15
+
+
 def test_an_implant_that_is_pushed_back_leaves_the_breast_to_see():
     anatomy = with_implant()
     whole = project(anatomy, View.CC, SIZE, SPACING)
