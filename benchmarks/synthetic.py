@@ -60,11 +60,13 @@ def gallery_by_density(spacing_mm: float = 0.25) -> ByteImage:
 
 
 def gallery_of_lesions(spacing_mm: float = 0.1, half: int = 200) -> ByteImage:
-    """Return a sheet with every kind of lesion, of middle size and contrast, named."""
+    """Return a sheet with every kind of lesion, named: of middle size, and as clear as in fat."""
     cells = []
     for number, (kind, look) in enumerate(KINDS.items()):
-        anatomy = draw_anatomy(np.random.default_rng([number, 5]), Density.B)
-        radius, contrast = (float(np.mean(ends)) for ends in (look.radius_mm, look.contrast))
+        anatomy = draw_anatomy(np.random.default_rng([number, 6]), Density.B)
+        rng = np.random.default_rng(number)
+        radius = float(np.sqrt(np.prod(look.radius_mm)))
+        contrast = max(look.draw_contrast(rng, radius) for _ in range(40))
         lesion = Lesion(
             kind=kind,
             malignant=look.malignant > look.benign,

@@ -213,6 +213,21 @@ def test_morphology_tells_outcomes_apart_but_for_an_overlap():
     assert sick["irregular_spiculated_mass"] > 1200
 
 
+def test_masses_are_as_large_and_as_bright_as_published():
+    """Half of screen-detected invasive cancers are below 15 mm, and attenuate little more."""
+    rng = np.random.default_rng(0)
+    drawn = [draw_lesion(rng, breast(0), malignant=True, difficulty=1.0) for _ in range(3000)]
+    masses = [lesion for lesion in drawn if lesion.kind.startswith("irregular")]
+    diameters = 2 * np.array([lesion.radius_mm for lesion in masses])
+    assert np.mean(diameters < 15) == pytest.approx(0.54, abs=0.05)
+    assert np.mean(diameters < 10) == pytest.approx(0.19, abs=0.05)
+    by_cm = [3.0 * mass.contrast / (0.2 * mass.radius_mm) for mass in masses]
+    assert 0.10 < min(by_cm) < max(by_cm) < 0.39
+    easier = [draw_lesion(rng, breast(0), malignant=True, difficulty=0.0) for _ in range(500)]
+    brighter = [3.0 * mass.contrast / (0.2 * mass.radius_mm) for mass in easier]
+    assert max(brighter) > 3 * max(by_cm)
+
+
 def test_every_kind_is_one_that_findings_know():
     kinds = {kind_of(kind) for kind in KINDS}
     assert kinds == {"mass", "calcification", "architectural_distortion", "asymmetry"}

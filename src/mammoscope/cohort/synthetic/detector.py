@@ -1,9 +1,9 @@
 """From presentation values to stored values: point spread, scatter, noise, look, marker.
 
 Presentation values stand for the logarithm of the exposure, as For Presentation images do:
-black is the open field, white lets one part in exp(``_DEPTH``) through. Quantum noise of the
-logarithm is therefore 1 / sqrt(quanta), larger where tissue is brighter, and falls with the
-pixel's area and with the exposure.
+black is the open field, white lets one part in exp(:data:`BLACK_TO_WHITE`) through. Quantum
+noise of the logarithm is therefore 1 / sqrt(quanta), larger where tissue is brighter, and falls
+with the pixel's area and with the exposure.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from mammoscope.cohort.synthetic.machines import Detector, Machine
 from mammoscope.cohort.synthetic.markers import draw_marker
 from mammoscope.types import FloatImage, Laterality, View
 
-__all__ = ["expose", "tone_curve"]
+__all__ = ["BLACK_TO_WHITE", "expose", "tone_curve"]
 
-# Logarithm of the exposures' range from black to white.
-_DEPTH = 3.0
+#: Logarithm of the exposures' range from black to white.
+BLACK_TO_WHITE = 3.0
 # How far scatter reaches, and how far beyond the skin any of it is left.
 _SCATTER_MM, _GLOW_MM = 6.0, 16.0
 # Presentation value of what the collimator keeps from light.
@@ -115,14 +115,14 @@ def _noise(
 ) -> FloatImage:
     """Draw (H, W) noise: of each pixel's quanta, and of the electronics whatever their number."""
     # Square root of how much the tissue holds back.
-    held: FloatImage = np.exp(tissue * np.float32(_DEPTH / 2))
+    held: FloatImage = np.exp(tissue * np.float32(BLACK_TO_WHITE / 2))
     noise = rng.standard_normal(tissue.shape, dtype=np.float32)
     noise *= held
     np.square(held, out=held)
     held *= electronic**2 / open_field
     held += 1
     noise *= np.sqrt(held, out=held)
-    noise *= 1 / (_DEPTH * np.sqrt(open_field))
+    noise *= 1 / (BLACK_TO_WHITE * np.sqrt(open_field))
     noise[tissue <= 0] = 0
     return noise
 

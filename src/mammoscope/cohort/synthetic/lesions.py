@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from mammoscope.cohort.synthetic.anatomy import Anatomy
+from mammoscope.cohort.synthetic.detector import BLACK_TO_WHITE
 
 __all__ = ["KINDS", "Lesion", "draw_lesion"]
 
 
 # At difficulty 0: the power of a kind's ease in its weight, and by how much contrast is raised.
-_SELECTION, _EASIER = 4.0, 0.5
+_SELECTION, _EASIER = 4.0, 2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +27,11 @@ class Morphology:
     Attributes:
         malignant: Weight among malignant lesions.
         benign: Weight among benign ones.
-        radius_mm: Smallest and largest radius.
-        contrast: Presentation value added at the centre, smallest and largest.
+        radius_mm: Smallest and largest radius; half lie below their geometric mean.
+        contrast: Presentation value added at the centre, smallest and largest; of a solid body
+            by centimetre of its diameter.
         ease: How easily it is seen, up to 1, on an image of few pixels: grains are lost there.
+        solid: Whether X-rays go through more of it the larger it is.
     """
 
     malignant: float
@@ -36,24 +39,45 @@ class Morphology:
     radius_mm: tuple[float, float]
     contrast: tuple[float, float]
     ease: float
+    solid: bool = False
 
+    def draw_radius_mm(self, rng: np.random.Generator) -> float:
+        """Draw a radius: its logarithm is normal, and the ends two deviations away."""
+        low, high = np.log(self.radius_mm)
+        return float(np.exp(np.clip(rng.normal((low + high) / 2, (high - low) / 4), low, high)))
+
+    def draw_contrast(self, rng: np.random.Generator, radius_mm: float) -> float:
+        """Draw the contrast of a lesion of this size."""
+        return float(rng.uniform(*self.contrast)) * (0.2 * radius_mm if self.solid else 1.0)
+
+
+def _by_cm(low_per_cm: float, high_per_cm: float) -> tuple[float, float]:
+    """Turn differences of attenuation into presentation values by centimetre."""
+    return low_per_cm / BLACK_TO_WHITE, high_per_cm / BLACK_TO_WHITE
+
+
+# What carcinoma attenuates more than what it takes the place of, by cm at 20 keV: 0.84 against
+# 0.46 of fat and 0.80 of gland (Johns and Yaffe, Phys. Med. Biol. 32, 1987). Benign is like gland.
+_CARCINOMA, _BENIGN, _HIDDEN = _by_cm(0.11, 0.38), _by_cm(0.09, 0.34), _by_cm(0.06, 0.28)
 
 #: By name, as ``findings`` spell it. Weights are rounded from the likelihoods of malignancy that
-#: the BI-RADS atlas (5th edition, 2013) and its validations give for descriptors; radii from
-#: screen-detected cancers, of which half measure 10 to 20 mm.
+#: the BI-RADS atlas (5th edition, 2013) and its validations give for descriptors. Of cancers found
+#: by screening in England in 2009/10, 42 % were invasive and smaller than 15 mm (NHS Information
+#: Centre, 2011): about half of the invasive ones. Grains of calcium of 0.2 to 0.5 mm attenuate as
+#: much as centimetres of tissue.
 KINDS: dict[str, Morphology] = {
-    "irregular_spiculated_mass": Morphology(0.32, 0.02, (4.0, 10.0), (0.16, 0.38), 1.0),
-    "irregular_indistinct_mass": Morphology(0.18, 0.05, (4.0, 10.0), (0.12, 0.30), 0.7),
-    "oval_obscured_mass": Morphology(0.05, 0.12, (4.0, 9.0), (0.08, 0.22), 0.4),
-    "oval_circumscribed_mass": Morphology(0.02, 0.24, (3.5, 9.0), (0.10, 0.26), 0.9),
-    "round_circumscribed_mass": Morphology(0.02, 0.12, (3.0, 7.0), (0.10, 0.26), 0.9),
+    "irregular_spiculated_mass": Morphology(0.32, 0.02, (3.2, 16.0), _CARCINOMA, 1.0, solid=True),
+    "irregular_indistinct_mass": Morphology(0.18, 0.05, (3.2, 16.0), _CARCINOMA, 0.7, solid=True),
+    "oval_obscured_mass": Morphology(0.05, 0.12, (3.5, 12.0), _HIDDEN, 0.4, solid=True),
+    "oval_circumscribed_mass": Morphology(0.02, 0.24, (3.0, 12.0), _BENIGN, 0.9, solid=True),
+    "round_circumscribed_mass": Morphology(0.02, 0.12, (3.0, 10.0), _BENIGN, 0.9, solid=True),
     "pleomorphic_calcifications": Morphology(0.15, 0.06, (4.0, 9.0), (0.25, 0.50), 0.3),
     "fine_linear_branching_calcifications": Morphology(0.09, 0.01, (5.0, 11.0), (0.25, 0.50), 0.3),
     "coarse_calcifications": Morphology(0.01, 0.12, (3.0, 7.0), (0.40, 0.55), 0.7),
     "rim_calcifications": Morphology(0.0, 0.06, (2.0, 5.0), (0.35, 0.50), 0.6),
     "vascular_calcifications": Morphology(0.0, 0.08, (9.0, 16.0), (0.25, 0.45), 0.5),
     "architectural_distortion": Morphology(0.10, 0.03, (7.0, 13.0), (0.06, 0.14), 0.2),
-    "asymmetry": Morphology(0.06, 0.09, (7.0, 13.0), (0.08, 0.18), 0.3),
+    "asymmetry": Morphology(0.06, 0.09, (7.0, 13.0), _by_cm(0.06, 0.20), 0.3, solid=True),
 }
 
 
@@ -105,14 +129,15 @@ def draw_lesion(
     turn, radius_share = rng.uniform(0, 2 * np.pi), 0.6 * np.sqrt(rng.uniform(0, 1))
     kind = _draw_kind(rng, malignant=malignant, difficulty=difficulty)
     look = KINDS[kind]
+    radius = look.draw_radius_mm(rng)
     factor = conspicuity * (1 + _EASIER * max(0.0, 1 - difficulty)) if malignant else 1.0
     return Lesion(
         kind=kind,
         malignant=malignant,
         depth_mm=depth,
         place=(float(radius_share * np.cos(turn)), float(radius_share * np.sin(turn))),
-        radius_mm=float(rng.uniform(*look.radius_mm)),
-        contrast=float(rng.uniform(*look.contrast)) * factor,
+        radius_mm=radius,
+        contrast=look.draw_contrast(rng, radius) * factor,
         seed=int(rng.integers(2**31)),
     )
 

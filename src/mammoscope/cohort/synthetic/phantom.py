@@ -220,6 +220,6 @@ def _strands(
         turned, at_depth.astype(np.float32), at_angle.astype(np.float32), cv2.INTER_LINEAR
     )
     strands = np.exp(-((drawn / 0.16) ** 2))
-    web = np.exp(-((power_law_noise((y.size, x.size), 3.2, rng) / 0.035) ** 2))
+    web = np.exp(-((power_law_noise((y.size, x.size), 4.0, rng) / 0.035) ** 2))
     near = np.clip(gland / 0.25, 0, 1)
     return np.asarray(0.045 * strands * (0.25 + 0.75 * near) + 0.060 * web * (1 - near), np.float32)
