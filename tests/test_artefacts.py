@@ -45,6 +45,20 @@ def test_an_error_of_the_disk_names_the_file_and_the_cause(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_error_that_was_raised_anew_says_what_the_system_said(tmp_path):
+    """As pydicom does, with a traceback in the text."""
+
+    def fail():
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError as error:
+            raise OSError(f"With tag got exception: {error}\nTraceback (most recent") from error
+
+    with pytest.raises(OutputError) as caught, write_atomically(tmp_path / "a"):
+        fail()
+    assert str(caught.value).endswith("No space left on device")
+
+
 def test_outputs_follow_the_users_umask(tmp_path):
     before = os.umask(0o027)
     try:

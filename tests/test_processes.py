@@ -77,6 +77,42 @@ def test_a_worker_that_is_ended_is_a_sentence():
         list(mapped(ended_from_outside, range(6), 2))
 
 
+CTRL_C = """
+import time
+from mammoscope.processes import process_pool
+
+if __name__ == "__main__":
+    try:
+        with process_pool(2) as pool:
+            jobs = [pool.submit(time.sleep, 0.5) for _ in range(8)]
+            print("begun", flush=True)
+            [job.result() for job in jobs]
+    except KeyboardInterrupt:
+        print("stopped", flush=True)
+"""
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.3, 2.0])
+def test_an_interrupt_ends_everything_without_a_word_from_workers(tmp_path, after_s):
+    script = tmp_path / "parent.py"
+    script.write_text(CTRL_C)
+    parent = subprocess.Popen(
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert parent.stdout.readline() == "begun\n"
+    time.sleep(after_s)
+    # A terminal sends it to the whole group.
+    os.killpg(parent.pid, signal.SIGINT)
+    out, err = parent.communicate(timeout=60)
+    assert out == "stopped\n"
+    assert "Traceback" not in err
+    assert parent.returncode == 0
+
+
 def test_workers_end_when_their_parent_is_killed(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(SCRIPT)

@@ -50,7 +50,7 @@ def write_atomically(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         temporary = None
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write {path}: {_reason(error)}") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -95,6 +95,16 @@ def read_json(path: Path, error: type[MammoscopeError]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise error(f"{path} holds a JSON {type(value).__name__}, not an object")
     return value
+
+
+def _reason(error: OSError) -> str:
+    """Return the system's words: pydicom raises such errors anew, a traceback in their text."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return str(error).partition("\n")[0]
 
 
 def check_output(path: Path, *, overwrite: bool, marker: str | None = None) -> None:

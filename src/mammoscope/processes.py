@@ -5,11 +5,12 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from typing import TypeVar
 
@@ -35,6 +36,10 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin
     )
+    with _without_interrupts(), suppress(BrokenProcessPool):
+        # All are started here: what a process is deaf to from the start it never hears.
+        for _ in range(workers):
+            pool.submit(_nothing)
     try:
         yield pool
     finally:
@@ -68,7 +73,29 @@ def mapped(
         ) from error
 
 
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back, also from processes that are started meanwhile.
+
+    A terminal sends it to the workers too, which would print a traceback each and leave tasks that
+    nobody finishes; it is the parent's to end them.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _nothing() -> None:
+    """What a worker does first."""
+
+
 def _begin() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_memory()
     _end_with_parent()
 

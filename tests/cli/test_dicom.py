@@ -91,7 +91,7 @@ def test_wrong_usage_exits_2(run, tmp_path):
     assert run(*words)[0] == 2
     status, err = run(*words, "--key", tmp_path / "key", "--burned-in", "maybe")
     assert status == 2
-    assert "refuse, clean, clean-all" in err
+    assert "'refuse', 'clean'" in err
 
 
 def test_the_picture_that_is_cleaned_loses_its_letters(run, archive, tmp_path):

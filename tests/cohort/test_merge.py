@@ -196,6 +196,10 @@ def test_input_is_checked_before_anything_is_written(clinic, tmp_path):
     one, two = clinic("a", [1]), clinic("b", [2])
     with pytest.raises(CohortError, match="two or more different cohorts"):
         merge(tmp_path / "whole", [one])
+    # Replacing what is read would delete its prepared images.
+    with pytest.raises(CohortError, match="one of the cohorts to be merged"):
+        merge(one, [one, two], overwrite=True)
+    assert (one / "manifest.parquet").is_file()
     with pytest.raises(CohortError, match="two or more different cohorts"):
         merge(tmp_path / "whole", [one, two, one])
     with pytest.raises(CohortError, match=r"cohort\.json is missing"):
@@ -204,8 +208,10 @@ def test_input_is_checked_before_anything_is_written(clinic, tmp_path):
         stream.write(b"x")
     with pytest.raises(CohortError, match=r"findings\.parquet is missing or was edited"):
         merge(tmp_path / "whole", [one, two])
+    (two / "findings.parquet").write_bytes((two / "findings.parquet").read_bytes()[:-1])
+    taken = clinic("c", [3])
     with pytest.raises(OutputError, match="--overwrite"):
-        merge(one, [one, two])
+        merge(taken, [one, two])
     assert not (tmp_path / "whole").exists()
 
 

@@ -327,7 +327,7 @@ def test_pictures_of_images_named_by_uid_keep_their_facts_apart(cohort, tmp_path
     for name, row in zip(("1.2.840.1", "1.2.840.2"), manifest.iter_rows(named=True), strict=True):
         root = source_roots(cohort)[row["source"]]
         row |= {"image_id": name, "root": str(root)}
-        assert module.prepare_image({**task, **row}) is None
+        assert module.prepare_image({**task, **row}) == ()
     assert sorted(path.name for path in folder.glob("*.json")) == [
         "1.2.840.1.facts.json",
         "1.2.840.2.facts.json",

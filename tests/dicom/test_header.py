@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from mammoscope.dicom import read_dicom
@@ -65,8 +66,27 @@ def test_a_compressed_file_cut_in_its_pixels(tmp_path, write_mammogram):
     assert reason_of(path) is Reason.TRUNCATED_FILE
 
 
+def test_a_header_that_is_cut_off_is_a_truncated_file(tmp_path, write_mammogram):
+    """However early, where it has said that it is an image."""
+    sop_class = b"1.2.840.10008.5.1.4.1.1.1.2"
+    pixels = np.zeros((64, 64), np.uint16)
+    path = write_mammogram(tmp_path / "a.dcm", pixels, SOPClassUID=sop_class.decode())
+    whole = path.read_bytes()
+    for size in range(whole.rindex(sop_class) + len(sop_class) + 8, len(whole) - 8000, 40):
+        path.write_bytes(whole[:size])
+        with pytest.raises(DicomError) as caught:
+            read_dicom(path)
+        assert caught.value.reason is Reason.TRUNCATED_FILE, size
+
+
 def test_an_object_without_pixels_is_not_a_mammogram(tmp_path, write_mammogram):
-    path = write_mammogram(tmp_path / "a.dcm", PixelData=None, Rows=None, Columns=None)
+    path = write_mammogram(
+        tmp_path / "a.dcm",
+        PixelData=None,
+        Rows=None,
+        Columns=None,
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.88.33",
+    )
     with pytest.raises(NotAMammogramError, match="holds no image"):
         read_dicom(path)
 

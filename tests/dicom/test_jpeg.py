@@ -116,11 +116,16 @@ def test_the_message_says_from_where_on_pixels_would_be_invented():
         decode_jpeg(frame[: begin + 4 * (end - begin) // 9] + END, [])
 
 
-def test_data_beyond_the_image_are_noted_and_the_pixels_are_the_same():
+def test_zeros_beyond_the_image_are_noted_and_the_pixels_are_the_same():
     frame, notes = lossless(12), []
-    values = decode_jpeg(frame[:-2] + bytes(range(1, 60)) + END, notes)
+    values = decode_jpeg(frame[:-2] + bytes(60) + END, notes)
     np.testing.assert_array_equal(values, tissue(12))
-    assert notes == ["the codestream goes on where its image ends: some of it may be damaged"]
+    assert notes == ["the codestream goes on with zeros where its image ends"]
+
+
+def test_other_data_beyond_the_image_are_refused():
+    with pytest.raises(PixelDecodeError, match="goes on where its image ends"):
+        decode_jpeg(lossless(12)[:-2] + bytes(range(1, 60)) + END, [])
 
 
 def test_data_lost_between_two_restarts_are_noticed():
@@ -133,6 +138,29 @@ def test_data_lost_between_two_restarts_are_noticed():
     end = frame.index(b"\xff\xd1")
     with pytest.raises(PixelDecodeError, match="from line 9 of 60"):
         decode_jpeg(frame[: (begin + end) // 2] + frame[end:], [])
+
+
+@pytest.mark.parametrize("predictor", [1, 6])
+def test_codes_that_are_damaged_in_their_middle_are_refused(predictor):
+    for seed in range(12):
+        frame = lossless(12, predictor, shape=(200, 150), seed=seed)
+        begin, end = data_of(frame)
+        middle = (begin + end) // 2
+        damaged = frame[:middle] + bytes(1500) + frame[middle + 1500 :]
+        with pytest.raises(PixelDecodeError):
+            decode_jpeg(damaged, [])
+
+
+@pytest.mark.parametrize("quality", [50, 95])
+def test_lossy_frames_with_a_row_of_blocks_too_many_are_refused(quality):
+    stream = io.BytesIO()
+    Image.fromarray(tissue(8)).save(stream, "JPEG", quality=quality)
+    frame = bytearray(stream.getvalue())
+    at = frame.index(b"\xff\xc0") + 5
+    assert int.from_bytes(frame[at : at + 2]) == 60
+    frame[at : at + 2] = (40).to_bytes(2)
+    with pytest.raises(PixelDecodeError, match="goes on where its image ends"):
+        decode_jpeg(bytes(frame), [])
 
 
 def test_any_codec_is_asked_twice():

@@ -161,6 +161,23 @@ def test_a_range_of_padding_is_black_whichever_end_is_named_first(
     np.testing.assert_array_equal(shown(path), [[1, 0, 0, 0, 1]])
 
 
+def test_padding_of_a_negative_that_is_left_one_is_white(tmp_path, write_mammogram):
+    """Its background is white, and a black rim around the skin would be no part of it."""
+    path = write_mammogram(
+        tmp_path / "a.dcm",
+        np.array([[0, 100, 4000, 4095]], np.uint16),
+        PixelPaddingValue=4095,
+        PhotometricInterpretation="MONOCHROME1",
+        WindowCenter=2048,
+        WindowWidth=4096,
+    )
+    file = read_dicom(path)
+    left = presentation(file, decode(file), PreprocessConfig(photometric=False))
+    assert left.table[4095] == 1
+    assert left.mixes
+    assert presentation(file, decode(file)).table[4095] == 0
+
+
 def test_padding_of_another_grey_forbids_that_neighbours_are_averaged(tmp_path, write_mammogram):
     values = np.array([[0, 100, 2000]], np.uint16)
     for photometric, mixes in (("MONOCHROME1", False), ("MONOCHROME2", True)):

@@ -195,6 +195,13 @@ def test_a_linked_folder_is_named_and_not_followed(tmp_path, write_mammogram):
     assert [row["path"] for row in rows(made.rejects)] == ["link"]
 
 
+def test_a_link_that_leads_to_itself_is_refused_by_name(archive, tmp_path):
+    (archive / "loop").symlink_to("loop")
+    made = deidentify_folder(archive, tmp_path / "out", KEY, sees_nothing)
+    assert made.refused["unreadable_file"] == 1
+    assert "loop" in made.rejects.read_text()
+
+
 def test_a_secondary_capture_that_denies_text_passes(tmp_path, write_mammogram):
     write_mammogram(
         tmp_path / "src" / "a.dcm",

@@ -120,7 +120,7 @@ def test_predictions_of_the_run_are_those_of_the_bundle(home):
 def test_an_unseen_exam_is_scored_from_its_files(home, capsys):
     from mammoscope.cohort.synthetic import write_exam
 
-    write_exam(home / "unseen", seed=77, cancer=True, scale=0.06)
+    write_exam(home / "unseen", seed=77, cancer=True, scale=0.08)
     verb("predict", home / "bundle", home / "unseen", "--out", home / "results")
     assert "SYNTHETIC" in capsys.readouterr().out
     document = json.loads((home / "results" / "results.json").read_text())

@@ -14,6 +14,7 @@ from mammoscope.errors import MammoscopeError
 
 __all__ = ["app", "main"]
 
+_STOPPED = "stopped: the same command goes on, or says that it needs --overwrite\n"
 _INTERRUPTED = 130
 # What each optional part of the installation brings.
 _EXTRAS = {
@@ -87,7 +88,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except SystemExit as exiting:
         # Typer has turned Ctrl-C into its exit status and says nothing.
         if exiting.code == _INTERRUPTED:
-            sys.stderr.write("stopped: what was finished is kept\n")
+            sys.stderr.write(_STOPPED)
         raise
     except ModuleNotFoundError as error:
         if debug:

@@ -51,7 +51,7 @@ def synth(
         typer.Option(min=0, max=1, help="Share of patients with cancer; 0.041 is the real one."),
     ] = 0.35,
     scale: Annotated[
-        float, typer.Option(min=0.05, max=1, help="Size as a share of the detector's.")
+        float, typer.Option(min=0.07, max=1, help="Size as a share of the detector's.")
     ] = 0.25,
     difficulty: Annotated[
         float, typer.Option(min=0, max=1, help="1: lesions as published; 0: large clear masses.")
@@ -231,9 +231,10 @@ def prepare(
         )
         earlier = f", {made.found} were prepared already" if made.found else ""
         refused = f", {made.refused} refused (see rejects.csv)" if made.refused else ""
+        warned = f", {made.warned} with a warning" if made.warned else ""
         current.note = (
             f"{made.prepared} images of {size_text} in {cohort / FORMATS[file_format][0]}"
-            f"{earlier}{refused}"
+            f"{warned}{earlier}{refused}"
         )
 
 
@@ -287,6 +288,8 @@ def explore(
         made = run(cohort, sample=sample, overwrite=overwrite, progress=current.advance)
         about, biases = made.report["about"], made.report["biases"]
         kind = "synthetic images" if made.report["synthetic"] else "images"
+        if made.report["partly_synthetic"]:
+            kind = "images, some of them synthetic,"
         current.note = (
             f"{about['images']} {kind} of {about['patients']} patients, "
             f"{len(biases['found'])} biases found by {len(biases['tests'])} tests: {made.path}"

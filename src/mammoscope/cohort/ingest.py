@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,17 +81,19 @@ def ingest(
     listing = adapter.list_images(src)
     check_output(cohort, overwrite=overwrite, marker="cohort.json")
     rules = (config or IngestConfig()).eligibility
-    rows, findings, refused = _inspect_all(src, listing.images, rules, workers, progress)
-    rejects = [*listing.rejects, *refused, *_unseen_breasts(listing.images, rows)]
-    rows = [{**row, "source": adapter.name} for row in rows]
+    seen = _inspect_all(src, listing.images, rules, workers, progress)
+    rejects = [*listing.rejects, *seen.rejects, *_unseen_breasts(listing.images, seen.rows)]
+    rows = [{**row, "source": adapter.name} for row in seen.rows]
+    synthetic = listing.synthetic or seen.synthetic > 0
     facts = {
-        "synthetic": listing.synthetic,
+        "synthetic": synthetic,
+        "partly_synthetic": not listing.synthetic and 0 < seen.synthetic < len(rows),
         "source": adapter.name,
         "source_roots": {adapter.name: str(src)},
         "eligibility": rules.model_dump(mode="json"),
     }
     with new_folder(cohort, overwrite=overwrite, marker="cohort.json") as fresh:
-        counts = write_tables(fresh, rows, findings, rejects, facts)
+        counts = write_tables(fresh, rows, seen.findings, rejects, facts)
     if not rows:
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts.rejects.items())
         raise CohortError(
@@ -104,8 +106,18 @@ def ingest(
         positives=counts.positives,
         findings=counts.findings,
         rejects=counts.rejects,
-        synthetic=listing.synthetic,
+        synthetic=synthetic,
     )
+
+
+@dataclass
+class _Inspected:
+    """What looking into every file came to; ``synthetic`` counts rows whose header says so."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    synthetic: int = 0
 
 
 def _inspect_all(
@@ -114,21 +126,19 @@ def _inspect_all(
     rules: EligibilityConfig,
     workers: int,
     progress: Progress | None,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[Reject]]:
+) -> _Inspected:
     """Look into every file; of images that are there twice the first is accepted."""
-    rows: list[dict[str, Any]] = []
-    findings: list[dict[str, Any]] = []
-    rejects: list[Reject] = []
+    seen = _Inspected()
     copies: Copies[dict[str, Any]] = Copies()
     names: dict[str, dict[str, Any]] = {}
     named = any(image.words.get("patient_id") for image in images)
     with ThreadPoolExecutor(workers) as pool:
         inspected = pool.map(partial(_inspect, root, rules, named_patients=named), images)
-        for done, (outcome, located) in enumerate(inspected, start=1):
+        for done, (outcome, located, synthetic) in enumerate(inspected, start=1):
             if isinstance(outcome, Reject):
-                rejects.append(outcome)
+                seen.rejects.append(outcome)
             else:
-                rejects += located.rejects
+                seen.rejects += located.rejects
                 keys = keys_of(outcome["sop_instance_uid"], outcome["pixel_sha256"])
                 first = copies.find(keys)
                 if first is None and outcome["image_id"] in names:
@@ -136,35 +146,42 @@ def _inspect_all(
                 if first is None:
                     copies.remember(keys, outcome)
                     names[outcome["image_id"]] = outcome
-                    rows.append(outcome)
-                    findings += located.rows
+                    seen.rows.append(outcome)
+                    seen.findings += located.rows
+                    seen.synthetic += synthetic
                 else:
                     what, kept = first
-                    rejects.append(_duplicate(outcome, what, kept))
+                    seen.rejects.append(_duplicate(outcome, what, kept))
                     if what != "image_id":
-                        findings += _moved(located, kept["image_id"], findings)
+                        seen.findings += _moved(located, kept["image_id"], seen.findings)
                         kept["notes"] = _joined(kept["notes"], *located.notes)
             if progress is not None:
                 progress(done, len(images))
-    return rows, findings, rejects
+    return seen
 
 
 def _inspect(
     root: Path, rules: EligibilityConfig, image: ListedImage, *, named_patients: bool
-) -> tuple[dict[str, Any] | Reject, Located]:
+) -> tuple[dict[str, Any] | Reject, Located, bool]:
     """Look into one file, and place its findings where it is accepted."""
-    row = _read_row(root, rules, image, named_patients=named_patients)
-    if isinstance(row, Reject):
-        return row, Located()
+    read = _read_row(root, rules, image, named_patients=named_patients)
+    if isinstance(read, Reject):
+        return read, Located(), False
+    row, header = read
     located = locate(image.findings, root, row["image_id"], (row["rows"], row["columns"]))
     row["notes"] = _joined(row["notes"], *located.notes)
-    return row, located
+    return row, located, header is not None and _says_synthetic(header)
+
+
+def _says_synthetic(header: ImageHeader) -> bool:
+    """Say whether a header is of our generator: its files may lie in any folder."""
+    return "SYNTHETIC" in (header.manufacturer or "")
 
 
 def _read_row(
     root: Path, rules: EligibilityConfig, image: ListedImage, *, named_patients: bool
-) -> dict[str, Any] | Reject:
-    """Look into one file and merge its header with the table's words."""
+) -> tuple[dict[str, Any], ImageHeader | None] | Reject:
+    """Look into one file and merge its header, which is returned too, with the table's words."""
     relative = (
         image.path.relative_to(root).as_posix()
         if image.path.is_relative_to(root)
@@ -212,7 +229,7 @@ def _read_row(
             **facts,
             "notes": _joined(*admission.warnings),
         }
-        return row
+        return row, header
     except (DicomError, IneligibleImageError) as error:
         reason = error.reason or Reason.UNREADABLE_FILE
         return Reject("ingest", relative, image_id, reason, str(error))

@@ -113,16 +113,19 @@ def merge(
         overwrite: Replace a cohort that is there.
 
     Raises:
-        CohortError: If there are fewer than two, one is damaged or was edited, they were
-            ingested by different rules of eligibility, copies of one
-            image contradict each other in breast, view or label, or it cannot be known whether
-            equal names are one woman.
+        CohortError: If there are fewer than two, ``out`` is one of them, one is damaged or was
+            edited, they were ingested by different rules of eligibility, copies of one image
+            contradict each other in breast, view or label, or it cannot be known whether equal
+            names are one woman.
         OutputError: If the folder exists or cannot be written.
     """
     out = Path(out)
-    check_output(out, overwrite=overwrite, marker="cohort.json")
-    if len({Path(path).resolve() for path in cohorts}) < max(2, len(cohorts)):
+    given = {Path(path).resolve() for path in cohorts}
+    if out.resolve() in given:
+        raise CohortError(f"{out} is one of the cohorts to be merged: name a folder of its own")
+    if len(given) < max(2, len(cohorts)):
         raise CohortError("merging takes two or more different cohorts")
+    check_output(out, overwrite=overwrite, marker="cohort.json")
     inputs = [_read(Path(path)) for path in cohorts]
     names = _source_names(inputs)
     images, copies = _without_copies(inputs, names)

@@ -40,15 +40,18 @@ __all__ = ["PrepareSummary", "prepare", "prepare_image"]
 _TASK_COLUMNS = ("image_id", "path", "laterality", "pixel_aspect", "file_bytes")
 
 Progress = Callable[[int, int], None]
+# Warnings of what was written, or why nothing was.
+Outcome = tuple[str, ...] | Reject
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareSummary:
-    """Counts of one prepare: done now, found done from an earlier run, refused."""
+    """Counts of one prepare: done now, of these with a warning, found done before, refused."""
 
     prepared: int
     found: int
     refused: int
+    warned: int
 
 
 def prepare(
@@ -98,18 +101,21 @@ def prepare(
     if todo and found:
         _check_version(images)
     refused: list[Reject] = []
-    for done, reject in enumerate(_outcomes(todo, workers), start=1):
-        if reject is not None:
-            refused.append(reject)
+    warned = 0
+    for done, outcome in enumerate(_outcomes(todo, workers), start=1):
+        if isinstance(outcome, Reject):
+            refused.append(outcome)
+        else:
+            warned += bool(outcome)
         if progress is not None:
             progress(found + done, rows.height)
     stage = stage_of(file_format)
     earlier = [reject for reject in read_rejects(cohort) if reject.stage != stage]
     write_rejects(cohort, [*earlier, *sorted(refused, key=lambda r: (r.path, r.image_id))])
-    return PrepareSummary(len(todo) - len(refused), found, len(refused))
+    return PrepareSummary(len(todo) - len(refused), found, len(refused), warned)
 
 
-def prepare_image(task: dict[str, Any]) -> Reject | None:
+def prepare_image(task: dict[str, Any]) -> Outcome:
     """Prepare one image: what is written follows from its row and the configuration alone.
 
     Args:
@@ -118,7 +124,8 @@ def prepare_image(task: dict[str, Any]) -> Reject | None:
             ``preprocess`` and ``format``.
 
     Returns:
-        ``None`` once the file is written, or the reject that says why there is none.
+        The warnings that go with the file, once it is written, or the reject that says why there
+        is none.
     """
     # Images are the unit of work: OpenCV's own threads would only crowd the workers.
     cv2.setNumThreads(1)
@@ -148,7 +155,7 @@ def prepare_image(task: dict[str, Any]) -> Reject | None:
         write_prepared(Path(task["images"]), task["image_id"], prepared)
     else:
         write_picture(Path(task["images"]), task["image_id"], prepared, task["format"])
-    return None
+    return prepared.warnings
 
 
 def _refused(task: dict[str, Any], reason: Reason, message: str) -> Reject:
@@ -201,7 +208,7 @@ def _claim_images(images: Path, config: PreprocessConfig, *, overwrite: bool) ->
     return images
 
 
-def _outcomes(todo: list[dict[str, Any]], workers: int) -> Iterator[Reject | None]:
+def _outcomes(todo: list[dict[str, Any]], workers: int) -> Iterator[Outcome]:
     if workers <= 1 or not todo:
         yield from map(prepare_image, todo)
         return
@@ -217,9 +224,9 @@ def _outcomes(todo: list[dict[str, Any]], workers: int) -> Iterator[Reject | Non
 
 def _in_parallel(
     waiting: Iterator[dict[str, Any]], workers: int
-) -> Generator[Reject | None, None, list[dict[str, Any]]]:
+) -> Generator[Outcome, None, list[dict[str, Any]]]:
     """Yield outcomes until all is done or a worker dies; returns what was lost with it."""
-    running: dict[Future[Reject | None], dict[str, Any]] = {}
+    running: dict[Future[Outcome], dict[str, Any]] = {}
     lost: list[dict[str, Any]] = []
     with process_pool(workers) as pool:
         # A few tasks ahead of the workers, so that memory does not grow with the cohort.
@@ -240,8 +247,8 @@ def _in_parallel(
 
 def _submitted(
     pool: ProcessPoolExecutor, tasks: Iterable[dict[str, Any]], lost: list[dict[str, Any]]
-) -> dict[Future[Reject | None], dict[str, Any]]:
-    futures: dict[Future[Reject | None], dict[str, Any]] = {}
+) -> dict[Future[Outcome], dict[str, Any]]:
+    futures: dict[Future[Outcome], dict[str, Any]] = {}
     for task in tasks:
         try:
             futures[pool.submit(prepare_image, task)] = task
@@ -250,7 +257,7 @@ def _submitted(
     return futures
 
 
-def _one_by_one(suspects: list[dict[str, Any]]) -> Iterator[Reject | None]:
+def _one_by_one(suspects: list[dict[str, Any]]) -> Iterator[Outcome]:
     """Prepare each image in a process of its own; where that dies, the image is refused."""
     for task in suspects:
         with process_pool(1) as pool:

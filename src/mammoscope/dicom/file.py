@@ -123,7 +123,11 @@ def _without_pixels(path: Path, dataset: FileDataset) -> DicomError:
     if "Rows" in dataset and "Columns" in dataset:
         message = f"{path.name} describes an image but holds no {tag_name('PixelData')}"
         return DicomError(message, Reason.TRUNCATED_FILE)
-    name = UID(uid(dataset, "SOPClassUID") or "").name or "unknown SOP class"
+    sop_class = UID(uid(dataset, "SOPClassUID") or "")
+    name = sop_class.name or "unknown SOP class"
+    if "Image Storage" in name:
+        message = f"{path.name} ends before it describes its image (SOP class: {name})"
+        return DicomError(message, Reason.TRUNCATED_FILE)
     return NotAMammogramError(f"{path.name} holds no image (SOP class: {name})")
 
 

@@ -48,7 +48,8 @@ def decode_jpeg(frame: bytes, notes: list[str]) -> NDArray[Any]:
         (H, W) or (H, W, C) samples.
 
     Raises:
-        PixelDecodeError: If the data end before the image does.
+        PixelDecodeError: If the data end before the image does, or go on after it with more than
+            zeros: codes within it are damaged, and what follows them stands in the wrong place.
         imagecodecs.Jpeg8Error: If libjpeg-turbo cannot decode the frame.
     """
     scan = _read_scan(frame)
@@ -59,8 +60,9 @@ def decode_jpeg(frame: bytes, notes: list[str]) -> NDArray[Any]:
         values, ends = _decode_blocks(frame, scan)
     else:
         values, ends = _decode_lossless(frame, scan)
-    if ends is False:
-        notes.append("the codestream goes on where its image ends: some of it may be damaged")
+    if scan is not None and ends is False:
+        _refuse_excess(frame, scan)
+        notes.append("the codestream goes on with zeros where its image ends")
     return values
 
 
@@ -76,7 +78,7 @@ def decode_twice(frame: bytes, codec: Callable[[bytes], NDArray[Any]]) -> NDArra
     return first
 
 
-def _decode_blocks(frame: bytes, scan: _Scan) -> tuple[NDArray[Any], bool]:
+def _decode_blocks(frame: bytes, scan: _Scan) -> tuple[NDArray[Any], bool | None]:
     """Decode 8 x 8 blocks twice, and one below them: of it, all bits are ours (A.2.3)."""
     below = -(-scan.rows // 8) * 8
     first, second = (
@@ -84,8 +86,10 @@ def _decode_blocks(frame: bytes, scan: _Scan) -> tuple[NDArray[Any], bool]:
         for bits in (_BITS, _OTHER_BITS)
     )
     _refuse_difference(first[: scan.rows], second[: scan.rows])
-    ends = not np.array_equal(first[below:, :8], second[below:, :8])
-    return first[: scan.rows], ends
+    if scan.restarts:
+        # Below the last mark that a decoder waits for, nothing is read at all.
+        return first[: scan.rows], None
+    return first[: scan.rows], not np.array_equal(first[below:, :8], second[below:, :8])
 
 
 def _decode_lossless(frame: bytes, scan: _Scan) -> tuple[NDArray[Any], bool | None]:
@@ -100,6 +104,18 @@ def _decode_lossless(frame: bytes, scan: _Scan) -> tuple[NDArray[Any], bool | No
     else:
         ends = None
     return decode_twice(frame, imagecodecs.jpeg8_decode), ends
+
+
+def _refuse_excess(frame: bytes, scan: _Scan) -> None:
+    """Refuse data that go on below the image, unless without the zeros at their end they do not."""
+    end = _end_of_data(frame)
+    bare = frame[scan.data : end].rstrip(b"\0")
+    decode = _decode_blocks if scan.mark in _OF_BLOCKS else _decode_lossless
+    if len(bare) == end - scan.data or not decode(frame[: scan.data] + bare + JPEG_END, scan)[1]:
+        raise PixelDecodeError(
+            "the JPEG codestream goes on where its image ends: some of its codes are damaged, and "
+            "what follows them stands in the wrong place"
+        )
 
 
 def _refuse_difference(first: NDArray[Any], second: NDArray[Any]) -> None:

@@ -92,15 +92,18 @@ def presentation(
     if config.rescale:
         values = _modality(values, file)
     table, by_range = _voi(values, file, decoded, config, notes)
-    if _is_inverse(file, notes) and config.photometric:
+    inverse = _is_inverse(file, notes)
+    if inverse and config.photometric:
         table = 1.0 - table
     # The range of a halved image is narrower than that of the full one.
     mixes = not by_range
     if header.pixel_padding is not None:
         # Padding is no part of the image: it is shown as background (PS3.3 C.7.5.1.1.2).
         padding = (stored >= header.pixel_padding[0]) & (stored <= header.pixel_padding[1])
-        mixes &= not padding.any() or float(table[padding].max()) < _DARK
-        table[padding] = 0.0
+        # An image that is left a negative has a white background.
+        ground = 1.0 if inverse and not config.photometric else 0.0
+        mixes &= not padding.any() or float(np.abs(table[padding] - ground).max()) < _DARK
+        table[padding] = ground
     return Presentation(table.astype(np.float32), mixes, tuple(notes))
 
 

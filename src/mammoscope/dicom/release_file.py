@@ -74,7 +74,7 @@ def deidentify_file(job: Job, relative: str, number: int) -> Outcome:
         # Public files break small rules; what matters raises.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            file = read_dicom(job.source / relative)
+            file = _read(job.source / relative)
             cleaned = _check_pixels(file, job)
             if not cleaned:
                 blank_embedded_text(file)
@@ -89,10 +89,16 @@ def deidentify_file(job: Job, relative: str, number: int) -> Outcome:
         # The text of such an error may quote the value, which may be a name.
         message = f"{relative} holds a value that breaks its type ({type(error).__name__})"
         return Outcome(relative, reason=Reason.INVALID_VALUE.value, message=message)
-    except (FileNotFoundError, PermissionError) as error:
-        message = f"{relative} cannot be opened: {error.strerror}"
-        return Outcome(relative, reason=Reason.UNREADABLE_FILE.value, message=message)
     return Outcome(relative, identity, part, cleaned)
+
+
+def _read(path: Path) -> DicomFile:
+    """Read a file; what the source's disk says of it is the file's fault, not the output's."""
+    try:
+        return read_dicom(path)
+    except OSError as error:
+        message = f"{path.name} cannot be opened: {error.strerror or error}"
+        raise DicomError(message, Reason.UNREADABLE_FILE) from error
 
 
 def _check_pixels(file: DicomFile, job: Job) -> bool:

@@ -57,6 +57,15 @@ def test_both_views_project_one_volume(seed):
     assert np.corrcoef(above.ravel(), aside.ravel())[0, 1] < 0.97
 
 
+def test_no_ray_is_more_than_gland():
+    """Not at the skin of oblique views either, where rays are short."""
+    for seed in range(12):
+        volume = make_volume(seed, Density.D)
+        for view in View:
+            for roll in (0.0, 0.12):
+                assert volume.projected(view, roll).max() < 1.05
+
+
 def test_a_spot_of_gland_is_seen_where_geometry_says():
     volume = make_volume(1, Density.A)
     side = volume.gland.shape[1]
@@ -181,6 +190,30 @@ def test_every_kind_of_lesion_is_drawn_where_its_truth_says(kind, view):
     mirrored = truth.mirrored()
     np.testing.assert_array_equal(mirrored.mask[:, ::-1], truth.mask)
     assert mirrored.box.x_min == 675 - box.x_max
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if k.endswith("calcifications")])
+def test_both_views_show_as_many_grains(kind):
+    counts = []
+    for view in (View.CC, View.MLO):
+        projection = project(breast(5), view, (2600, 1500), 0.1)
+        before = projection.pixels.copy()
+        add_lesion(projection, breast(5), lesion_of(kind, breast(5), contrast=0.5), view)
+        grains = (projection.pixels - before > 0.2).astype(np.uint8)
+        counts.append(cv2.connectedComponents(grains)[0])
+    assert counts[0] > 1
+    assert counts[0] == pytest.approx(counts[1], rel=0.25)
+
+
+def test_a_lobed_mass_is_a_body_and_no_flower():
+    for seed in range(30):
+        lesion = replace(lesion_of("irregular_indistinct_mass", breast(5), 0.3), seed=seed)
+        projection = project(breast(5), View.CC, SIZE, SPACING)
+        truth = add_lesion(projection, breast(5), lesion, View.CC)
+        contours, _ = cv2.findContours(truth.patch, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        assert len(contours) == 1
+        hull = cv2.contourArea(cv2.convexHull(contours[0]))
+        assert cv2.contourArea(contours[0]) > 0.72 * hull
 
 
 def test_a_hidden_lesion_changes_nothing():

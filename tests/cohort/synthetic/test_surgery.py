@@ -52,6 +52,21 @@ def test_gland_lies_before_an_implant():
     assert np.median(shown.pixels[behind]) < anatomy.fat + 0.15
 
 
+def test_tissue_gives_way_to_an_implant_without_a_tear():
+    """Where it begins, above and below, the lines beside it are not of other tissue at once."""
+    jumps = []
+    for seed in (2, 3, 4):
+        anatomy = replace(with_implant(seed), density=Density.D)
+        shown = project(anatomy, View.CC, SIZE, SPACING)
+        half = 0.5 * anatomy.implant.spread * anatomy.height_mm
+        for end in (-half, half):
+            row = round((shown.nipple_mm[1] + end) / SPACING)
+            near = np.s_[row - 4 : row + 4, : round(0.8 * anatomy.depth_mm / SPACING)]
+            seen = np.ma.masked_array(shown.pixels[near], shown.hidden[near] > 0)
+            jumps.append(np.abs(seen[4:].mean(axis=0) - seen[:4].mean(axis=0)).mean())
+    assert np.mean(jumps) < 0.04
+
+
 def test_an_implant_that_is_pushed_back_leaves_the_breast_to_see():
     anatomy = with_implant()
     whole = project(anatomy, View.CC, SIZE, SPACING)

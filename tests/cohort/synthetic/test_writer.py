@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
+import shutil
 from collections import defaultdict
 
 import cv2
@@ -19,12 +21,12 @@ from mammoscope.cohort.synthetic import write_cohort, write_exam, writer
 from mammoscope.cohort.synthetic.population import draw_patient
 from mammoscope.config import PreprocessConfig
 from mammoscope.dicom import read_dicom
-from mammoscope.errors import ConfigError
+from mammoscope.errors import CohortError, ConfigError
 from mammoscope.inference import read_exam
 from mammoscope.preprocessing import Preprocessor, read_pixels
 from mammoscope.types import Laterality, View
 
-SCALE = 0.06
+SCALE = 0.07
 
 
 def files(folder):
@@ -223,12 +225,50 @@ def test_lesions_lie_in_the_breast_and_are_brighter_than_around(synthetic):
 
 
 def test_a_scale_at_which_pixels_are_as_large_as_lesions_is_refused(tmp_path):
-    for scale in (0.04, 1.5, float("nan")):
+    for scale in (0.06, 1.5, float("nan")):
         with pytest.raises(ConfigError, match="accepted"):
             write_cohort(tmp_path / "s", patients=1, scale=scale)
         with pytest.raises(ConfigError, match="accepted"):
             write_exam(tmp_path / "e", seed=1, cancer=True, scale=scale)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_cohort_that_was_stopped_is_not_taken_for_a_whole_one(tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writer, "write_table", stopped)
+    for profile in ("rsna", "clinical"):
+        with pytest.raises(KeyboardInterrupt):
+            write_cohort(tmp_path / profile, patients=1, seed=1, scale=SCALE, profile=profile)
+        with pytest.raises(CohortError, match=r"not finished.*--overwrite"):
+            ingest(tmp_path / profile, tmp_path / "c", "folder")
+
+
+def test_a_clinical_file_is_known_for_synthetic_wherever_it_lies(clinical, tmp_path):
+    study = next(path for path in sorted(clinical.iterdir()) if path.name.isdigit())
+    shutil.copytree(study, tmp_path / "inbox")
+    assert ingest(tmp_path / "inbox", tmp_path / "c").synthetic
+    facts = json.loads((tmp_path / "c" / "cohort.json").read_text())
+    assert (facts["synthetic"], facts["partly_synthetic"]) == (True, False)
+    for number, path in enumerate(sorted((tmp_path / "inbox").iterdir())):
+        dataset = pydicom.dcmread(path)
+        dataset.Manufacturer = "HOLOGIC, Inc." if number else dataset.Manufacturer
+        dataset.save_as(path)
+    assert ingest(tmp_path / "inbox", tmp_path / "d").synthetic
+    facts = json.loads((tmp_path / "d" / "cohort.json").read_text())
+    assert (facts["synthetic"], facts["partly_synthetic"]) == (True, True)
+
+
+def test_other_settings_give_other_uids(tmp_path):
+    """Two images under one UID would be taken for copies."""
+    seen = set()
+    for number, settings in enumerate(({}, {"difficulty": 1.0}, {"conspicuity": 0.0})):
+        out = tmp_path / str(number)
+        write_cohort(out, patients=1, seed=1, scale=SCALE, **settings)
+        seen |= {pydicom.dcmread(path).SOPInstanceUID for path in out.rglob("*.dcm")}
+    images = len(list((tmp_path / "0").rglob("*.dcm")))
+    assert len(seen) == 3 * images
 
 
 def test_an_exam_too_is_known_for_synthetic(tmp_path):

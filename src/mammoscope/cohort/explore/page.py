@@ -67,7 +67,7 @@ def render_page(report: dict[str, Any], pictures: dict[str, str]) -> str:
                     "else's.",
                     class_="notice",
                 ),
-                _banner(synthetic=report["synthetic"]),
+                _banner(report),
                 element("nav", *links),
             ),
             element(
@@ -88,21 +88,31 @@ def render_page(report: dict[str, Any], pictures: dict[str, str]) -> str:
     return document(title, body, house_style() + own)
 
 
-def _banner(*, synthetic: bool) -> Html | None:
-    if not synthetic:
+def _banner(report: dict[str, Any]) -> Html | None:
+    if not report["synthetic"]:
         return None
-    return element(
-        "p",
-        element("strong", "SYNTHETIC images."),
-        " Every count and picture on this page is of generated images. It says that the software "
-        "works, and nothing about women.",
-        class_="banner",
-    )
+    if report["partly_synthetic"]:
+        title, text = (
+            "Some images are SYNTHETIC.",
+            (
+                " Counts and pictures on this page are of real and of generated images "
+                "together; their source says which is which."
+            ),
+        )
+    else:
+        title, text = (
+            "SYNTHETIC images.",
+            (
+                " Every count and picture on this page is of generated images. It says that the "
+                "software works, and nothing about women."
+            ),
+        )
+    return element("p", element("strong", title), text, class_="banner")
 
 
 def _headlines(report: dict[str, Any]) -> Html:
     about = report["about"]
-    kind = "synthetic " if report["synthetic"] else ""
+    kind = "synthetic " if report["synthetic"] and not report["partly_synthetic"] else ""
     known = about["images"] - about["unlabelled"]
     share = f", {percent(about['positives']['images'] / known)} of those labelled" if known else ""
     refused = sum(row["count"] for row in about["rejects"])

@@ -83,6 +83,7 @@ def explore(
         "kind": "explore",
         "package_version": __version__,
         "synthetic": bool(facts["synthetic"]),
+        "partly_synthetic": bool(facts.get("partly_synthetic")),
         "sample": sample,
         "hashes": facts["hashes"],
         "notes": _notes(frame, splits, seen, sample),

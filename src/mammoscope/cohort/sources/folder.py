@@ -23,6 +23,7 @@ from mammoscope.cohort.sources.listing import (
     Listing,
     malignant_by_image,
     safe_id,
+    says_synthetic,
     without_row,
 )
 from mammoscope.cohort.sources.tables import number_or_none, read_csv_rows, yes_or_no
@@ -65,7 +66,7 @@ class FolderSource:
 
     def list_images(self, root: Path) -> Listing:
         """List ``labels.csv`` against the image files of the tree."""
-        synthetic = (root / "synthetic.json").is_file()
+        synthetic = says_synthetic(root)
         boxes, rejects = _read_boxes(root)
         images: list[ListedImage] = []
         named = {entry["mask_path"] for found in boxes.values() for entry in found}

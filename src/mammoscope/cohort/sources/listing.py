@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from mammoscope.artefacts import read_json
 from mammoscope.cohort.manifest import Reject
 from mammoscope.cohort.sources.tables import yes_or_no
 from mammoscope.errors import CohortError, Reason
@@ -25,6 +26,7 @@ __all__ = [
     "needed_below",
     "of_no_image",
     "safe_id",
+    "says_synthetic",
     "without_row",
 ]
 
@@ -142,6 +144,23 @@ class Source(Protocol):
 def safe_id(text: str) -> str:
     """Turn a name into one that is safe as a file's name: letters, digits, ``._-``."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "image"
+
+
+def says_synthetic(root: Path) -> bool:
+    """Say whether ``synthetic.json`` calls what a folder holds synthetic.
+
+    Raises:
+        CohortError: If it says that the folder is not finished.
+    """
+    path = root / "synthetic.json"
+    if not path.is_file():
+        return False
+    if read_json(path, CohortError).get("complete") is False:
+        raise CohortError(
+            f"{root} holds synthetic exams that were not finished: run mammoscope synth again "
+            "with --overwrite"
+        )
+    return True
 
 
 def without_row(root: Path, path: Path, table: str) -> Reject:

@@ -17,6 +17,7 @@ from mammoscope.cohort.sources.listing import (
     Listing,
     bad_row,
     of_no_image,
+    says_synthetic,
     without_row,
 )
 from mammoscope.cohort.sources.tables import number_or_none, numbers, read_csv_rows, yes_or_no
@@ -82,7 +83,7 @@ class RsnaSource:
         strays = [path for path in there if path not in named and path.is_file()]
         rejects += [without_row(root, path, table.name) for path in strays]
         rejects += of_no_image(findings, table.name)
-        return Listing(images, rejects, synthetic=(root / "synthetic.json").is_file())
+        return Listing(images, rejects, synthetic=says_synthetic(root))
 
 
 def _read_truth(root: Path) -> tuple[dict[str, list[ListedFinding]], list[Reject]]:

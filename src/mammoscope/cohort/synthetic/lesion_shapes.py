@@ -79,8 +79,10 @@ def add_lesion(projection: Projection, anatomy: Anatomy, lesion: Lesion, view: V
     top, bottom = _span(centre[1], extent, spacing, height)
     y, x = np.mgrid[top:bottom, left:right].astype(np.float32)
     dx, dy = (x + 0.5) * spacing - centre[0], (y + 0.5) * spacing - centre[1]
-    rng = np.random.default_rng([lesion.seed, 0 if view is View.CC else 1])
-    drawn = _SHAPES[lesion.kind](dx, dy, lesion.radius_mm, rng)
+    # Another projection of the same body: turned round, and a little shorter.
+    down = dy if view is View.CC else -dy / np.float32(0.9)
+    rng = np.random.default_rng(lesion.seed)
+    drawn = _SHAPES[lesion.kind](dx, down, lesion.radius_mm, rng)
     patch = projection.pixels[top:bottom, left:right]
     inside = projection.inside[top:bottom, left:right]
     around = float(patch[inside].std()) if inside.any() else 1.0
@@ -93,7 +95,7 @@ def add_lesion(projection: Projection, anatomy: Anatomy, lesion: Lesion, view: V
         patch += (pulled - patch) * shown * (pulled > 0)
     added = lesion.contrast * drawn * shown
     patch += added
-    mask = _mask_of(lesion, drawn, dx, dy) & inside
+    mask = _mask_of(lesion, drawn, dx, down) & inside
     seen = mask > 0
     conspicuity = float(added[seen].mean()) / max(around, 1e-3) if seen.any() else 0.0
     x_min, y_min, across, down = cv2.boundingRect(mask)
@@ -175,7 +177,8 @@ def _lobed(
     margin = np.full_like(distance, radius)
     for lobes in range(2, 7):
         margin += radius * rng.normal(0, depth) * np.cos(lobes * angle + rng.uniform(0, 6.3))
-    return np.asarray(distance / np.maximum(margin, 0.3 * radius), np.float32)
+    # Lobes, not petals: nowhere does the margin come near the centre.
+    return np.asarray(distance / np.maximum(margin, 0.65 * radius), np.float32)
 
 
 def _edge(distance: FloatImage, softness: float) -> FloatImage:

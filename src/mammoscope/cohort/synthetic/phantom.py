@@ -25,6 +25,8 @@ __all__ = ["Projection", "project"]
 _EDGE_ROLL = 0.2
 # Spacing of the grid on which all is drawn that is no finer.
 _COARSE_MM = 0.4
+# Over this distance tissue gives way to an implant.
+_GIVES_WAY_MM = 12.0
 # Deviation of fine texture in fat and in gland.
 _FINE_FAT, _FINE_GLAND = 0.009, 0.020
 
@@ -148,6 +150,12 @@ def _gland(
     if anatomy.implant is not None:
         # Gland lies before an implant, not in it.
         front = anatomy.implant.front(outline.along(y))[:, None]
+        # It is pushed aside smoothly, above and below as well.
+        step_mm = float(y[1] - y[0])
+        reach = round(3 * _GIVES_WAY_MM / step_mm)
+        weights = np.exp(-((np.arange(-reach, reach + 1) * step_mm / _GIVES_WAY_MM) ** 2) / 2)
+        smooth = cv2.filter2D(front, -1, (weights / weights.sum())[:, None])
+        front = np.asarray(smooth, np.float32)
         behind = (behind - front) / (1 - front)
     at_depth = behind * depth - 0.5
     at_place = np.broadcast_to((outline.along(y)[:, None] + 1) / 2 * places - 0.5, (y.size, x.size))

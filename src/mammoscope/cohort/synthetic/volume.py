@@ -58,13 +58,11 @@ class Volume:
 
     Attributes:
         gland: (DEPTH, ACROSS, ACROSS) float32, share of gland; 0 outside the breast.
-        inside: The same shape, 1 in the breast.
         ducts: From the nipple into the gland.
         vessels: Through the fat.
     """
 
     gland: NDArray[np.float32]
-    inside: NDArray[np.float32]
     ducts: tuple[Curve, ...]
     vessels: tuple[Curve, ...]
 
@@ -77,9 +75,7 @@ class Volume:
         """
         turn = _TURN[view] + roll
         gland = _turned(self.gland, turn) if turn else self.gland
-        # Round across, and so of one length from wherever it is seen.
-        length = self.inside.sum(axis=2)
-        return np.asarray(gland.sum(axis=2) / np.maximum(length, 1.0), dtype=np.float32)
+        return np.asarray(gland.sum(axis=2) / _ray_lengths(turn), dtype=np.float32)
 
 
 def across(
@@ -108,7 +104,7 @@ def make_volume(seed: int, density: Density) -> Volume:
     axis = (np.arange(ACROSS, dtype=np.float32) + 0.5) / ACROSS * 2 - 1
     first, second = axis[None, :, None], axis[None, None, :]
     radius = np.hypot(first, second)
-    inside = (radius**2 < 1 - depth**2.4).astype(np.float32)
+    inside = _inside()
     # Gland lies in a cone behind the nipple, more of it outwards and above, and fat under the
     # skin and before the muscle.
     shift = rng.normal(0, 0.08, 2)
@@ -121,7 +117,25 @@ def make_volume(seed: int, density: Density) -> Volume:
     field = _noise(rng) + 2.6 * cone - 2.0 * (1 - rim) - 1.2 * np.clip(0.16 - depth, 0, 1) / 0.16
     threshold = float(np.quantile(field[inside > 0][::7], 1 - _GLAND_SHARE[density]))
     gland = inside / (1 + np.exp(np.clip(-5.0 * (field - threshold), -30, 30)))
-    return Volume(np.asarray(gland, np.float32), inside, _ducts(rng, density), _vessels(rng))
+    return Volume(np.asarray(gland, np.float32), _ducts(rng, density), _vessels(rng))
+
+
+def _inside() -> NDArray[np.float32]:
+    """Return where the breast is: (DEPTH, ACROSS, ACROSS) float32, 1 in it."""
+    depth = (np.arange(DEPTH, dtype=np.float32)[:, None, None] + 0.5) / DEPTH
+    axis = (np.arange(ACROSS, dtype=np.float32) + 0.5) / ACROSS * 2 - 1
+    radius = np.hypot(axis[None, :, None], axis[None, None, :])
+    return np.asarray(radius**2 < 1 - depth**2.4, np.float32)
+
+
+@lru_cache(maxsize=64)
+def _ray_lengths(turn: float) -> NDArray[np.float32]:
+    """Return (DEPTH, ACROSS) voxels that rays of a turn go through, at least one.
+
+    Turned like the gland: near the skin, where few are, a fraction of a voxel counts.
+    """
+    inside = _turned(_inside(), turn) if turn else _inside()
+    return np.asarray(np.maximum(inside.sum(axis=2), 1.0), np.float32)
 
 
 def _noise(rng: np.random.Generator) -> NDArray[np.float32]:

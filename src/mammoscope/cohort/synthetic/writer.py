@@ -33,15 +33,15 @@ _FINDINGS = (
     "patient_id", "image_id", "kind", "malignant", "x_min", "y_min", "x_max", "y_max",
     "mask", "contrast", "conspicuity",
 )  # fmt: skip
-_MASKS = "synthetic_masks"
+_MASKS, _MARKER = "synthetic_masks", "synthetic.json"
 _MARK = {
     "format_version": 1,
     "kind": "synthetic",
     "synthetic": True,
     "package_version": __version__,
 }
-# At a twentieth a pixel is as large as a lesion.
-_SCALES = (0.05, 1.0)
+# Below, the smallest detector's images are the size of thumbnails, which ingest refuses.
+_SCALES = (0.07, 1.0)
 
 
 class _Identity(NamedTuple):
@@ -111,10 +111,8 @@ def write_cohort(
     findings: list[dict[str, Any]] = []
     sick = 0
     # Before any image: even of a run that is cut short, nothing may pass for real.
-    write_json(
-        out / "synthetic.json",
-        {**_MARK, "seed": seed, "patients": patients, "profile": profile, **settings},
-    )
+    mark = {**_MARK, "seed": seed, "patients": patients, "profile": profile, **settings}
+    write_json(out / _MARKER, {**mark, "complete": False})
     make = partial(_make_patient, out, seed, profile, settings)
     made = mapped(make, range(patients), workers)
     for done, (has_cancer, rows, truths) in enumerate(made, start=1):
@@ -125,6 +123,7 @@ def write_cohort(
             progress(done, patients)
     write_table(out, profile, table, findings)
     write_csv(out / "synthetic_findings.csv", _FINDINGS, findings)
+    write_json(out / _MARKER, {**mark, "complete": True})
     return SyntheticSummary(patients, sick, len(table))
 
 
@@ -154,14 +153,15 @@ def write_exam(
         ConfigError: If the scale is none.
     """
     _check_scale(scale)
-    write_json(Path(out) / "synthetic.json", {**_MARK, "seed": seed})
+    write_json(Path(out) / _MARKER, {**_MARK, "seed": seed, "complete": True})
     rng = np.random.default_rng([seed, 7])
     patient = draw_patient(rng, cancer=cancer, conspicuity=conspicuity, difficulty=difficulty)
     paths: list[Path] = []
     for breast in patient.breasts:
         for image in breast.images()[:2]:
             path = Path(out) / f"{breast.laterality}_{image.view}.dcm"
-            identity = _Identity(f"SYN{seed}", len(paths) + 1, f"exam-{seed}")
+            uid_seed = f"exam-{seed} {(cancer, scale, conspicuity, difficulty)}"
+            identity = _Identity(f"SYN{seed}", len(paths) + 1, uid_seed)
             _write_image(path, patient, breast, image, identity, rng, scale, "clinical")
             paths.append(path)
     return paths
@@ -190,7 +190,7 @@ def _make_patient(
     findings: list[dict[str, Any]] = []
     for row, (breast, image) in zip(rows, shown, strict=True):
         image_id = row["image_id"]
-        identity = _Identity(str(patient_id), image_id, str(seed))
+        identity = _Identity(str(patient_id), image_id, f"{seed} {sorted(settings.items())}")
         path = out / image_path(profile, patient_id, image_id)
         truths = _write_image(
             path, patient, breast, image, identity, rng, settings["scale"], profile
