@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mammoscope.config import AugmentConfig
-from mammoscope.training.dataset import EpochSampler, ImageDataset
+from mammoscope.config import AugmentConfig, TrainConfig
+from mammoscope.training.dataset import ImageDataset
+from mammoscope.training.sampling import EpochSampler
 
 
 class Memory:
@@ -47,25 +48,11 @@ def test_changes_depend_on_seed_epoch_and_place_alone():
     assert not torch.equal(first[2, 5][0], dataset(store, augment, seed=1)[2, 5][0])
 
 
-def test_every_image_comes_once_an_epoch_in_an_order_of_its_own():
-    sampler = EpochSampler(50, seed=1)
-    orders = []
-    for epoch in (0, 1):
-        sampler.set_epoch(epoch)
-        places = list(sampler)
-        assert sorted(index for index, _ in places) == list(range(50))
-        assert {drawn for _, drawn in places} == {epoch}
-        orders.append([index for index, _ in places])
-    assert orders[0] != orders[1]
-    sampler.set_epoch(0)
-    assert [index for index, _ in sampler] == orders[0]
-
-
 def test_workers_change_nothing():
     images = dataset(Memory(), AugmentConfig())
     loaded = []
     for workers in (0, 1):
-        sampler = EpochSampler(len(images), seed=2)
+        sampler = EpochSampler([0.0, 1.0] * 3, TrainConfig(seed=2))
         sampler.set_epoch(3)
         options = {"multiprocessing_context": "spawn"} if workers else {}
         loader = DataLoader(images, 2, sampler=sampler, num_workers=workers, **options)

@@ -91,7 +91,15 @@ def test_a_run_folder_says_what_was_trained_and_holds_the_best_weights(cohort, t
     assert not (Path.cwd() / "lightning_logs").exists()
 
 
-@pytest.mark.parametrize("settings", [{}, {"ema": 0.9, "patience": 3}], ids=["plain", "averaged"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"ema": 0.9, "patience": 3},
+        {"sampling": "oversample", "negatives_per_positive": 0.5, "positives_per_batch": 1},
+    ],
+    ids=["plain", "averaged", "drawn"],
+)
 @pytest.mark.parametrize("epoch", [0, 2])
 def test_a_resumed_run_equals_an_uninterrupted_one(
     cohort, tmp_path, quick, interrupt, settings, epoch
@@ -274,9 +282,19 @@ def test_a_damaged_run_is_refused_by_name(cohort, tmp_path, quick):
         load_classifier(run)
 
 
-def test_it_learns_blobs_it_has_not_seen(make_cohort, tmp_path, quick):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"loss": "focal", "soft_positive": 0.9},
+        {"sampling": "undersample", "negatives_per_positive": 0.75},
+        {"sampling": "oversample", "negatives_per_positive": 0.5, "positives_per_batch": 2},
+    ],
+    ids=["plain", "focal", "undersampled", "oversampled"],
+)
+def test_it_learns_blobs_it_has_not_seen(make_cohort, tmp_path, quick, settings):
     folder = make_cohort(52)
-    result = fit(folder, tmp_path / "run", quick(epochs=10, batch_size=8, lr=3e-3))
+    result = fit(folder, tmp_path / "run", quick(epochs=10, batch_size=8, lr=3e-3, **settings))
     assert result.best_auroc > 0.9
     assert pl.read_csv(tmp_path / "run" / "history.csv").height == 10
 

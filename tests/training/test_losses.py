@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mammoscope.training.losses import balanced_weight, masked_bce
+from mammoscope.training.losses import masked_bce
 
 NAN = float("nan")
 
@@ -30,9 +30,31 @@ def test_a_batch_without_a_known_label_gives_nothing_to_learn():
     assert torch.equal(logits.grad, torch.zeros(2))
 
 
-def test_the_balanced_weight_is_negatives_over_positives():
-    assert balanced_weight([0, 0, 0, 1, NAN, NAN]) == 3
+def test_a_balanced_weight_pulls_neither_way():
     labels = torch.tensor([0.0, 0.0, 0.0, 1.0])
     logits = torch.zeros(4, requires_grad=True)
-    masked_bce(logits, labels, balanced_weight(labels.tolist())).backward()
+    masked_bce(logits, labels, 3.0).backward()
     assert logits.grad.sum() == pytest.approx(0, abs=1e-7)
+
+
+def test_the_focal_loss_is_its_formula():
+    """Lin et al. 2017, equation 4: -(1 - p_t)^gamma log(p_t)."""
+    logits = torch.tensor([2.0, -1.0, 0.3])
+    labels = torch.tensor([1.0, 0.0, 0.0])
+    p = torch.sigmoid(logits)
+    true = torch.where(labels == 1, p, 1 - p)
+    due = (-((1 - true) ** 2) * torch.log(true)).mean()
+    assert torch.allclose(masked_bce(logits, labels, focal_gamma=2.0), due)
+    assert torch.allclose(
+        masked_bce(logits, labels, focal_gamma=0.0),
+        functional.binary_cross_entropy_with_logits(logits, labels),
+    )
+
+
+def test_a_soft_positive_is_right_below_one():
+    logits = torch.linspace(-3, 6, 901)
+    losses = [float(masked_bce(x[None], torch.ones(1), soft_positive=0.9)) for x in logits]
+    assert torch.sigmoid(logits[int(torch.tensor(losses).argmin())]) == pytest.approx(0.9, abs=0.01)
+    # Negatives are as sure as ever.
+    zero = torch.zeros(1)
+    assert masked_bce(zero - 4, zero, soft_positive=0.9) == masked_bce(zero - 4, zero)

@@ -73,7 +73,28 @@ class TrainConfig(Frozen):
     )
     positive_weight: Literal["balanced"] | Annotated[float, Field(gt=0)] = Field(
         default="balanced",
-        description="Weight of the positive term of the loss; balanced is negatives / positives.",
+        description="Weight of the positive term of the loss; balanced is negatives over "
+        "positives, as they are drawn.",
+    )
+    loss: Literal["bce", "focal"] = Field(
+        default="bce", description="Binary cross-entropy, or its focal form."
+    )
+    focal_gamma: Annotated[float, Field(ge=0)] = Field(
+        default=2.0, description="How much the focal loss forgets what is already right."
+    )
+    soft_positive: Annotated[float, Field(gt=0.5, le=1)] = Field(
+        default=1.0, description="What the loss asks of positive images; below 1 doubts labels."
+    )
+    sampling: Literal["all", "undersample", "oversample"] = Field(
+        default="all",
+        description="Show every image once an epoch, or draw fewer negatives or more positives, "
+        "anew each epoch.",
+    )
+    negatives_per_positive: Annotated[float, Field(gt=0)] = Field(
+        default=3.0, description="What under- and oversampling bring the classes to."
+    )
+    positives_per_batch: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Positive images that each batch has at least."
     )
     patience: Annotated[int, Field(ge=0)] = Field(
         default=10, description="Epochs without better validation AUROC before stopping; 0: never."

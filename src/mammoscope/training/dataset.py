@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from mammoscope.config import AugmentConfig
 from mammoscope.training.augment import apply, draw
 from mammoscope.types import GreyImage
 
-__all__ = ["EpochSampler", "ImageDataset", "ImageStore"]
+__all__ = ["ImageDataset", "ImageStore"]
 
 
 class ImageStore(Protocol):
@@ -75,26 +75,3 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
             generator = torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
             image = apply(image, draw(self._augment, generator), self._max_value)
         return image, self._labels[index]
-
-
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Every image once an epoch, in an order that seed and epoch alone decide.
-
-    Lightning calls :meth:`set_epoch` before each epoch.
-    """
-
-    def __init__(self, length: int, seed: int) -> None:
-        self._length = length
-        self._seed = seed
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self._seed, self._epoch]).permutation(self._length)
-        return ((int(index), self._epoch) for index in order)

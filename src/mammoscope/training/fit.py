@@ -21,9 +21,8 @@ from mammoscope.errors import CohortError, ConfigError, RunError
 from mammoscope.log import get_logger
 from mammoscope.models import Classifier, build_classifier, check_backbone
 from mammoscope.training.callbacks import BestWeights, EpochBar, History
-from mammoscope.training.dataset import EpochSampler, ImageDataset
+from mammoscope.training.dataset import ImageDataset
 from mammoscope.training.loop import Loader, last_checkpoint, run_trainer, with_precision
-from mammoscope.training.losses import balanced_weight
 from mammoscope.training.run_folder import (
     RECORD,
     FitResult,
@@ -32,6 +31,7 @@ from mammoscope.training.run_folder import (
     read_run,
     result_of,
 )
+from mammoscope.training.sampling import EpochSampler, drawn_counts
 from mammoscope.training.task import ClassificationTask
 
 __all__ = ["fit", "load_classifier"]
@@ -162,8 +162,10 @@ def _labels(rows: pl.DataFrame, label: str) -> list[float]:
 
 
 def _positive_weight(rows: pl.DataFrame, config: Config) -> float:
-    weight = config.train.positive_weight
-    return balanced_weight(_labels(rows, config.train.label)) if weight == "balanced" else weight
+    if config.train.positive_weight != "balanced":
+        return config.train.positive_weight
+    positives, negatives = drawn_counts(_labels(rows, config.train.label), config.train)
+    return negatives / positives
 
 
 def _classifier(
@@ -216,6 +218,6 @@ def _loader(store: PreparedStore, rows: pl.DataFrame, config: Config, *, train: 
     if not train:
         return DataLoader(images, **options)
     # A last batch of one image would break batch normalisation; it is drawn again later.
-    drop_last = len(images) > settings.batch_size
-    sampler = EpochSampler(len(images), settings.seed)
+    sampler = EpochSampler(_labels(rows, settings.label), settings)
+    drop_last = len(sampler) > settings.batch_size
     return DataLoader(images, sampler=sampler, drop_last=drop_last, **options)

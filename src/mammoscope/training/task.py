@@ -72,7 +72,7 @@ class ClassificationTask(lightning.LightningModule):
             RunError: If the loss is not finite; the last good checkpoint is kept.
         """
         images, labels = batch
-        loss = masked_bce(self.classifier(images).logit, labels, self.positive_weight)
+        loss = self._loss(self.classifier(images).logit, labels)
         if not torch.isfinite(loss):
             raise RunError(
                 f"the loss became {float(loss.detach())} in epoch {self.current_epoch}, batch "
@@ -81,6 +81,15 @@ class ClassificationTask(lightning.LightningModule):
             )
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
         return loss
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return masked_bce(
+            logits,
+            labels,
+            self.positive_weight,
+            soft_positive=self.config.soft_positive,
+            focal_gamma=self.config.focal_gamma if self.config.loss == "focal" else 0.0,
+        )
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Move the averaged weights towards the current ones."""
@@ -115,7 +124,7 @@ class ClassificationTask(lightning.LightningModule):
             )
         known = ~torch.isnan(labels)
         auroc = float(roc_auc_score(labels[known].numpy(), logits[known].numpy()))
-        self.log("val_loss", masked_bce(logits, labels, self.positive_weight), batch_size=1)
+        self.log("val_loss", self._loss(logits, labels), batch_size=1)
         self.log("val_auroc", auroc, batch_size=1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -1,0 +1,118 @@
+"""Which training images an epoch shows, and in what order: what a rare label asks for.
+
+Everything follows from seed and epoch, so that a resumed run draws as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Sampler
+
+from mammoscope.config import TrainConfig
+from mammoscope.errors import CohortError
+
+__all__ = ["EpochSampler", "drawn_counts"]
+
+_Places = NDArray[np.int64]
+
+
+def drawn_counts(labels: Sequence[float], config: TrainConfig) -> tuple[int, int]:
+    """Return how many positive and negative images an epoch shows.
+
+    Args:
+        labels: 0, 1 or NaN for unknown, one for each image.
+        config: How images are drawn.
+    """
+    positives = sum(label == 1 for label in labels)
+    negatives = sum(label == 0 for label in labels)
+    ratio = config.negatives_per_positive
+    if config.sampling == "undersample":
+        negatives = min(negatives, round(ratio * positives))
+    elif config.sampling == "oversample":
+        positives = max(positives, round(negatives / ratio))
+    return positives, negatives
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """The images of an epoch, in an order that seed and epoch alone decide.
+
+    Lightning calls :meth:`set_epoch` before each epoch.
+
+    Args:
+        labels: 0, 1 or NaN for unknown, one for each image.
+        config: How images are drawn, and how many make a batch.
+
+    Raises:
+        CohortError: If there are too few positives for those that each batch is to have.
+    """
+
+    def __init__(self, labels: Sequence[float], config: TrainConfig) -> None:
+        known = np.asarray(labels, dtype=np.float64)
+        self._config = config
+        self._positives = np.flatnonzero(known == 1)
+        self._negatives = np.flatnonzero(known == 0)
+        self._unknown = np.flatnonzero(np.isnan(known))
+        self._epoch = 0
+        self._check_batches()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        positives, negatives = drawn_counts(self._labels(), self._config)
+        return positives + negatives + self._unknown.size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        rng = np.random.default_rng([self._config.seed, self._epoch])
+        positives, negatives = drawn_counts(self._labels(), self._config)
+        sick = _drawn(self._positives, positives, rng)
+        others = np.concatenate([_drawn(self._negatives, negatives, rng), self._unknown])
+        order = rng.permutation(np.sort(np.concatenate([sick, others])))
+        if self._config.positives_per_batch:
+            order = self._with_positives(sick, others, rng)
+        return ((int(index), self._epoch) for index in order)
+
+    def _labels(self) -> list[float]:
+        return [1.0] * self._positives.size + [0.0] * self._negatives.size
+
+    def _with_positives(self, sick: _Places, others: _Places, rng: np.random.Generator) -> _Places:
+        """Lay out batches that have their positives, the others dealt at random."""
+        size, wanted = self._config.batch_size, self._config.positives_per_batch
+        sick, others = rng.permutation(sick), rng.permutation(others)
+        # Whole batches only: those left over are dropped by the loader as well.
+        batches = math.ceil((sick.size + others.size) / size)
+        first, rest = sick[: wanted * batches], sick[wanted * batches :]
+        filling = rng.permutation(np.concatenate([rest, others]))
+        order: list[_Places] = []
+        for number in range(batches):
+            batch = first[number * wanted : (number + 1) * wanted]
+            room = size - batch.size
+            batch = np.concatenate([batch, filling[:room]])
+            filling = filling[room:]
+            order.append(rng.permutation(batch))
+        return np.concatenate(order)
+
+    def _check_batches(self) -> None:
+        wanted, size = self._config.positives_per_batch, self._config.batch_size
+        if not wanted:
+            return
+        positives, negatives = drawn_counts(self._labels(), self._config)
+        batches = math.ceil((positives + negatives + self._unknown.size) / size)
+        if positives < wanted * batches:
+            raise CohortError(
+                f"train.positives_per_batch={wanted} asks for {wanted * batches} positive images "
+                f"in {batches} batches, and an epoch has {positives}: use a larger "
+                "train.batch_size, or train.sampling=oversample"
+            )
+
+
+def _drawn(places: _Places, count: int, rng: np.random.Generator) -> _Places:
+    """Draw places: some of them without repeats, or each as often as the others, or once more."""
+    whole, part = divmod(count, max(1, places.size))
+    chosen = rng.permutation(places)[:part] if part else places[:0]
+    return np.concatenate([np.tile(places, whole), chosen]).astype(np.int64)
