@@ -192,7 +192,7 @@ def test_the_runs_own_settings_hold_unless_told_otherwise(run):
     assert run_evaluation_config(run).bootstrap == 40
     assert run_evaluation_config(run, ["evaluation.bootstrap=7"]).bootstrap == 7
     # A default that is asked for is asked for.
-    assert run_evaluation_config(run, ["evaluation.bootstrap=1000"]).bootstrap == 1000
+    assert run_evaluation_config(run, ["evaluation.bootstrap=2000"]).bootstrap == 2000
     with pytest.raises(ConfigError, match="not of train"):
         run_evaluation_config(run, ["train.lr=5"])
 

@@ -7,6 +7,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+from mammoscope.evaluation.measures import written
 from mammoscope.pages import house_style
 from mammoscope.results import RESEARCH_NOTICE
 
@@ -82,7 +83,7 @@ def _headline(report: dict[str, Any]) -> str:
     for level, values in report["levels"].items():
         auroc = values["metrics"]["auroc"]
         parts.append(
-            f"<p class='headline'><b>{_number(auroc['value'])}</b> AUROC by {level} "
+            f"<p class='headline'><b>{written('auroc', auroc['value'])}</b> AUROC by {level} "
             f"<span>{_range(auroc)}; {values['n']} {kind}{level}s of {values['patients']} {where}, "
             f"{values['positives']} with {escape(report['label'])}</span></p>"
         )
@@ -94,7 +95,9 @@ def _metrics_table(report: dict[str, Any], shown: dict[str, str]) -> str:
     head = "".join(f"<th scope='col'>{level}</th>" for level in levels)
     rows = "".join(
         f"<tr><th scope='row'>{escape(text)}</th>"
-        + "".join(f"<td>{_estimate(values['metrics'][name])}</td>" for values in levels.values())
+        + "".join(
+            f"<td>{_estimate(values['metrics'][name], name)}</td>" for values in levels.values()
+        )
         + "</tr>"
         for name, text in shown.items()
     )
@@ -202,15 +205,11 @@ def _plain(config: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _estimate(metric: dict[str, float | None]) -> str:
-    return f"<b>{_number(metric['value'])}</b> <span>{_range(metric)}</span>"
+def _estimate(metric: dict[str, float | None], name: str = "") -> str:
+    return f"<b>{written(name, metric['value'])}</b> <span>{_range(metric, name)}</span>"
 
 
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
-
-
-def _range(metric: dict[str, float | None]) -> str:
+def _range(metric: dict[str, float | None], name: str = "") -> str:
     if metric["low"] is None or metric["high"] is None:
         return ""
-    return f"{metric['low']:.3f} to {metric['high']:.3f}"
+    return f"{written(name, metric['low'])} to {written(name, metric['high'])}"

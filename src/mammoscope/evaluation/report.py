@@ -12,24 +12,15 @@ from mammoscope.config import Config, EvaluationConfig, load_config, validated
 from mammoscope.errors import ConfigError, RunError
 from mammoscope.evaluation.bootstrap import Measure, intervals
 from mammoscope.evaluation.figures import draw_figures
-from mammoscope.evaluation.metrics import auroc, average_precision, confusion, pf1
-from mammoscope.evaluation.operating_points import choose, measures_at
+from mammoscope.evaluation.measures import measures_at, measures_of_ranks, shown, written
+from mammoscope.evaluation.metrics import confusion
+from mammoscope.evaluation.operating_points import choose
 from mammoscope.evaluation.page import render_page
 from mammoscope.evaluation.tables import Level, Scored, read_predictions, scored
 
 __all__ = ["Report", "evaluate_run", "read_report", "run_evaluation_config", "summary_rows"]
 
 _LEVELS: tuple[Level, ...] = ("image", "breast")
-_SHOWN = {
-    "auroc": "AUROC",
-    "average_precision": "Average precision",
-    "pf1": "pF1",
-    "f1": "F1",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "precision": "Precision (PPV)",
-    "accuracy": "Accuracy",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +110,9 @@ def evaluate_run(
     }
     with new_folder(folder, overwrite=overwrite, marker="report.json") as fresh:
         figures = _write_figures(fresh, measured_on, points, report)
-        (fresh / "index.html").write_text(render_page(report, figures, _SHOWN), encoding="utf-8")
+        (fresh / "index.html").write_text(
+            render_page(report, figures, shown(config)), encoding="utf-8"
+        )
         write_json(fresh / "report.json", report)
     return Report(folder / "index.html", report)
 
@@ -158,9 +151,9 @@ def summary_rows(report: Report) -> list[list[str]]:
             *(f"{levels[k]['n']} ({levels[k]['positives']})" for k in _LEVELS),
         ]
     )
-    for name, shown in _SHOWN.items():
-        cells = [_cell(levels[level]["metrics"][name]) for level in _LEVELS]
-        rows.append([shown, *cells])
+    config = EvaluationConfig.model_validate(report.report["evaluation"])
+    for name, title in shown(config).items():
+        rows.append([title, *(_cell(name, levels[level]["metrics"][name]) for level in _LEVELS)])
     return rows
 
 
@@ -177,7 +170,6 @@ def _read_run(run: Path) -> dict[str, Any]:
 def _level(data: Scored, points: list[dict[str, Any]], config: EvaluationConfig) -> dict[str, Any]:
     """Measure one level with frozen thresholds; ``points[0]`` is the primary one."""
     threshold = float(points[0]["threshold"])
-    free: dict[str, Measure] = {"auroc": auroc, "average_precision": average_precision, "pf1": pf1}
 
     def measure(measures: dict[str, Measure]) -> dict[str, dict[str, float | None]]:
         found = intervals(
@@ -196,7 +188,7 @@ def _level(data: Scored, points: list[dict[str, Any]], config: EvaluationConfig)
         "patients": data.patients,
         "unlabelled": data.unlabelled,
         "threshold": threshold,
-        "metrics": measure({**free, **measures_at(threshold)}),
+        "metrics": measure({**measures_of_ranks(config), **measures_at(threshold)}),
         "confusion": {name: int(getattr(counts, name)) for name in ("tp", "fp", "tn", "fn")},
         "operating_points": [
             {
@@ -228,9 +220,6 @@ def _write_figures(
     return figures
 
 
-def _cell(metric: dict[str, float | None]) -> str:
-    if metric["value"] is None:
-        return "undefined"
-    if metric["low"] is None or metric["high"] is None:
-        return f"{metric['value']:.3f}"
-    return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
+def _cell(name: str, metric: dict[str, float | None]) -> str:
+    value, low, high = (written(name, metric[key]) for key in ("value", "low", "high"))
+    return value if metric["low"] is None else f"{value} ({low} to {high})"
