@@ -89,18 +89,19 @@ def main() -> None:
     )
     loop_s = [value / 1000 * words.replicates / LOOPED for value in taken["loop"]]
     ours_s = [value / 1000 for value in taken["ours"]]
-    row = {
-        "images": words.images,
-        "patients": words.patients,
-        "replicates": words.replicates,
-        "ours, s": Spread.of(ours_s),
-        "measures": len(named),
-        "loop, s (extrapolated)": Spread.of(loop_s),
-        "its measures": len(same),
-        "loop / ours": Spread.of([b / a for a, b in zip(ours_s, loop_s, strict=True)]),
-        "largest difference": f"{difference:.1g}",
-    }
-    leave("evaluate", "Intervals of a report, SYNTHETIC scores", [row], words.out)
+    ratio = [b / a for a, b in zip(ours_s, loop_s, strict=True)]
+    rows = [
+        {"way": "ours", "measures": len(named), "s": Spread.of(ours_s), "loop / ours": ""},
+        {
+            "way": f"scikit-learn, {LOOPED} replicates extrapolated",
+            "measures": len(same),
+            "s": Spread.of(loop_s),
+            "loop / ours": Spread.of(ratio),
+        },
+    ]
+    size = f"{words.images:,} images of {words.patients:,} patients"
+    title = f"{words.replicates:,} replicates of {size}, SYNTHETIC scores"
+    leave("evaluate", f"{title}; largest difference of a value {difference:.1g}", rows, words.out)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 from mammoscope.evaluation.tables import Scored
 from mammoscope.evaluation.weighted import Ranking, Weighted
 
-__all__ = ["Draws", "Interval", "Measure", "draw", "interval_of", "intervals", "samples", "values"]
+__all__ = [
+    "Draws",
+    "Interval",
+    "Measure",
+    "draw",
+    "interval_of",
+    "intervals",
+    "samples",
+    "values",
+    "widened",
+]
 
 _Floats = NDArray[np.float64]
 
@@ -65,7 +75,28 @@ def intervals(
     found = values(data, measures)
     patients = int(data.patient.max()) + 1 if data.patient.size else 0
     drawn = samples(data, measures, draw(patients, replicates, seed))
-    return {name: interval_of(found[name], drawn[name], confidence) for name in measures}
+    made = {name: interval_of(found[name], drawn[name], confidence) for name in measures}
+    return widened(made, data, confidence) if replicates else made
+
+
+def widened(made: dict[str, Interval], data: Scored, confidence: float) -> dict[str, Interval]:
+    """Give a sensitivity or specificity of 0 or 1 an interval with a width.
+
+    Every replicate repeats a share without exception, so its percentiles say nothing. The
+    exact bound of as many independent patients takes their place: with all n right, the
+    lower end is (tail)^(1/n).
+
+    Source: Clopper and Pearson, Biometrika 26, 1934.
+    """
+    result = dict(made)
+    for name, side in (("sensitivity", data.label), ("specificity", ~data.label)):
+        found = made.get(name)
+        if found is None or found.value not in (0.0, 1.0) or found.low != found.high:
+            continue
+        bound = ((1 - confidence) / 2) ** (1 / np.unique(data.patient[side]).size)
+        low, high = (bound, 1.0) if found.value else (0.0, 1 - bound)
+        result[name] = Interval(found.value, low, high, found.undefined)
+    return result
 
 
 def draw(patients: int, replicates: int, seed: int) -> Draws:

@@ -8,6 +8,7 @@ from string import Template
 from typing import Any
 
 from mammoscope.evaluation.measures import written
+from mammoscope.evaluation.page_groups import baseline_section, subgroup_section
 from mammoscope.pages import house_style
 from mammoscope.results import RESEARCH_NOTICE
 
@@ -48,22 +49,28 @@ def render_page(
         shown: Names of the metrics for people, in order.
     """
     synthetic = bool(report["synthetic"])
-    template = Template(files(__package__).joinpath("report.html").read_text(encoding="utf-8"))
+    template = Template(_resource("report.html"))
     run = report["run"]
     return template.substitute(
         title=("SYNTHETIC · " if synthetic else "") + "mammoscope report",
-        style=house_style(),
+        style=house_style() + _resource("report.css"),
         banner=_banner(synthetic=synthetic),
         notice=escape(RESEARCH_NOTICE),
         headline=_headline(report),
         notes="".join(f"<p class='note'>{escape(note)}</p>" for note in report["notes"]),
         metrics=_metrics_table(report, shown),
         confusions="".join(_confusion(report, level) for level in report["levels"]),
+        baseline=baseline_section(report),
+        subgroups=subgroup_section(report),
         points="".join(_points_table(report, level) for level in report["levels"]),
         figures="".join(_figures(level, figures[level]) for level in figures),
         facts=_facts(run),
         config=escape(_plain(run["config"])),
     )
+
+
+def _resource(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _banner(*, synthetic: bool) -> str:
