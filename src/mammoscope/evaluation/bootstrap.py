@@ -138,7 +138,7 @@ def samples(data: Scored, measures: Mapping[str, Measure], draws: Draws) -> dict
     block = max(1, _CELLS // data.score.size)
     for start in range(0, draws.shape[0], block):
         # Her images weigh as much as the patient was often drawn.
-        weight = draws[start : start + block, present].astype(np.float64)
+        weight = draws[start : start + block, present].astype(np.int32)
         view = Weighted(ranking, weight)
         for name, measure in measures.items():
             drawn[name][start : start + block] = measure(view)

@@ -18,6 +18,7 @@ __all__ = ["Calls", "Ranking", "Steps", "Weighted"]
 _Floats = NDArray[np.float64]
 _Bools = NDArray[np.bool_]
 _Ints = NDArray[np.int64]
+_Weights = NDArray[np.float64] | NDArray[np.int32]
 # A share that was computed may miss a whole count by the last digit.
 _ROUNDING = 1e-9
 
@@ -169,19 +170,29 @@ class Ranking:
         self._ends = np.append(first[1:], positive.size) if positive.size else first
         self._above = np.searchsorted(fallen, distinct, side="left")
         self._upto = np.searchsorted(fallen, distinct, side="right")
+        self._tallies: dict[float, _Floats] = {}
 
-    def steps(self, weight: _Floats) -> Steps:
+    def steps(self, weight: _Weights) -> Steps:
         """Return the curve under each row of weights, (R, columns)."""
         found = _running(weight, self._positive)
         passed = _running(weight, self._negative)
-        above = passed[:, self._above]
+        above = passed[:, self._above].astype(np.float64)
         return Steps(
-            positive=np.diff(found[:, self._ends], axis=1, prepend=0.0),
+            positive=np.diff(found[:, self._ends].astype(np.float64), axis=1, prepend=0.0),
             above=above,
             tied=passed[:, self._upto] - above,
-            positives=found[:, -1],
-            negatives=passed[:, -1],
+            positives=found[:, -1].astype(np.float64),
+            negatives=passed[:, -1].astype(np.float64),
         )
+
+    def tally(self, threshold: float, columns: int) -> _Floats:
+        """Return tp, fp, tn and fn of each column of the weights, (columns, 4)."""
+        if threshold not in self._tallies:
+            called, label = self.score >= threshold, self.label
+            sides = (called & label, called & ~label, ~called & ~label, ~called & label)
+            counts = [np.bincount(self.owner[side], minlength=columns) for side in sides]
+            self._tallies[threshold] = np.stack(counts, axis=1).astype(np.float64)
+        return self._tallies[threshold]
 
 
 class Weighted:
@@ -189,10 +200,10 @@ class Weighted:
 
     Args:
         ranking: Scores and labels.
-        weight: (R, columns) float64.
+        weight: (R, columns), whole numbers or any; running sums of whole ones are quicker.
     """
 
-    def __init__(self, ranking: Ranking, weight: _Floats) -> None:
+    def __init__(self, ranking: Ranking, weight: _Weights) -> None:
         self.ranking, self.weight = ranking, weight
         self._calls: dict[float, Calls] = {}
 
@@ -201,24 +212,29 @@ class Weighted:
         """The ROC curve."""
         return self.ranking.steps(self.weight)
 
+    @cached_property
+    def _float_weight(self) -> _Floats:
+        return self.weight.astype(np.float64)
+
     def total(self, values: _Floats) -> _Floats:
         """Return the weighted sum of a value per image, (R,)."""
         columns = self.weight.shape[1]
-        summed: _Floats = self.weight @ np.bincount(self.ranking.owner, values, minlength=columns)
+        of_column = np.bincount(self.ranking.owner, values, minlength=columns)
+        summed: _Floats = self._float_weight @ of_column
         return summed
 
     def calls(self, threshold: float) -> Calls:
         """Count at a threshold; a score equal to it is called."""
         if threshold not in self._calls:
-            called, label = self.ranking.score >= threshold, self.ranking.label
-            sides = (called & label, called & ~label, ~called & ~label, ~called & label)
-            self._calls[threshold] = Calls(*(self.total(side.astype(float)) for side in sides))
+            tally = self.ranking.tally(threshold, self.weight.shape[1])
+            tp, fp, tn, fn = (self._float_weight @ tally).T
+            self._calls[threshold] = Calls(tp, fp, tn, fn)
         return self._calls[threshold]
 
 
-def _running(weight: _Floats, columns: _Ints) -> _Floats:
+def _running(weight: _Weights, columns: _Ints) -> _Weights:
     """Return sums of the first 0, 1, 2 … of these columns, (R, columns + 1)."""
-    sums = np.zeros((weight.shape[0], columns.size + 1))
+    sums: _Weights = np.zeros((weight.shape[0], columns.size + 1), weight.dtype)
     np.cumsum(np.take(weight, columns, axis=1), axis=1, out=sums[:, 1:])
     return sums
 
