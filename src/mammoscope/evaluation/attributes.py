@@ -58,7 +58,7 @@ def read_cohort_table(facts: dict[str, Any], cohort: Path | None = None) -> Coho
         else:
             continue
         if cohort is not None:
-            raise RunError(f"{fault}: its SHA-256 in run.json is {facts['cohort'][key]}")
+            raise RunError(f"{fault} (SHA-256 {facts['cohort'][key]} in run.json)")
         return CohortTable(
             None,
             f"{fault}, so subgroups by age, machine and other columns of the cohort, and the "

@@ -13,7 +13,7 @@ from mammoscope.artefacts import read_json
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation.bootstrap import intervals
-from mammoscope.evaluation.measures import measures_at
+from mammoscope.evaluation.measures import measures_at, written_p
 from mammoscope.evaluation.paired import Pair, area_difference, share_difference
 from mammoscope.evaluation.run_folder import checked_predictions, read_run
 from mammoscope.evaluation.tables import Level, Scored, labelled, read_predictions, units
@@ -225,8 +225,10 @@ def _sentence(made: dict[str, Any]) -> str:
     if delong["standard_error"] == 0:
         return f"{where} both runs rank alike: their AUROC is the same, {_area(made):.3f}."
     word = "higher" if found["value"] > 0 else "lower"
+    p = written_p(delong["p"])
+    p = f"p {p}" if p.startswith("<") else f"p = {p}"
     start = f"{where} the second run's AUROC is {abs(found['value']):.3f} {word}"
-    start += f" ({confidence:.0%} interval of the difference {ends}, p {_p(delong['p'], '= ')})"
+    start += f" ({confidence:.0%} interval of the difference {ends}, {p})"
     if delong["p"] < 1 - confidence:
         return f"{start}: more than chance explains."
     return f"{start}: chance alone may explain that, which does not show that the runs are equal."
@@ -243,10 +245,4 @@ def _row(title: str, metric: dict[str, float | None]) -> list[str]:
 
 def _gain(title: str, value: float, found: dict[str, Any]) -> list[str]:
     ends = "" if found["low"] is None else f"{found['low']:+.3f} to {found['high']:+.3f}"
-    return [title, f"{value:+.3f}", ends, _p(found["p"]) if "p" in found else ""]
-
-
-def _p(p: float | None, sign: str = "") -> str:
-    if p is None:
-        return "undefined"
-    return "< 0.001" if p < 0.001 else f"{sign}{p:.3f}"
+    return [title, f"{value:+.3f}", ends, written_p(found["p"]) if "p" in found else ""]

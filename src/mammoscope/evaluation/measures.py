@@ -12,7 +12,7 @@ from mammoscope.evaluation.bootstrap import Measure
 from mammoscope.evaluation.metrics import mcclish, pf1_of
 from mammoscope.evaluation.weighted import Calls
 
-__all__ = ["measures_at", "measures_of_ranks", "shown", "written"]
+__all__ = ["measures_at", "measures_of_ranks", "shown", "written", "written_p"]
 
 _Floats = NDArray[np.float64]
 
@@ -83,3 +83,10 @@ def written(name: str, value: float | None) -> str:
     if value is None:
         return "undefined"
     return f"{value:.1f}" if name.endswith("_per_1000") else f"{value:.3f}"
+
+
+def written_p(p: float | None) -> str:
+    """Write a p value; below a thousandth its digits are not to be trusted."""
+    if p is None:
+        return "undefined"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-from mammoscope.evaluation.measures import written
+from mammoscope.evaluation.measures import written, written_p
 from mammoscope.evaluation.subgroups import ATTRIBUTES
 from mammoscope.pages import Html, element, joined, table
 from mammoscope.pages.drawing import interval
@@ -32,7 +32,7 @@ def baseline_section(report: dict[str, Any]) -> Html:
             _estimate("auroc", values["model"]),
             _signed(values["difference"]["value"], values["difference"]["delong"]),
             _signed(None, values["difference"]["bootstrap"]),
-            _p(values["difference"]["delong"]["p"]),
+            written_p(values["difference"]["delong"]["p"]),
         )
         for level, values in made["levels"].items()
     ]
@@ -120,9 +120,3 @@ def _signed(value: float | None, ends: dict[str, Any]) -> Html:
     if ends["low"] is not None:
         shown.append(element("span", f"{ends['low']:+.3f} to {ends['high']:+.3f}"))
     return joined(shown, " ")
-
-
-def _p(p: float | None) -> str:
-    if p is None:
-        return "undefined"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
