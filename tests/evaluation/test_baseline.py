@@ -90,6 +90,9 @@ def test_only_training_patients_are_seen():
         cancer=pl.when(trained).then("cancer").otherwise(1 - pl.col("cancer"))
     )
     assert measured(frame, train=flipped) == measured(frame)
+    # A test split that was given folds is still the test split.
+    numbered = flipped.with_columns(fold=pl.col("fold").fill_null(1))
+    assert measured(frame, train=numbered) == measured(frame)
     other = frame.with_columns(
         cancer=pl.when(trained).then(1 - pl.col("cancer")).otherwise("cancer")
     )

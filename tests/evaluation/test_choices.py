@@ -52,6 +52,17 @@ def test_a_patients_images_are_drawn_together():
     assert 60 < found.undefined < 140
 
 
+def test_a_specificity_without_exception_has_an_interval_by_patients():
+    """None of 40 negatives of 10 patients is called: 0.025^(1/10) = 0.6915, not 1."""
+    score = np.repeat([0.9, 0.1], 40)
+    scored = Scored(score, score > 0.5, np.repeat(np.arange(20), 4))
+    found = intervals(scored, measures_at(0.5), replicates=50, confidence=0.95, seed=0)
+    assert found["specificity"].low == pytest.approx(0.025 ** (1 / 10))
+    assert (found["specificity"].value, found["specificity"].high) == (1.0, 1.0)
+    alone = intervals(scored, measures_at(0.5), replicates=0, confidence=0.95, seed=0)
+    assert alone["specificity"].low is None
+
+
 def test_no_replicates_give_a_value_without_an_interval():
     found = measured(data(), replicates=0)
     assert found.value is not None

@@ -133,6 +133,7 @@ def test_breasts_have_no_view_and_an_attribute_only_where_their_images_agree():
     )
     found = subgroups(frame, "breast", 0.5, CONFIG)
     assert {g["attribute"] for g in found["groups"]} == set(ATTRIBUTES) - {"view"}
+    assert found["absent"] == []
     assert group(found, "machine_id", "unknown")["n"] == 1
     assert group(found, "machine_id", "9")["n"] == 79
 
