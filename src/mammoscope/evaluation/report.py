@@ -115,12 +115,20 @@ def evaluate_run(
         "notes": _notes(facts, table, has_test=bool(test.height)),
     }
     with new_folder(folder, overwrite=overwrite, marker="report.json") as fresh:
-        figures = _write_figures(fresh, measured_on, points, report)
-        (fresh / "index.html").write_text(
-            render_page(report, figures, shown(config)), encoding="utf-8"
-        )
-        write_json(fresh / "report.json", report)
+        _write(fresh, report, measured_on, points)
     return Report(folder / "index.html", report)
+
+
+def _write(
+    folder: Path,
+    report: dict[str, Any],
+    measured_on: dict[Level, Scored],
+    points: dict[Level, list[dict[str, Any]]],
+) -> None:
+    figures = _write_figures(folder, measured_on, points, report)
+    names = shown(EvaluationConfig.model_validate(report["evaluation"]))
+    (folder / "index.html").write_text(render_page(report, figures, names), encoding="utf-8")
+    write_json(folder / "report.json", report)
 
 
 def _frozen(
