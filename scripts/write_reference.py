@@ -57,7 +57,7 @@ def _table(model: Any, prefix: str) -> str:
 def _plain(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _accepted(schema: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from scipy import stats
 from mammoscope.statistics import (
     chi_square_tail,
     holm_adjusted,
+    normal_two_sided,
     pearson_chi_square,
     wilson_interval,
 )
@@ -39,3 +40,8 @@ def test_holms_adjustment_of_a_worked_example():
     assert holm_adjusted([0.04, 0.01, 0.03, 0.005]) == pytest.approx([0.06, 0.03, 0.06, 0.02])
     assert holm_adjusted([0.9, 0.6]) == [1.0, 1.0]
     assert holm_adjusted([]) == []
+
+
+@pytest.mark.parametrize("z", [0.0, 0.3, -1.96, 5.0, -30.0])
+def test_the_two_sided_tail_of_the_normal_distribution_is_scipys(z):
+    assert normal_two_sided(z) == pytest.approx(2 * stats.norm.sf(abs(z)), rel=1e-12)

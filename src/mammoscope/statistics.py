@@ -1,4 +1,4 @@
-"""Formulas that several rooms need, in plain numbers: interval of a share, chi-square, Holm."""
+"""Formulas that several rooms need, in plain numbers: shares, tails of distributions, Holm."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["chi_square_tail", "holm_adjusted", "pearson_chi_square", "wilson_interval"]
+__all__ = [
+    "chi_square_tail",
+    "holm_adjusted",
+    "normal_two_sided",
+    "pearson_chi_square",
+    "wilson_interval",
+]
 
 _Floats = NDArray[np.float64]
 
@@ -55,6 +61,14 @@ def chi_square_tail(statistic: float, df: int) -> float:
         tail += math.exp(order * math.log(half) - half - math.lgamma(order + 1))
         order += 1
     return min(1.0, tail)
+
+
+def normal_two_sided(z: float) -> float:
+    """Return the chance that a standard normal variable lies further from 0 than ``z``.
+
+    Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.2.29.
+    """
+    return math.erfc(abs(z) / math.sqrt(2))
 
 
 def holm_adjusted(p_values: Sequence[float]) -> list[float]:

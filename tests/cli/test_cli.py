@@ -161,6 +161,30 @@ def test_a_size_is_height_times_width(text):
         parse_size(text)
 
 
+def test_compare_prints_a_table_and_a_sentence_and_leaves_json(run, tmp_path):
+    import json
+
+    from fixtures.runs import predictions, write_run
+
+    folders = []
+    for name in ("a", "b"):
+        folders.append(write_run(tmp_path / name, predictions()))
+        assert run("evaluate", folders[-1])[0] == 0
+    out = tmp_path / "comparison.json"
+    few = ("--set", "evaluation.bootstrap=20")
+    status, printed, _ = run("compare", *folders, "--level", "breast", "--json", out, *few)
+    assert status == 0
+    assert "SYNTHETIC test split: 40 breasts of 20 patients" in printed
+    assert "both runs rank alike" in printed
+    made = json.loads(out.read_text())
+    assert (made["format_version"], made["level"]) == (1, "breast")
+    assert made["evaluation"]["bootstrap"] == 20
+    status, _, err = run("compare", *folders, "--level", "exam")
+    assert (status, "image, breast are accepted" in err) == (1, True)
+    status, _, err = run("compare", *folders, "--set", "train.lr=1")
+    assert (status, "section evaluation only" in err) == (1, True)
+
+
 def test_an_unknown_setting_is_refused_before_torch_is_loaded(run, tmp_path):
     status, _, err = run("train", "c", tmp_path / "run", "--set", "train.epoch=3")
     assert status == 1

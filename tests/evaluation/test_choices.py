@@ -6,8 +6,9 @@ from sklearn.metrics import f1_score
 
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
+from mammoscope.evaluation import bootstrap
 from mammoscope.evaluation.bootstrap import intervals
-from mammoscope.evaluation.metrics import auroc
+from mammoscope.evaluation.measures import measures_at, measures_of_ranks
 from mammoscope.evaluation.operating_points import choose, choose_threshold
 from mammoscope.evaluation.tables import Scored
 
@@ -23,7 +24,7 @@ def data(seed=0, patients=60, images=4):
 
 def measured(scored, **options):
     settings = {"replicates": 400, "confidence": 0.95, "seed": 0} | options
-    return intervals(scored, {"auroc": auroc}, **settings)["auroc"]
+    return intervals(scored, {"auroc": lambda d: d.steps.auroc()}, **settings)["auroc"]
 
 
 def test_an_interval_holds_its_value_and_is_the_same_for_the_same_seed():
@@ -51,10 +52,53 @@ def test_a_patients_images_are_drawn_together():
     assert 60 < found.undefined < 140
 
 
+def test_a_specificity_without_exception_has_an_interval_by_patients():
+    """None of 40 negatives of 10 patients is called: 0.025^(1/10) = 0.6915, not 1."""
+    score = np.repeat([0.9, 0.1], 40)
+    scored = Scored(score, score > 0.5, np.repeat(np.arange(20), 4))
+    found = intervals(scored, measures_at(0.5), replicates=50, confidence=0.95, seed=0)
+    assert found["specificity"].low == pytest.approx(0.025 ** (1 / 10))
+    assert (found["specificity"].value, found["specificity"].high) == (1.0, 1.0)
+    alone = intervals(scored, measures_at(0.5), replicates=0, confidence=0.95, seed=0)
+    assert alone["specificity"].low is None
+
+
 def test_no_replicates_give_a_value_without_an_interval():
     found = measured(data(), replicates=0)
     assert found.value is not None
     assert found.low is None
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_blocks_of_replicates_give_what_each_replicate_gives_alone(images, monkeypatch):
+    """Every measure of every replicate, against the same formula on repeated rows."""
+    clustered = data(patients=25, images=images)
+    # Scores in tenths, so that many tie.
+    scored = Scored(np.round(clustered.score, 1), clustered.label, clustered.patient)
+    monkeypatch.setattr(bootstrap, "_CELLS", 7 * scored.score.size)
+    draws = bootstrap.draw(25, 30, seed=3)
+    assert (draws.sum(axis=1) == 25).all()
+    config = EvaluationConfig()
+    named = {**measures_of_ranks(config), **measures_at(0.5)}
+    found = bootstrap.samples(scored, named, draws)
+    for replicate, times in enumerate(draws):
+        rows = np.repeat(np.arange(scored.score.size), times[scored.patient])
+        again = Scored(scored.score[rows], scored.label[rows], np.arange(rows.size))
+        for name, expected in bootstrap.values(again, named).items():
+            value = found[name][replicate]
+            assert (expected is None) == np.isnan(value)
+            assert expected is None or value == pytest.approx(expected), name
+
+
+def test_a_part_of_the_patients_is_measured_on_the_draws_of_all():
+    whole = data()
+    draws = bootstrap.draw(60, 50, seed=0)
+    named = {"auroc": lambda d: d.steps.auroc()}
+    kept = whole.patient % 2 == 1
+    part = Scored(whole.score[kept], whole.label[kept], whole.patient[kept])
+    other = Scored(part.score, part.label, (part.patient - 1) // 2)
+    found = bootstrap.samples(part, named, draws)["auroc"]
+    assert found == pytest.approx(bootstrap.samples(other, named, draws[:, 1::2])["auroc"])
 
 
 @given(seed=st.integers(0, 10_000))

@@ -1,12 +1,11 @@
 import json
 import re
 
-import numpy as np
 import polars as pl
 import pytest
 
-from mammoscope.artefacts import sha256_file, write_json
-from mammoscope.config import Config, PreprocessConfig
+from fixtures.runs import predictions, write_cohort, write_run
+from mammoscope.artefacts import write_json
 from mammoscope.errors import ConfigError, OutputError, RunError
 from mammoscope.evaluation import (
     evaluate_run,
@@ -16,64 +15,6 @@ from mammoscope.evaluation import (
     summary_rows,
 )
 from mammoscope.evaluation.tables import read_predictions, scored
-
-
-def predictions(seed=0, patients=40):
-    rng = np.random.default_rng(seed)
-    rows = []
-    for patient in range(patients):
-        sick = patient % 3 == 0
-        for side in "LR":
-            for view in ("CC", "MLO"):
-                cancer = int(sick and side == "L")
-                logit = float(rng.normal(2.0 * cancer - 1, 1))
-                rows.append(
-                    {
-                        "image_id": f"{patient}-{side}-{view}",
-                        "patient_id": str(patient),
-                        "exam_id": str(patient),
-                        "laterality": side,
-                        "view": view,
-                        "site_id": "1",
-                        "fold": 0 if patient < patients // 2 else None,
-                        "split": "val" if patient < patients // 2 else "test",
-                        "logit": logit,
-                        "score": 1 / (1 + np.exp(-logit)),
-                        "cancer": cancer,
-                    }
-                )
-    return pl.DataFrame(rows, schema_overrides={"cancer": pl.Int8, "fold": pl.Int64})
-
-
-def write_run(folder, frame, *, synthetic=True):
-    folder.mkdir(parents=True, exist_ok=True)
-    frame.write_parquet(folder / "predictions.parquet")
-    config = Config.model_validate({"evaluation": {"bootstrap": 40}})
-    write_json(
-        folder / "run.json",
-        {
-            "format_version": 1,
-            "kind": "run",
-            "status": "finished",
-            "synthetic": synthetic,
-            "package_version": "0",
-            "code_version": "abc",
-            "config": config.model_dump(mode="json"),
-            "preprocess": PreprocessConfig().model_dump(mode="json"),
-            "cohort": {"path": "c", "manifest_sha256": "0" * 64, "splits_sha256": "0" * 64},
-            "fold": 0,
-            "seed": 0,
-            "counts": {"train": 1, "val": 80, "test": 80},
-            "epochs": 3,
-            "best": {"epoch": 1, "auroc": 0.9},
-            "timings_s": {"train": 1.0},
-            "hashes": {
-                "predictions.parquet": sha256_file(folder / "predictions.parquet"),
-                "model.onnx": "0" * 64,
-            },
-        },
-    )
-    return folder
 
 
 @pytest.fixture
@@ -93,6 +34,66 @@ def test_a_run_is_measured_at_both_levels_with_intervals(run):
     rows = summary_rows(made)
     assert [row[0] for row in rows][:3] == ["measure (95% interval)", "n (with cancer)", "AUROC"]
     assert read_report(run).report == made.report
+
+
+def test_measures_of_screening_stand_in_the_report_and_on_the_page(run):
+    made = evaluate_run(run)
+    for level in ("image", "breast"):
+        values = made.report["levels"][level]
+        metrics, counts, n = values["metrics"], values["confusion"], values["n"]
+        called = counts["tp"] + counts["fp"]
+        assert metrics["detections_per_1000"]["value"] == pytest.approx(1000 * counts["tp"] / n)
+        assert metrics["recalls_per_1000"]["value"] == pytest.approx(1000 * called / n)
+        assert metrics["partial_auroc"]["value"] <= 0.2
+        assert metrics["best_f1"]["value"] >= metrics["f1"]["value"]
+        assert metrics["sensitivity_at_specificity_0.965"]["low"] is not None
+    page = made.path.read_text()
+    for words in ("Partial AUROC, specificity 0.8 to 1", "Recall rate per 1,000", "McClish"):
+        assert words in page
+        assert any(words in row[0] for row in summary_rows(made))
+
+
+def test_what_is_measured_can_be_set(run):
+    config = run_evaluation_config(
+        run, ["evaluation.specificities=[0.7]", "evaluation.partial_specificity=[0.5, 0.9]"]
+    )
+    metrics = evaluate_run(run, config).report["levels"]["image"]["metrics"]
+    assert "sensitivity_at_specificity_0.7" in metrics
+    assert "sensitivity_at_specificity_0.8" not in metrics
+    with pytest.raises(ConfigError, match="the lower one first"):
+        run_evaluation_config(run, ["evaluation.partial_specificity=[0.9, 0.5]"])
+
+
+def test_a_cohort_gives_subgroups_and_a_baseline_that_saw_no_pixel(tmp_path):
+    frame = predictions()
+    cohort = write_cohort(tmp_path / "cohort", frame)
+    made = evaluate_run(write_run(tmp_path / "run", frame, cohort=cohort))
+    assert made.report["notes"] == []
+    groups = made.report["subgroups"]["image"]["groups"]
+    assert {g["attribute"] for g in groups} >= {"machine_id", "age_band", "view", "source"}
+    assert sum(g["n"] for g in groups if g["attribute"] == "machine_id") == 80
+    assert made.report["baseline"]["training_images"] == 160
+    page = made.path.read_text()
+    assert "too few to say" in page
+    assert "age and machine alone reach an AUROC of" in page
+    assert "Not known of these images: density." in page
+    assert "synthetic test images at the frozen threshold" in page.lower()
+
+
+def test_a_cohort_that_moved_is_named_and_another_is_refused(tmp_path):
+    frame = predictions()
+    cohort = write_cohort(tmp_path / "cohort", frame)
+    run = write_run(tmp_path / "run", frame, cohort=cohort)
+    moved = cohort.rename(tmp_path / "moved")
+    gone = evaluate_run(run)
+    assert "mammoscope evaluate --cohort says where" in gone.report["notes"][0]
+    assert gone.report["baseline"] is None
+    assert "view" in {g["attribute"] for g in gone.report["subgroups"]["image"]["groups"]}
+    found = evaluate_run(run, overwrite=True, cohort=moved)
+    assert found.report["baseline"]["sees"] == ["age", "machine"]
+    frame.write_parquet(moved / "splits.parquet")
+    with pytest.raises(RunError, match=r"splits\.parquet is not the one that the run was trained"):
+        evaluate_run(run, overwrite=True, cohort=moved)
 
 
 def test_thresholds_are_on_disk_before_a_test_row_is_read(run, monkeypatch):
@@ -120,7 +121,7 @@ def test_the_thresholds_do_not_depend_on_the_test_split(run, tmp_path):
 
 def test_the_page_is_whole_by_itself_and_says_synthetic(run):
     page = evaluate_run(run).path.read_text()
-    assert page.count("<svg") == 8
+    assert page.count("class='plate'") == 8
     assert "SYNTHETIC images." in page
     assert "<title>SYNTHETIC" in page
     assert not re.search(r"""(src|href)=["'](?!#)""", page)
@@ -192,7 +193,7 @@ def test_the_runs_own_settings_hold_unless_told_otherwise(run):
     assert run_evaluation_config(run).bootstrap == 40
     assert run_evaluation_config(run, ["evaluation.bootstrap=7"]).bootstrap == 7
     # A default that is asked for is asked for.
-    assert run_evaluation_config(run, ["evaluation.bootstrap=1000"]).bootstrap == 1000
+    assert run_evaluation_config(run, ["evaluation.bootstrap=2000"]).bootstrap == 2000
     with pytest.raises(ConfigError, match="not of train"):
         run_evaluation_config(run, ["train.lr=5"])
 

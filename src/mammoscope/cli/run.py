@@ -1,4 +1,4 @@
-"""Verbs of a run: train, evaluate."""
+"""Verbs of a run: train, evaluate, compare."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
     """Add this module's verbs."""
     app.command()(train)
     app.command()(evaluate)
+    app.command()(compare)
 
 
 def train(
@@ -62,6 +63,9 @@ def evaluate(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, such as evaluation.bootstrap=0.")
     ] = None,
+    cohort: Annotated[
+        Path | None, typer.Option(help="The run's cohort, if it was moved since training.")
+    ] = None,
 ) -> None:
     """Measure a run from its predictions: report.json, index.html and figures.
 
@@ -72,25 +76,69 @@ def evaluate(
 
     config = run_evaluation_config(run, settings or [])
     with stage("evaluate", bar=False) as current:
-        report = evaluate_run(run, config, overwrite=overwrite)
+        report = evaluate_run(run, config, overwrite=overwrite, cohort=cohort)
         current.note = f"report in {report.path}"
     _print_report(report)
     console.print(f"Report: {report.path}")
 
 
+def compare(
+    first: RunArgument,
+    second: Annotated[Path, typer.Argument(help="Another run folder.", show_default=False)],
+    level: Annotated[str, typer.Option(help="What is scored: image or breast.")] = "image",
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="File to write the comparison to.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="One setting, such as evaluation.seed=1.")
+    ] = None,
+) -> None:
+    """Compare two evaluated runs on the test split that they share: difference, interval, p.
+
+    Example: `mammoscope compare run-a run-b --level breast`
+    """
+    from mammoscope.artefacts import write_json
+    from mammoscope.cli.console import console
+    from mammoscope.config import load_config
+    from mammoscope.errors import ConfigError
+    from mammoscope.evaluation import compare_runs, comparison_rows
+
+    if level not in ("image", "breast"):
+        raise ConfigError(f"--level {level!r}: image, breast are accepted")
+    given = load_config(None, settings or [])
+    if given.model_fields_set - {"evaluation"}:
+        raise ConfigError("compare takes settings of section evaluation only")
+    made = compare_runs(first, second, "breast" if level == "breast" else "image", given.evaluation)
+    if json_path is not None:
+        write_json(json_path, made)
+    kind = "SYNTHETIC " if made["synthetic"] else ""
+    counts = f"{made['n']} {level}s of {made['patients']} patients, {made['positives']} positive"
+    console.print(f"first   {first}\nsecond  {second}", soft_wrap=True)
+    _print_rows(comparison_rows(made), f"{kind}test split: {counts}")
+    for text in (*made["notes"], made["sentence"]):
+        console.print(text, soft_wrap=True)
+    if json_path is not None:
+        console.print(f"Comparison: {json_path}", soft_wrap=True)
+
+
 def _print_report(report: Report) -> None:
     """Print the table of results; it says *synthetic* where the images are."""
-    from rich.table import Table
-
-    from mammoscope.cli.console import console
     from mammoscope.evaluation import summary_rows
 
     kind = "SYNTHETIC images" if report.report["synthetic"] else "images"
     whose = "Held-out" if report.report["measured_on"] == "test" else "Validation (not held-out)"
-    table = Table(title=f"{whose} patients, {kind}", title_justify="left")
-    header, *rows = summary_rows(report)
+    _print_rows(summary_rows(report), f"{whose} patients, {kind}")
+
+
+def _print_rows(rows: list[list[str]], title: str) -> None:
+    from rich.table import Table
+
+    from mammoscope.cli.console import console
+
+    table = Table(title=title, title_justify="left")
+    header, *body = rows
     for index, name in enumerate(header):
         table.add_column(name, justify="left" if index == 0 else "right")
-    for row in rows:
+    for row in body:
         table.add_row(*row)
     console.print(table)

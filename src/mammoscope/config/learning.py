@@ -127,12 +127,25 @@ class EvaluationConfig(Frozen):
         description="Targets, chosen on validation images; the first is the primary one.",
     )
     bootstrap: Annotated[int, Field(ge=0)] = Field(
-        default=1000, description="Patient-clustered bootstrap replicates for the intervals."
+        default=2000, description="Patient-clustered bootstrap replicates for the intervals."
+    )
+    partial_specificity: tuple[float, float] = Field(
+        default=(0.8, 1.0), description="Range of specificity of the partial AUROC."
+    )
+    specificities: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(0.8, 0.9, 0.965), description="Where the ROC curve's sensitivity is told."
     )
     confidence: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.95, description="Level of all intervals."
     )
     seed: Annotated[int, Field(ge=0)] = Field(default=0, description="Of the bootstrap.")
+
+    @field_validator("partial_specificity")
+    @classmethod
+    def _a_range(cls, ends: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= ends[0] < ends[1] <= 1:
+            raise ValueError("two values from 0 to 1, the lower one first")
+        return ends
 
     @field_validator("operating_points")
     @classmethod

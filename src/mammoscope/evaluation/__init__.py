@@ -1,5 +1,6 @@
 """Measures from predictions alone; never a model."""
 
+from mammoscope.evaluation.comparison import compare_runs, comparison_rows
 from mammoscope.evaluation.report import (
     Report,
     evaluate_run,
@@ -8,4 +9,12 @@ from mammoscope.evaluation.report import (
     summary_rows,
 )
 
-__all__ = ["Report", "evaluate_run", "read_report", "run_evaluation_config", "summary_rows"]
+__all__ = [
+    "Report",
+    "compare_runs",
+    "comparison_rows",
+    "evaluate_run",
+    "read_report",
+    "run_evaluation_config",
+    "summary_rows",
+]

@@ -13,11 +13,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoscope.evaluation.tables import Scored
+from mammoscope.evaluation.weighted import Ranking, Weighted
 
-__all__ = ["Interval", "Measure", "intervals"]
+__all__ = [
+    "Draws",
+    "Interval",
+    "Measure",
+    "draw",
+    "interval_of",
+    "intervals",
+    "samples",
+    "values",
+    "widened",
+]
 
-#: A measure of scores, labels and weights; ``None`` where it is undefined.
-Measure = Callable[[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]], float | None]
+_Floats = NDArray[np.float64]
+
+#: A measure of scores and labels under R vectors of weights, (R,); NaN where undefined.
+Measure = Callable[[Weighted], _Floats]
+#: How often each patient was drawn, (replicates, patients).
+Draws = NDArray[np.uint16]
+
+# Replicates are weighted in blocks of about so many numbers, which a processor's cache holds.
+_CELLS = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +72,87 @@ def intervals(
         confidence: Share of replicates inside the interval.
         seed: Same seed, same interval.
     """
-    whole = np.ones_like(data.score)
-    values = {name: measure(data.score, data.label, whole) for name, measure in measures.items()}
-    samples: dict[str, list[float]] = {name: [] for name in measures}
-    rng = np.random.default_rng(seed)
+    found = values(data, measures)
     patients = int(data.patient.max()) + 1 if data.patient.size else 0
-    for _ in range(replicates if patients else 0):
-        # How often each patient was drawn, with replacement; her images weigh as much.
-        times = np.bincount(rng.integers(0, patients, patients), minlength=patients)
-        weight = times[data.patient].astype(np.float64)
-        for name, measure in measures.items():
-            sample = measure(data.score, data.label, weight)
-            if sample is not None:
-                samples[name].append(sample)
-    tail = (1 - confidence) / 2
-    result: dict[str, Interval] = {}
-    for name, value in values.items():
-        drawn = samples[name]
-        low = high = None
-        if value is not None and drawn:
-            low, high = (float(q) for q in np.quantile(drawn, [tail, 1 - tail]))
-        result[name] = Interval(value, low, high, replicates - len(drawn))
+    drawn = samples(data, measures, draw(patients, replicates, seed))
+    made = {name: interval_of(found[name], drawn[name], confidence) for name in measures}
+    return widened(made, data, confidence) if replicates else made
+
+
+def widened(made: dict[str, Interval], data: Scored, confidence: float) -> dict[str, Interval]:
+    """Give a sensitivity or specificity of 0 or 1 an interval with a width.
+
+    Every replicate repeats a share without exception, so its percentiles say nothing. The
+    exact bound of as many independent patients takes their place: with all n right, the
+    lower end is (tail)^(1/n).
+
+    Source: Clopper and Pearson, Biometrika 26, 1934.
+    """
+    result = dict(made)
+    for name, side in (("sensitivity", data.label), ("specificity", ~data.label)):
+        found = made.get(name)
+        if found is None or found.value not in (0.0, 1.0) or found.low != found.high:
+            continue
+        bound = ((1 - confidence) / 2) ** (1 / np.unique(data.patient[side]).size)
+        low, high = (bound, 1.0) if found.value else (0.0, 1 - bound)
+        result[name] = Interval(found.value, low, high, found.undefined)
     return result
+
+
+def draw(patients: int, replicates: int, seed: int) -> Draws:
+    """Draw patients with replacement, as many as there are, in each replicate.
+
+    Same seed, same draws: what is measured on the same draws can be subtracted.
+    """
+    rng = np.random.default_rng(seed)
+    times = np.zeros((replicates, patients), np.uint16)
+    for row in times if patients else ():
+        row[:] = np.bincount(rng.integers(0, patients, patients), minlength=patients)
+    return times
+
+
+def values(data: Scored, measures: Mapping[str, Measure]) -> dict[str, float | None]:
+    """Measure the data as they are; ``None`` where undefined."""
+    whole = Weighted(Ranking(data.score, data.label), np.ones((1, data.score.size)))
+    found = {name: float(measure(whole)[0]) for name, measure in measures.items()}
+    return {name: None if np.isnan(value) else value for name, value in found.items()}
+
+
+def samples(data: Scored, measures: Mapping[str, Measure], draws: Draws) -> dict[str, _Floats]:
+    """Measure every replicate.
+
+    Args:
+        data: Scores, labels and patients, numbered as the columns of the draws. They may be
+            a part of all images.
+        measures: What to measure, by name.
+        draws: From :func:`draw`.
+
+    Returns:
+        A value per replicate and measure, NaN where undefined.
+    """
+    drawn = {name: np.full(draws.shape[0], np.nan) for name in measures}
+    if data.score.size == 0:
+        return drawn
+    present, owner = np.unique(data.patient, return_inverse=True)
+    ranking = Ranking(data.score, data.label, owner)
+    block = max(1, _CELLS // data.score.size)
+    for start in range(0, draws.shape[0], block):
+        # Her images weigh as much as the patient was often drawn.
+        weight = draws[start : start + block, present].astype(np.int32)
+        view = Weighted(ranking, weight)
+        for name, measure in measures.items():
+            drawn[name][start : start + block] = measure(view)
+    return drawn
+
+
+def interval_of(value: float | None, sample: _Floats, confidence: float) -> Interval:
+    """Return a value with the percentile interval of its replicates.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    """
+    defined = sample[~np.isnan(sample)]
+    low = high = None
+    if value is not None and defined.size:
+        tail = (1 - confidence) / 2
+        low, high = (float(q) for q in np.quantile(defined, [tail, 1 - tail]))
+    return Interval(value, low, high, int(sample.size - defined.size))

@@ -1,6 +1,7 @@
 """Measures of scores against labels. What is undefined is ``None``, never 0.
 
-Every measure takes weights, so that a bootstrap replicate is a vector of counts.
+Every measure takes weights. The formulas are those of :mod:`mammoscope.evaluation.weighted`,
+which computes them for thousands of weightings at once; here they are for one.
 """
 
 from __future__ import annotations
@@ -10,14 +11,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoscope.evaluation.weighted import Calls, Ranking, Steps, Weighted
+
 __all__ = [
     "Confusion",
     "auroc",
     "average_precision",
+    "best_f1",
     "confusion",
+    "mcclish",
+    "partial_auroc",
     "pf1",
+    "pf1_of",
     "precision_recall_curve",
     "roc_curve",
+    "sensitivity_at",
 ]
 
 _Floats = NDArray[np.float64]
@@ -36,41 +44,38 @@ class Confusion:
     @property
     def sensitivity(self) -> float | None:
         """True positives over positives."""
-        return _ratio(self.tp, self.tp + self.fn)
+        return _one(self._calls().sensitivity)
 
     @property
     def specificity(self) -> float | None:
         """True negatives over negatives."""
-        return _ratio(self.tn, self.tn + self.fp)
+        return _one(self._calls().specificity)
 
     @property
     def precision(self) -> float | None:
         """True positives over all called positive (PPV)."""
-        return _ratio(self.tp, self.tp + self.fp)
+        return _one(self._calls().precision)
 
     @property
     def accuracy(self) -> float | None:
         """Right over all."""
-        return _ratio(self.tp + self.tn, self.tp + self.tn + self.fp + self.fn)
+        return _one(self._calls().accuracy)
 
     @property
     def f1(self) -> float | None:
         """Harmonic mean of sensitivity and precision."""
-        return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+        return _one(self._calls().f1)
+
+    def _calls(self) -> Calls:
+        return Calls(*(np.array([n]) for n in (self.tp, self.fp, self.tn, self.fn)))
 
 
 def confusion(
     score: _Floats, label: _Bools, threshold: float, weight: _Floats | None = None
 ) -> Confusion:
     """Count at a threshold."""
-    weights = np.ones_like(score) if weight is None else weight
-    called = score >= threshold
-    return Confusion(
-        tp=float(weights[called & label].sum()),
-        fp=float(weights[called & ~label].sum()),
-        tn=float(weights[~called & ~label].sum()),
-        fn=float(weights[~called & label].sum()),
-    )
+    calls = _weighted(score, label, weight).calls(threshold)
+    return Confusion(*(float(n[0]) for n in (calls.tp, calls.fp, calls.tn, calls.fn)))
 
 
 def auroc(score: _Floats, label: _Bools, weight: _Floats | None = None) -> float | None:
@@ -78,10 +83,78 @@ def auroc(score: _Floats, label: _Bools, weight: _Floats | None = None) -> float
 
     Source: Hanley and McNeil, Radiology 143, 1982.
     """
-    false_rate, true_rate = roc_curve(score, label, weight)
-    if false_rate.size == 0:
-        return None
-    return float(np.trapezoid(true_rate, false_rate))
+    return _one(_steps(score, label, weight).auroc())
+
+
+def partial_auroc(
+    score: _Floats,
+    label: _Bools,
+    low: float,
+    high: float = 1.0,
+    weight: _Floats | None = None,
+) -> float | None:
+    """Area under the ROC curve where the specificity lies between ``low`` and ``high``.
+
+    It lies between 0 and ``high - low``; :func:`mcclish` puts it on the scale of the AUROC.
+
+    Source: McClish, Med. Decis. Making 9, 1989.
+    """
+    return _one(_steps(score, label, weight).partial_auroc(low, high))
+
+
+def mcclish(area: _Floats, low: float, high: float) -> _Floats:
+    """Standardise a partial area: 0.5 is chance and 1 is perfect, whatever the range.
+
+    With a = 1 - high and b = 1 - low the area of chance is (b² - a²) / 2 and the largest one
+    is b - a; the result is (1 + (area - chance) / (largest - chance)) / 2.
+
+    Source: McClish, Med. Decis. Making 9, 1989.
+    """
+    left, right = 1 - high, 1 - low
+    chance, largest = (right**2 - left**2) / 2, right - left
+    return (1 + (area - chance) / (largest - chance)) / 2
+
+
+def sensitivity_at(
+    score: _Floats, label: _Bools, specificity: float, weight: _Floats | None = None
+) -> float | None:
+    """Highest sensitivity of any threshold whose specificity is at least this.
+
+    The threshold is taken from the same scores, so this is a point of the ROC curve and no
+    promise: a frozen threshold's sensitivity is measured at an operating point.
+    """
+    return _one(_steps(score, label, weight).sensitivity_at(specificity))
+
+
+def best_f1(score: _Floats, label: _Bools, weight: _Floats | None = None) -> float | None:
+    """Highest F1 of any threshold, taken from the same scores: an upper bound, no promise."""
+    return _one(_steps(score, label, weight).best_f1())
+
+
+def average_precision(score: _Floats, label: _Bools, weight: _Floats | None = None) -> float | None:
+    """Precision averaged over the steps of sensitivity, without interpolation."""
+    return _one(_steps(score, label, weight).average_precision())
+
+
+def pf1(score: _Floats, label: _Bools, weight: _Floats | None = None) -> float | None:
+    """Probabilistic F1 of the RSNA Screening Mammography challenge.
+
+    With p the score as a probability, pTP the sum of p over positives and pFP that over
+    negatives: pPrecision = pTP / (pTP + pFP), pSensitivity = pTP / positives, and
+    pF1 = 2 pPrecision pSensitivity / (pPrecision + pSensitivity). Depends on calibration.
+
+    Source: the challenge's evaluation page; Yacouby and Axman, Eval4NLP 2020.
+    """
+    return _one(pf1_of(_weighted(score, label, weight)))
+
+
+def pf1_of(data: Weighted) -> _Floats:
+    """Return :func:`pf1` under each vector of weights; undefined is NaN."""
+    score, label = data.ranking.score, data.ranking.label
+    whole = data.total(score + label)
+    empty = np.full(whole.shape, np.nan)
+    shares: _Floats = np.divide(2 * data.total(score * label), whole, out=empty, where=whole > 0)
+    return shares
 
 
 def roc_curve(
@@ -110,30 +183,6 @@ def precision_recall_curve(
     return positive[kept] / positive[-1], positive[kept] / called[kept]
 
 
-def average_precision(score: _Floats, label: _Bools, weight: _Floats | None = None) -> float | None:
-    """Precision averaged over the steps of sensitivity, without interpolation."""
-    sensitivity, precision = precision_recall_curve(score, label, weight)
-    if sensitivity.size == 0:
-        return None
-    return float(np.sum(np.diff(sensitivity, prepend=0.0) * precision))
-
-
-def pf1(score: _Floats, label: _Bools, weight: _Floats | None = None) -> float | None:
-    """Probabilistic F1 of the RSNA Screening Mammography challenge.
-
-    With p the score as a probability, pTP the sum of p over positives and pFP that over
-    negatives: pPrecision = pTP / (pTP + pFP), pSensitivity = pTP / positives, and
-    pF1 = 2 pPrecision pSensitivity / (pPrecision + pSensitivity). Depends on calibration.
-
-    Source: the challenge's evaluation page; Yacouby and Axman, Eval4NLP 2020.
-    """
-    weights = np.ones_like(score) if weight is None else weight
-    positives = float(weights[label].sum())
-    true_mass = float((weights * score)[label].sum())
-    mass = float((weights * score).sum())
-    return _ratio(2 * true_mass, mass + positives)
-
-
 def _cumulated(score: _Floats, label: _Bools, weight: _Floats | None) -> tuple[_Floats, _Floats]:
     """Return positives and negatives at or above each distinct score, from the highest."""
     if score.size == 0:
@@ -147,5 +196,14 @@ def _cumulated(score: _Floats, label: _Bools, weight: _Floats | None) -> tuple[_
     return positive, negative
 
 
-def _ratio(part: float, whole: float) -> float | None:
-    return part / whole if whole > 0 else None
+def _weighted(score: _Floats, label: _Bools, weight: _Floats | None) -> Weighted:
+    weights = np.ones_like(score) if weight is None else weight
+    return Weighted(Ranking(score, label), weights[None])
+
+
+def _steps(score: _Floats, label: _Bools, weight: _Floats | None) -> Steps:
+    return _weighted(score, label, weight).steps
+
+
+def _one(values: _Floats) -> float | None:
+    return None if np.isnan(values[0]) else float(values[0])

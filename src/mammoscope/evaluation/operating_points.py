@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,11 @@ from numpy.typing import NDArray
 
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import ConfigError, RunError
-from mammoscope.evaluation.bootstrap import Measure, intervals
-from mammoscope.evaluation.metrics import Confusion, confusion
+from mammoscope.evaluation.bootstrap import intervals
+from mammoscope.evaluation.measures import measures_at
 from mammoscope.evaluation.tables import Scored
 
-__all__ = ["choose", "choose_threshold", "measures_at"]
+__all__ = ["choose", "choose_threshold"]
 
 _Floats = NDArray[np.float64]
 
@@ -82,21 +81,6 @@ def choose_threshold(data: Scored, target: str) -> float:
     if name == "sensitivity":
         return float(candidates[np.flatnonzero(sensitivity >= float(value))[-1]])
     raise ConfigError(f"unknown operating point {target!r}")
-
-
-def measures_at(threshold: float) -> dict[str, Measure]:
-    """Return the measures that need a threshold."""
-
-    def measure(read: Callable[[Confusion], float | None]) -> Measure:
-        return lambda score, label, weight: read(confusion(score, label, threshold, weight))
-
-    return {
-        "sensitivity": measure(lambda c: c.sensitivity),
-        "specificity": measure(lambda c: c.specificity),
-        "precision": measure(lambda c: c.precision),
-        "accuracy": measure(lambda c: c.accuracy),
-        "f1": measure(lambda c: c.f1),
-    }
 
 
 def _midpoints(score: _Floats) -> _Floats:

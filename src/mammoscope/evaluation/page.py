@@ -7,6 +7,8 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+from mammoscope.evaluation.measures import written
+from mammoscope.evaluation.page_groups import baseline_section, subgroup_section
 from mammoscope.pages import house_style
 from mammoscope.results import RESEARCH_NOTICE
 
@@ -47,22 +49,28 @@ def render_page(
         shown: Names of the metrics for people, in order.
     """
     synthetic = bool(report["synthetic"])
-    template = Template(files(__package__).joinpath("report.html").read_text(encoding="utf-8"))
+    template = Template(_resource("report.html"))
     run = report["run"]
     return template.substitute(
         title=("SYNTHETIC · " if synthetic else "") + "mammoscope report",
-        style=house_style(),
+        style=house_style() + _resource("report.css"),
         banner=_banner(synthetic=synthetic),
         notice=escape(RESEARCH_NOTICE),
         headline=_headline(report),
         notes="".join(f"<p class='note'>{escape(note)}</p>" for note in report["notes"]),
         metrics=_metrics_table(report, shown),
         confusions="".join(_confusion(report, level) for level in report["levels"]),
+        baseline=baseline_section(report),
+        subgroups=subgroup_section(report),
         points="".join(_points_table(report, level) for level in report["levels"]),
         figures="".join(_figures(level, figures[level]) for level in figures),
         facts=_facts(run),
         config=escape(_plain(run["config"])),
     )
+
+
+def _resource(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _banner(*, synthetic: bool) -> str:
@@ -82,7 +90,7 @@ def _headline(report: dict[str, Any]) -> str:
     for level, values in report["levels"].items():
         auroc = values["metrics"]["auroc"]
         parts.append(
-            f"<p class='headline'><b>{_number(auroc['value'])}</b> AUROC by {level} "
+            f"<p class='headline'><b>{written('auroc', auroc['value'])}</b> AUROC by {level} "
             f"<span>{_range(auroc)}; {values['n']} {kind}{level}s of {values['patients']} {where}, "
             f"{values['positives']} with {escape(report['label'])}</span></p>"
         )
@@ -94,7 +102,9 @@ def _metrics_table(report: dict[str, Any], shown: dict[str, str]) -> str:
     head = "".join(f"<th scope='col'>{level}</th>" for level in levels)
     rows = "".join(
         f"<tr><th scope='row'>{escape(text)}</th>"
-        + "".join(f"<td>{_estimate(values['metrics'][name])}</td>" for values in levels.values())
+        + "".join(
+            f"<td>{_estimate(values['metrics'][name], name)}</td>" for values in levels.values()
+        )
         + "</tr>"
         for name, text in shown.items()
     )
@@ -202,15 +212,11 @@ def _plain(config: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _estimate(metric: dict[str, float | None]) -> str:
-    return f"<b>{_number(metric['value'])}</b> <span>{_range(metric)}</span>"
+def _estimate(metric: dict[str, float | None], name: str = "") -> str:
+    return f"<b>{written(name, metric['value'])}</b> <span>{_range(metric, name)}</span>"
 
 
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
-
-
-def _range(metric: dict[str, float | None]) -> str:
+def _range(metric: dict[str, float | None], name: str = "") -> str:
     if metric["low"] is None or metric["high"] is None:
         return ""
-    return f"{metric['low']:.3f} to {metric['high']:.3f}"
+    return f"{written(name, metric['low'])} to {written(name, metric['high'])}"

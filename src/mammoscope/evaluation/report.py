@@ -7,29 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mammoscope.artefacts import check_output, new_folder, read_json, sha256_file, write_json
+from mammoscope.artefacts import check_output, new_folder, read_json, write_json
 from mammoscope.config import Config, EvaluationConfig, load_config, validated
 from mammoscope.errors import ConfigError, RunError
+from mammoscope.evaluation.attributes import CohortTable, read_cohort_table, with_attributes
+from mammoscope.evaluation.baseline import baseline
 from mammoscope.evaluation.bootstrap import Measure, intervals
 from mammoscope.evaluation.figures import draw_figures
-from mammoscope.evaluation.metrics import auroc, average_precision, confusion, pf1
-from mammoscope.evaluation.operating_points import choose, measures_at
+from mammoscope.evaluation.measures import measures_at, measures_of_ranks, shown, written
+from mammoscope.evaluation.metrics import confusion
+from mammoscope.evaluation.operating_points import choose
 from mammoscope.evaluation.page import render_page
+from mammoscope.evaluation.run_folder import checked_predictions, read_run
+from mammoscope.evaluation.subgroups import subgroups
 from mammoscope.evaluation.tables import Level, Scored, read_predictions, scored
 
 __all__ = ["Report", "evaluate_run", "read_report", "run_evaluation_config", "summary_rows"]
 
 _LEVELS: tuple[Level, ...] = ("image", "breast")
-_SHOWN = {
-    "auroc": "AUROC",
-    "average_precision": "Average precision",
-    "pf1": "pF1",
-    "f1": "F1",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "precision": "Precision (PPV)",
-    "accuracy": "Accuracy",
-}
+_NO_TEST = "There is no test split: all figures are of validation images."
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +47,7 @@ def run_evaluation_config(run: Path, overrides: Iterable[str] = ()) -> Evaluatio
     Raises:
         ConfigError: If an override is not of that section, or not accepted.
     """
-    facts = _read_run(run)
+    facts = read_run(run)
     stored = validated(Config, facts["config"], f"{run}/run.json").evaluation
     given = load_config(None, overrides)
     strange = given.model_fields_set - {"evaluation"}
@@ -64,7 +60,11 @@ def run_evaluation_config(run: Path, overrides: Iterable[str] = ()) -> Evaluatio
 
 
 def evaluate_run(
-    run: Path, config: EvaluationConfig | None = None, *, overwrite: bool = False
+    run: Path,
+    config: EvaluationConfig | None = None,
+    *,
+    overwrite: bool = False,
+    cohort: Path | None = None,
 ) -> Report:
     """Measure a finished run from its predictions.
 
@@ -75,30 +75,26 @@ def evaluate_run(
         run: The run folder.
         config: What to measure; the run's own by default.
         overwrite: Replace a report that is there.
+        cohort: Where the run's cohort lies, if it was moved since training.
 
     Raises:
-        RunError: If the run is not finished, or its predictions are damaged or edited.
+        RunError: If the run is not finished, its predictions are damaged or edited, or the
+            cohort named is not the run's.
         OutputError: If there is a report already.
     """
     run = Path(run)
-    facts = _read_run(run)
+    facts = read_run(run)
     config = config or run_evaluation_config(run)
-    predictions = _checked_predictions(run, facts)
+    predictions = checked_predictions(run, facts)
     folder = run / "report"
     check_output(folder, overwrite=overwrite, marker="report.json")
+    table = read_cohort_table(facts, cohort)
     validation = read_predictions(predictions, "val")
     on_validation = {level: scored(validation, level) for level in _LEVELS}
-    points = {level: choose(data, config) for level, data in on_validation.items()}
-    primary = config.operating_points[0]
-    write_json(
-        run / "operating_points.json",
-        {"format_version": 1, "chosen_on": "val", "primary": primary, "points": points},
-    )
+    points = _frozen(run, on_validation, config)
     test = read_predictions(predictions, "test")
-    measured_on = (
-        {level: scored(test, level) for level in _LEVELS} if test.height else on_validation
-    )
-    notes = [] if test.height else ["There is no test split: all figures are of validation images."]
+    rows = with_attributes(test if test.height else validation, table)
+    measured_on = {level: scored(rows, level) for level in _LEVELS}
     _check_classes(measured_on)
     report = {
         "format_version": 1,
@@ -106,39 +102,68 @@ def evaluate_run(
         "synthetic": bool(facts["synthetic"]),
         "measured_on": "test" if test.height else "val",
         "label": facts["config"]["train"]["label"],
-        "primary": primary,
+        "primary": config.operating_points[0],
         "evaluation": config.model_dump(mode="json"),
-        "levels": {
-            level: _level(data, points[level], config) for level, data in measured_on.items()
+        "levels": _levels(measured_on, points, config),
+        "validation": _levels(on_validation, points, config),
+        "subgroups": {
+            level: subgroups(rows, level, float(points[level][0]["threshold"]), config)
+            for level in _LEVELS
         },
-        "validation": {
-            level: _level(data, points[level], config) for level, data in on_validation.items()
-        },
+        "baseline": baseline(rows, table, facts, config, _LEVELS),
         "run": {key: value for key, value in facts.items() if key != "platform"},
-        "notes": [*notes, *facts.get("notes", [])],
+        "notes": _notes(facts, table, has_test=bool(test.height)),
     }
     with new_folder(folder, overwrite=overwrite, marker="report.json") as fresh:
-        figures = _write_figures(fresh, measured_on, points, report)
-        (fresh / "index.html").write_text(render_page(report, figures, _SHOWN), encoding="utf-8")
-        write_json(fresh / "report.json", report)
+        _write(fresh, report, measured_on, points)
     return Report(folder / "index.html", report)
+
+
+def _write(
+    folder: Path,
+    report: dict[str, Any],
+    measured_on: dict[Level, Scored],
+    points: dict[Level, list[dict[str, Any]]],
+) -> None:
+    figures = _write_figures(folder, measured_on, points, report)
+    names = shown(EvaluationConfig.model_validate(report["evaluation"]))
+    (folder / "index.html").write_text(render_page(report, figures, names), encoding="utf-8")
+    write_json(folder / "report.json", report)
+
+
+def _frozen(
+    run: Path, on_validation: dict[Level, Scored], config: EvaluationConfig
+) -> dict[Level, list[dict[str, Any]]]:
+    """Choose the operating points and write them down."""
+    points = {level: choose(data, config) for level, data in on_validation.items()}
+    primary = config.operating_points[0]
+    write_json(
+        run / "operating_points.json",
+        {"format_version": 1, "chosen_on": "val", "primary": primary, "points": points},
+    )
+    return points
+
+
+def _notes(facts: dict[str, Any], table: CohortTable, *, has_test: bool) -> list[str]:
+    return [
+        *([] if has_test else [_NO_TEST]),
+        *([table.note] if table.note else []),
+        *facts.get("notes", []),
+    ]
+
+
+def _levels(
+    measured_on: dict[Level, Scored],
+    points: dict[Level, list[dict[str, Any]]],
+    config: EvaluationConfig,
+) -> dict[str, dict[str, Any]]:
+    return {level: _level(data, points[level], config) for level, data in measured_on.items()}
 
 
 def _check_classes(measured_on: dict[Level, Scored]) -> None:
     for level, data in measured_on.items():
         if data.positives in (0, data.label.size):
             raise RunError(f"the {level}s to measure hold one class only; both are needed")
-
-
-def _checked_predictions(run: Path, facts: dict[str, Any]) -> Path:
-    """Return where the predictions lie, if they are those that the run made."""
-    path = run / "predictions.parquet"
-    expected = facts.get("hashes", {}).get(path.name)
-    if facts.get("status") != "finished" or not path.is_file():
-        raise RunError(f"{run} is {facts.get('status')}, not finished: train it first")
-    if sha256_file(path) != expected:
-        raise RunError(f"{path} was edited: its SHA-256 is not {expected} of run.json")
-    return path
 
 
 def read_report(run: Path) -> Report:
@@ -158,26 +183,15 @@ def summary_rows(report: Report) -> list[list[str]]:
             *(f"{levels[k]['n']} ({levels[k]['positives']})" for k in _LEVELS),
         ]
     )
-    for name, shown in _SHOWN.items():
-        cells = [_cell(levels[level]["metrics"][name]) for level in _LEVELS]
-        rows.append([shown, *cells])
+    config = EvaluationConfig.model_validate(report.report["evaluation"])
+    for name, title in shown(config).items():
+        rows.append([title, *(_cell(name, levels[level]["metrics"][name]) for level in _LEVELS)])
     return rows
-
-
-def _read_run(run: Path) -> dict[str, Any]:
-    facts = read_json(Path(run) / "run.json", RunError)
-    if facts.get("kind") != "run" or facts.get("format_version") != 1:
-        raise RunError(
-            f"{run}/run.json is of kind {facts.get('kind')!r}, format "
-            f"{facts.get('format_version')!r}; this version reads run format 1"
-        )
-    return facts
 
 
 def _level(data: Scored, points: list[dict[str, Any]], config: EvaluationConfig) -> dict[str, Any]:
     """Measure one level with frozen thresholds; ``points[0]`` is the primary one."""
     threshold = float(points[0]["threshold"])
-    free: dict[str, Measure] = {"auroc": auroc, "average_precision": average_precision, "pf1": pf1}
 
     def measure(measures: dict[str, Measure]) -> dict[str, dict[str, float | None]]:
         found = intervals(
@@ -196,7 +210,7 @@ def _level(data: Scored, points: list[dict[str, Any]], config: EvaluationConfig)
         "patients": data.patients,
         "unlabelled": data.unlabelled,
         "threshold": threshold,
-        "metrics": measure({**free, **measures_at(threshold)}),
+        "metrics": measure({**measures_of_ranks(config), **measures_at(threshold)}),
         "confusion": {name: int(getattr(counts, name)) for name in ("tp", "fp", "tn", "fn")},
         "operating_points": [
             {
@@ -228,9 +242,6 @@ def _write_figures(
     return figures
 
 
-def _cell(metric: dict[str, float | None]) -> str:
-    if metric["value"] is None:
-        return "undefined"
-    if metric["low"] is None or metric["high"] is None:
-        return f"{metric['value']:.3f}"
-    return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
+def _cell(name: str, metric: dict[str, float | None]) -> str:
+    value, low, high = (written(name, metric[key]) for key in ("value", "low", "high"))
+    return value if metric["low"] is None else f"{value} ({low} to {high})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from mammoscope.errors import RunError
 
-__all__ = ["Level", "Scored", "read_predictions", "scored"]
+__all__ = ["Level", "Scored", "labelled", "read_predictions", "scored", "units"]
 
 Level = Literal["image", "breast"]
 
@@ -86,19 +87,43 @@ def scored(rows: pl.DataFrame, level: Level) -> Scored:
         rows: From :func:`read_predictions`.
         level: Image or breast.
     """
-    if level == "breast":
-        rows = rows.group_by("patient_id", "exam_id", "laterality", maintain_order=True).agg(
-            pl.col("score").mean(),
-            # One positive image settles it; without one, every image must be known.
-            pl.when(pl.col("cancer").max() == 1)
-            .then(1)
-            .otherwise(pl.when(pl.col("cancer").null_count() == 0).then(0))
-            .alias("cancer"),
-        )
-    known = rows.filter(pl.col("cancer").is_not_null())
-    return Scored(
+    return labelled(units(rows, level))[0]
+
+
+def units(rows: pl.DataFrame, level: Level, columns: Sequence[str] = ()) -> pl.DataFrame:
+    """Return a row per image or per breast: patient_id, score, cancer and further columns.
+
+    Args:
+        rows: From :func:`read_predictions`, with the columns.
+        level: Image or breast.
+        columns: What else to keep; of a breast what its images agree on, else null.
+    """
+    if level == "image":
+        return rows.select("patient_id", "score", "cancer", *columns)
+    return rows.group_by("patient_id", "exam_id", "laterality", maintain_order=True).agg(
+        pl.col("score").mean(),
+        # One positive image settles it; without one, every image must be known.
+        pl.when(pl.col("cancer").max() == 1)
+        .then(1)
+        .otherwise(pl.when(pl.col("cancer").null_count() == 0).then(0))
+        .alias("cancer"),
+        *(
+            pl.when(pl.col(name).drop_nulls().n_unique() == 1)
+            .then(pl.col(name).drop_nulls().first())
+            .alias(name)
+            for name in columns
+            if name != "laterality"
+        ),
+    )
+
+
+def labelled(frame: pl.DataFrame) -> tuple[Scored, pl.DataFrame]:
+    """Return the rows of :func:`units` whose label is known, as arrays and as they were."""
+    known = frame.filter(pl.col("cancer").is_not_null())
+    data = Scored(
         score=known["score"].to_numpy().astype(np.float64),
         label=known["cancer"].to_numpy() == 1,
         patient=known["patient_id"].rank("dense").to_numpy().astype(np.int64) - 1,
-        unlabelled=rows.height - known.height,
+        unlabelled=frame.height - known.height,
     )
+    return data, known

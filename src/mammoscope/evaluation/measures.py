@@ -1,0 +1,92 @@
+"""What a report measures: each measure's formula, its name for people, and how it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mammoscope.config import EvaluationConfig
+from mammoscope.evaluation.bootstrap import Measure
+from mammoscope.evaluation.metrics import mcclish, pf1_of
+from mammoscope.evaluation.weighted import Calls
+
+__all__ = ["measures_at", "measures_of_ranks", "shown", "written", "written_p"]
+
+_Floats = NDArray[np.float64]
+
+
+def measures_at(threshold: float) -> dict[str, Measure]:
+    """Return the measures that need a threshold."""
+
+    def measure(read: Callable[[Calls], _Floats]) -> Measure:
+        return lambda data: read(data.calls(threshold))
+
+    return {
+        "sensitivity": measure(lambda c: c.sensitivity),
+        "specificity": measure(lambda c: c.specificity),
+        "precision": measure(lambda c: c.precision),
+        "accuracy": measure(lambda c: c.accuracy),
+        "f1": measure(lambda c: c.f1),
+        "detections_per_1000": measure(lambda c: c.detections_per_1000),
+        "recalls_per_1000": measure(lambda c: c.recalls_per_1000),
+    }
+
+
+def measures_of_ranks(config: EvaluationConfig) -> dict[str, Measure]:
+    """Return the measures that need no frozen threshold, by the names of ``report.json``."""
+    low, high = config.partial_specificity
+
+    def sensitivity_at(specificity: float) -> Measure:
+        return lambda data: data.steps.sensitivity_at(specificity)
+
+    return {
+        "auroc": lambda data: data.steps.auroc(),
+        "partial_auroc": lambda data: data.steps.partial_auroc(low, high),
+        "partial_auroc_standardised": lambda data: mcclish(
+            data.steps.partial_auroc(low, high), low, high
+        ),
+        **{f"sensitivity_at_specificity_{s:g}": sensitivity_at(s) for s in config.specificities},
+        "average_precision": lambda data: data.steps.average_precision(),
+        "pf1": pf1_of,
+        "best_f1": lambda data: data.steps.best_f1(),
+    }
+
+
+def shown(config: EvaluationConfig) -> dict[str, str]:
+    """Return the measures' names for people, in order."""
+    low, high = config.partial_specificity
+    return {
+        "auroc": "AUROC",
+        "partial_auroc": f"Partial AUROC, specificity {low:g} to {high:g}",
+        "partial_auroc_standardised": "The same, standardised (McClish)",
+        **{
+            f"sensitivity_at_specificity_{s:g}": f"Sensitivity at specificity {s:g}"
+            for s in config.specificities
+        },
+        "average_precision": "Average precision",
+        "pf1": "pF1",
+        "best_f1": "F1 at the best threshold of these data",
+        "f1": "F1",
+        "sensitivity": "Sensitivity",
+        "specificity": "Specificity",
+        "precision": "Precision (PPV)",
+        "accuracy": "Accuracy",
+        "detections_per_1000": "Cancer detection rate per 1,000",
+        "recalls_per_1000": "Recall rate per 1,000",
+    }
+
+
+def written(name: str, value: float | None) -> str:
+    """Write a value: rates per thousand with one digit, shares with three."""
+    if value is None:
+        return "undefined"
+    return f"{value:.1f}" if name.endswith("_per_1000") else f"{value:.3f}"
+
+
+def written_p(p: float | None) -> str:
+    """Write a p value; below a thousandth its digits are not to be trusted."""
+    if p is None:
+        return "undefined"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
