@@ -43,7 +43,9 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     try:
         yield pool
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        # A second Ctrl-C in the middle of this would leave workers that nobody tells to end.
+        with _without_interrupts():
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def mapped(
