@@ -34,7 +34,7 @@ from mammoscope.evaluation import read_report
 from mammoscope.evaluation.metrics import auroc
 from measure import leave
 
-LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
+LEVELS = (0.0, 0.25, 0.5, 1.0, 1.5)
 _SIDE_PX = 64
 
 
@@ -139,6 +139,7 @@ def draw(rows: list[dict[str, float]], path: Path) -> None:
     )
     axes.legend(loc="lower right", frameon=False)
     figure.savefig(path, dpi=110)
+    plt.close(figure)
 
 
 def main() -> None:
@@ -166,7 +167,7 @@ def main() -> None:
                 }
             )
             leave("psychometric", "AUROC by contrast, SYNTHETIC images", rows, options.out)
-    draw(rows, options.out / "psychometric.png")
+            draw(rows, options.out / "psychometric.png")
 
 
 if __name__ == "__main__":
