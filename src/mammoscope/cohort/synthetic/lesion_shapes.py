@@ -178,7 +178,7 @@ def _lobed(
     for lobes in range(2, 7):
         margin += radius * rng.normal(0, depth) * np.cos(lobes * angle + rng.uniform(0, 6.3))
     # Lobes, not petals: nowhere does the margin come near the centre.
-    return np.asarray(distance / np.maximum(margin, 0.65 * radius), np.float32)
+    return np.asarray(distance / np.maximum(margin, 0.7 * radius), np.float32)
 
 
 def _edge(distance: FloatImage, softness: float) -> FloatImage:

@@ -117,6 +117,8 @@ def make_volume(seed: int, density: Density) -> Volume:
     field = _noise(rng) + 2.6 * cone - 2.0 * (1 - rim) - 1.2 * np.clip(0.16 - depth, 0, 1) / 0.16
     threshold = float(np.quantile(field[inside > 0][::7], 1 - _GLAND_SHARE[density]))
     gland = inside / (1 + np.exp(np.clip(-5.0 * (field - threshold), -30, 30)))
+    # Even the densest breast has fat under its skin.
+    gland *= np.clip(2.5 * rim - 0.75, 0, 1)
     return Volume(np.asarray(gland, np.float32), _ducts(rng, density), _vessels(rng))
 
 
