@@ -34,7 +34,7 @@ def verb(*words: object) -> None:
 def home(tmp_path_factory: pytest.TempPathFactory):
     """Everything up to the bundle, by the verbs of the README."""
     home = tmp_path_factory.mktemp("home")
-    size = ("--patients", 24, "--prevalence", 0.5, "--scale", 0.06, "--seed", 1)
+    size = ("--patients", 24, "--prevalence", 0.5, "--scale", 0.07, "--seed", 1)
     verb("synth", home / "dicom", *size)
     rules = ("--set", "eligibility.partial_view=refuse")
     verb("ingest", home / "dicom", home / "cohort", *rules)
@@ -120,7 +120,7 @@ def test_predictions_of_the_run_are_those_of_the_bundle(home):
 def test_an_unseen_exam_is_scored_from_its_files(home, capsys):
     from mammoscope.cohort.synthetic import write_exam
 
-    write_exam(home / "unseen", seed=77, cancer=True, scale=0.08)
+    write_exam(home / "unseen", seed=77, cancer=True, scale=0.07)
     verb("predict", home / "bundle", home / "unseen", "--out", home / "results")
     assert "SYNTHETIC" in capsys.readouterr().out
     document = json.loads((home / "results" / "results.json").read_text())
