@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Spread", "in_turn", "leave", "machine"]
+__all__ = ["Spread", "in_turn", "leave", "machine", "peak_memory_mb"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,26 @@ def in_turn(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[
             if turn:
                 taken[name].append(1000 * (time.perf_counter() - begun))
     return taken
+
+
+def peak_memory_mb(task: Callable[..., object], *words: object) -> float:
+    """Return the peak resident memory of a fresh process that does a task, in MB."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    worker = context.Process(target=_do_and_report, args=(queue, task, words))
+    worker.start()
+    peak = float(queue.get())
+    worker.join()
+    return peak
+
+
+def _do_and_report(
+    queue: multiprocessing.Queue[float], task: Callable[..., object], words: tuple[object, ...]
+) -> None:
+    task(*words)
+    # Not getrusage: its peak goes on from that of the process that started this one.
+    peak = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+    queue.put(int(peak[1]) / 1024 if peak else float("nan"))
 
 
 def machine() -> dict[str, Any]:

@@ -12,9 +12,7 @@ contour's box, and OpenCV's resize.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -50,7 +48,7 @@ from mammoscope.config import PreprocessConfig
 from mammoscope.preprocessing import Preprocessor, SourceImage
 from mammoscope.processes import keep_memory
 from mammoscope.types import Density, Laterality, View
-from measure import Spread, in_turn, leave
+from measure import Spread, in_turn, leave, peak_memory_mb
 
 CONFIG = PreprocessConfig(height=1024, width=512)
 BREAST_MM, DEPTH_MM = 190.0, 88.0
@@ -194,24 +192,9 @@ def repeated_cohort(home: Path, source: Path, images: int) -> Path:
     return cohort
 
 
-def peak_memory(cohort: Path) -> float:
-    """Return the peak resident memory, in MB, of a fresh process that prepares a cohort."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    worker = context.Process(target=_prepare_and_report, args=(cohort, queue))
-    worker.start()
-    peak = float(queue.get())
-    worker.join()
-    return peak
-
-
-def _prepare_and_report(cohort: Path, queue: multiprocessing.Queue[float]) -> None:
+def _prepare_alone(cohort: Path) -> None:
     keep_memory()  # As workers do.
     prepare(cohort, CONFIG, workers=1)
-    # Not getrusage: its peak goes on from that of the process that started this one.
-    status = Path("/proc/self/status").read_text()
-    peak = re.search(r"VmHWM:\s*(\d+) kB", status)
-    queue.put(int(peak[1]) / 1024 if peak else float("nan"))
 
 
 def workers(cohort: Path, repeats: int) -> dict[str, object]:
@@ -303,7 +286,9 @@ def main() -> None:
         memory = [
             {
                 "cohort": f"{images} images of 5355 x 4915, 16 bits",
-                "peak memory, MB": round(peak_memory(repeated_cohort(home, large, images))),
+                "peak memory, MB": round(
+                    peak_memory_mb(_prepare_alone, repeated_cohort(home, large, images))
+                ),
             }
             for images in (options.long // 10, options.long)
         ]

@@ -10,9 +10,7 @@ noise for each pixel, and the unit's codec.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
-import re
 import sys
 import tempfile
 import time
@@ -26,7 +24,7 @@ import pydicom
 from mammoscope.cohort.synthetic import write_cohort, write_exam
 from mammoscope.cohort.synthetic.acquisition import compress
 from mammoscope.dicom import decode, read_dicom
-from measure import Spread, in_turn, leave
+from measure import Spread, in_turn, leave, peak_memory_mb
 
 
 def exams(scale: float, count: int, home: Path) -> dict[str, Any]:
@@ -44,7 +42,7 @@ def exams(scale: float, count: int, home: Path) -> dict[str, Any]:
         "slowest, s": round(max(whole), 2),
         "noise and codec alone, s": Spread.of(floor),
         "ours / floor": Spread.of([a / b for a, b in zip(whole, floor, strict=True)]),
-        "peak memory, MB": round(_peak_memory(scale, whole.index(max(whole)))),
+        "peak memory, MB": round(peak_memory_mb(_write, scale, whole.index(max(whole)))),
     }
 
 
@@ -60,23 +58,9 @@ def _floor(paths: list[Path]) -> float:
     return time.perf_counter() - begun
 
 
-def _peak_memory(scale: float, seed: int) -> float:
-    """Return the peak resident memory, in MB, of a fresh process that writes one exam."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    worker = context.Process(target=_write_and_report, args=(scale, seed, queue))
-    worker.start()
-    peak = float(queue.get())
-    worker.join()
-    return peak
-
-
-def _write_and_report(scale: float, seed: int, queue: multiprocessing.Queue[float]) -> None:
+def _write(scale: float, seed: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_exam(Path(folder), seed=seed, cancer=True, scale=scale)
-    # Not getrusage: its peak goes on from that of the process that started this one.
-    peak = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
-    queue.put(int(peak[1]) / 1024 if peak else float("nan"))
 
 
 def workers(patients: int, home: Path) -> dict[str, Any]:
