@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+
+from mammoscope.types import Floats
 
 __all__ = [
     "chi_square_tail",
@@ -16,10 +17,8 @@ __all__ = [
     "wilson_interval",
 ]
 
-_Floats = NDArray[np.float64]
 
-
-def wilson_interval(positives: _Floats, total: _Floats, z: float = 1.96) -> tuple[_Floats, _Floats]:
+def wilson_interval(positives: Floats, total: Floats, z: float = 1.96) -> tuple[Floats, Floats]:
     """Return the ends of Wilson's interval for a share.
 
     Source: Wilson, J. Am. Stat. Assoc. 22, 1927.
@@ -31,7 +30,7 @@ def wilson_interval(positives: _Floats, total: _Floats, z: float = 1.96) -> tupl
     return centre - half, centre + half
 
 
-def pearson_chi_square(positives: _Floats, total: _Floats) -> float:
+def pearson_chi_square(positives: Floats, total: Floats) -> float:
     """Return Pearson's statistic of equal shares, without continuity correction.
 
     Args:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "SCREENING_VIEWS",
+    "Bools",
     "Box",
     "BreastResult",
     "ByteImage",
@@ -24,14 +25,22 @@ __all__ = [
     "ExamResult",
     "Finding",
     "FloatImage",
+    "Floats",
     "GreyImage",
     "ImageResult",
+    "Ints",
     "Laterality",
     "MammogramImage",
     "Refusal",
     "View",
 ]
 
+#: Numbers of a calculation, of any shape.
+Floats: TypeAlias = NDArray[np.float64]
+#: Labels and choices.
+Bools: TypeAlias = NDArray[np.bool_]
+#: Places and counts.
+Ints: TypeAlias = NDArray[np.int64]
 #: Pixels as float32; presentation values lie in [0, 1].
 FloatImage: TypeAlias = NDArray[np.float32]
 #: Pixels or masks as uint8.

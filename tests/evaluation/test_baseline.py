@@ -1,11 +1,10 @@
 import numpy as np
 import polars as pl
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from mammoscope.config import EvaluationConfig
 from mammoscope.evaluation.attributes import CohortTable
-from mammoscope.evaluation.baseline import baseline, fit_logistic
+from mammoscope.evaluation.baseline import baseline
 from mammoscope.evaluation.metrics import auroc
 
 CONFIG = EvaluationConfig(bootstrap=100)
@@ -41,19 +40,10 @@ def measured(frame, train=None):
     return baseline(test, table, FACTS, CONFIG, ("image", "breast"))
 
 
-@pytest.mark.parametrize("ridge", [1.0, 0.1, 25.0])
-def test_the_fit_is_scikit_learns(ridge):
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(200, 4))
-    label = (features[:, 0] + rng.normal(size=200) > 0.5).astype(float)
-    found = fit_logistic(features, label, ridge)
-    expected = LogisticRegression(C=1 / ridge, tol=1e-10, max_iter=1000).fit(features, label)
-    assert found == pytest.approx([*expected.intercept_, *expected.coef_[0]], abs=1e-4)
-
-
-def test_classes_that_a_line_parts_still_have_a_fit():
-    features = np.linspace(-1, 1, 20)[:, None]
-    assert np.isfinite(fit_logistic(features, (features[:, 0] > 0).astype(float))).all()
+def test_classes_that_a_line_parts_still_have_a_baseline():
+    frame = cohort().with_columns(cancer=(pl.col("age") > 60).cast(int))
+    made = measured(frame)
+    assert made["levels"]["image"]["baseline"]["value"] == 1.0
 
 
 def test_age_and_machine_are_found_and_the_blind_score_is_measured_beside_the_models():

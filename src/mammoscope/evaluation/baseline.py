@@ -12,53 +12,20 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 
 from mammoscope.config import EvaluationConfig
 from mammoscope.evaluation.attributes import CohortTable
 from mammoscope.evaluation.paired import Pair, area_difference
 from mammoscope.evaluation.tables import Level, labelled, units
+from mammoscope.types import Floats
 
-__all__ = ["baseline", "fit_logistic"]
+__all__ = ["baseline"]
 
-_Floats = NDArray[np.float64]
 # In standardised units: as much as one image per coefficient; thousands of images outweigh it.
 _RIDGE = 1.0
-_STEPS = 50
-_TOLERANCE = 1e-10
 # Years: ages that spread less than this are all the same.
 _NO_SPREAD = 1e-9
-
-
-def fit_logistic(features: _Floats, label: _Floats, ridge: float = _RIDGE) -> _Floats:
-    """Fit a logistic regression with a ridge penalty by Newton's method.
-
-    Minimises Σ log(1 + exp(-y·η)) + ridge / 2 · |w|², the intercept free.
-
-    Args:
-        features: (N, D).
-        label: (N,) 0 or 1, both there.
-        ridge: Strength of the penalty.
-
-    Returns:
-        (D + 1,), the intercept first.
-
-    Source: le Cessie and van Houwelingen, Appl. Stat. 41, 1992.
-    """
-    design = np.column_stack([np.ones(label.size), features])
-    penalty = np.diag([0.0, *[ridge] * features.shape[1]])
-    weight = np.zeros(design.shape[1])
-    share = label.mean()
-    weight[0] = np.log(share / (1 - share))
-    for _ in range(_STEPS):
-        chance = 1 / (1 + np.exp(-design @ weight))
-        gradient = design.T @ (chance - label) + penalty @ weight
-        curvature = (design * (chance * (1 - chance))[:, None]).T @ design + penalty
-        step = np.linalg.solve(curvature, gradient)
-        weight -= step
-        if np.abs(step).max() < _TOLERANCE:
-            break
-    return weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +49,9 @@ class _Encoding:
             machines=machines if len(machines) > 1 else (),
         )
 
-    def features(self, rows: pl.DataFrame) -> _Floats:
+    def features(self, rows: pl.DataFrame) -> Floats:
         """Return (N, D): age, whether it is missing, and a column per machine."""
-        columns: list[_Floats] = []
+        columns: list[Floats] = []
         if self.mean is not None:
             age = rows["age"].fill_null(self.mean).to_numpy().astype(np.float64)
             columns.append((age - self.mean) / self.spread)
@@ -140,9 +107,10 @@ def baseline(
     if not sees or not 0 < target.sum() < target.size:
         made["notes"].append("There is nothing to fit, so there is no baseline.")
         return made
-    weight = fit_logistic(encoding.features(training), target)
-    logit = weight[0] + encoding.features(rows) @ weight[1:]
-    blind = rows.with_columns(score=pl.Series(1 / (1 + np.exp(-logit))))
+    regression = LogisticRegression(C=1 / _RIDGE, solver="newton-cholesky")
+    regression.fit(encoding.features(training), target)
+    chance = regression.predict_proba(encoding.features(rows))[:, 1]
+    blind = rows.with_columns(score=pl.Series(chance))
     for level in levels:
         data, _ = labelled(units(rows, level))
         other, _ = labelled(units(blind, level))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mammoscope.evaluation.tables import Scored
 from mammoscope.evaluation.weighted import Ranking, Weighted
+from mammoscope.types import Floats
 
 __all__ = [
     "Draws",
@@ -27,10 +28,9 @@ __all__ = [
     "widened",
 ]
 
-_Floats = NDArray[np.float64]
 
 #: A measure of scores and labels under R vectors of weights, (R,); NaN where undefined.
-Measure = Callable[[Weighted], _Floats]
+Measure = Callable[[Weighted], Floats]
 #: How often each patient was drawn, (replicates, patients).
 Draws = NDArray[np.uint16]
 
@@ -118,7 +118,7 @@ def values(data: Scored, measures: Mapping[str, Measure]) -> dict[str, float | N
     return {name: None if np.isnan(value) else value for name, value in found.items()}
 
 
-def samples(data: Scored, measures: Mapping[str, Measure], draws: Draws) -> dict[str, _Floats]:
+def samples(data: Scored, measures: Mapping[str, Measure], draws: Draws) -> dict[str, Floats]:
     """Measure every replicate.
 
     Args:
@@ -145,7 +145,7 @@ def samples(data: Scored, measures: Mapping[str, Measure], draws: Draws) -> dict
     return drawn
 
 
-def interval_of(value: float | None, sample: _Floats, confidence: float) -> Interval:
+def interval_of(value: float | None, sample: Floats, confidence: float) -> Interval:
     """Return a value with the percentile interval of its replicates.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.

@@ -19,12 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoscope.statistics import normal_two_sided
+from mammoscope.types import Bools, Floats, Ints
 
 __all__ = ["Areas", "Difference", "areas", "compare_areas"]
-
-_Floats = NDArray[np.float64]
-_Bools = NDArray[np.bool_]
-_Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +33,8 @@ class Areas:
         covariance: (K, K) of their estimates; NaN where a class is in one patient only.
     """
 
-    value: _Floats
-    covariance: _Floats
+    value: Floats
+    covariance: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +59,7 @@ class Difference:
 
 
 def areas(
-    scores: Sequence[_Floats], label: _Bools, patient: NDArray[np.integer] | None = None
+    scores: Sequence[Floats], label: Bools, patient: NDArray[np.integer] | None = None
 ) -> Areas:
     """Return AUROCs and the covariance of their estimates.
 
@@ -97,9 +94,9 @@ def areas(
 
 
 def compare_areas(
-    first: _Floats,
-    second: _Floats,
-    label: _Bools,
+    first: Floats,
+    second: Floats,
+    label: Bools,
     patient: NDArray[np.integer] | None = None,
     confidence: float = 0.95,
 ) -> Difference:
@@ -125,7 +122,7 @@ def compare_areas(
     return Difference(value, value - half, value + half, error, normal_two_sided(value / error))
 
 
-def _placements(score: _Floats, label: _Bools) -> tuple[_Floats, _Floats]:
+def _placements(score: Floats, label: Bools) -> tuple[Floats, Floats]:
     """Return the share of negatives below each positive, and of positives above each negative.
 
     A mid-rank among all less that within the own class counts the others below it.
@@ -137,14 +134,14 @@ def _placements(score: _Floats, label: _Bools) -> tuple[_Floats, _Floats]:
     return below, above
 
 
-def _mid_ranks(values: _Floats) -> _Floats:
+def _mid_ranks(values: Floats) -> Floats:
     """Return ranks from 1, the mean rank among equals."""
     _, inverse, count = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: _Floats = np.cumsum(count)[inverse] - (count[inverse] - 1) / 2
+    ranks: Floats = np.cumsum(count)[inverse] - (count[inverse] - 1) / 2
     return ranks
 
 
-def _summed(values: _Floats, cluster: _Ints, clusters: int) -> _Floats:
+def _summed(values: Floats, cluster: Ints, clusters: int) -> Floats:
     """Sum (K, images) within clusters, (K, clusters)."""
     return np.stack([np.bincount(cluster, row, minlength=clusters) for row in values])
 

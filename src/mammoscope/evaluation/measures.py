@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mammoscope.config import EvaluationConfig
 from mammoscope.evaluation.bootstrap import Measure
 from mammoscope.evaluation.metrics import mcclish, pf1_of
 from mammoscope.evaluation.weighted import Calls
+from mammoscope.types import Floats
 
 __all__ = ["measures_at", "measures_of_ranks", "shown", "written", "written_p"]
-
-_Floats = NDArray[np.float64]
 
 
 def measures_at(threshold: float) -> dict[str, Measure]:
     """Return the measures that need a threshold."""
 
-    def measure(read: Callable[[Calls], _Floats]) -> Measure:
+    def measure(read: Callable[[Calls], Floats]) -> Measure:
         return lambda data: read(data.calls(threshold))
 
     return {

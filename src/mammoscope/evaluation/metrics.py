@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mammoscope.evaluation.weighted import Calls, Ranking, Steps, Weighted
+from mammoscope.types import Bools, Floats
 
 __all__ = [
     "Confusion",
@@ -27,9 +27,6 @@ __all__ = [
     "roc_curve",
     "sensitivity_at",
 ]
-
-_Floats = NDArray[np.float64]
-_Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +68,14 @@ class Confusion:
 
 
 def confusion(
-    score: _Floats, label: _Bools, threshold: float, weight: _Floats | None = None
+    score: Floats, label: Bools, threshold: float, weight: Floats | None = None
 ) -> Confusion:
     """Count at a threshold."""
     calls = _weighted(score, label, weight).calls(threshold)
     return Confusion(*(float(n[0]) for n in (calls.tp, calls.fp, calls.tn, calls.fn)))
 
 
-def auroc(score: _Floats, label: _Bools, weight: _Floats | None = None) -> float | None:
+def auroc(score: Floats, label: Bools, weight: Floats | None = None) -> float | None:
     """Area under the ROC curve: chance that a positive outscores a negative, ties half.
 
     Source: Hanley and McNeil, Radiology 143, 1982.
@@ -87,11 +84,11 @@ def auroc(score: _Floats, label: _Bools, weight: _Floats | None = None) -> float
 
 
 def partial_auroc(
-    score: _Floats,
-    label: _Bools,
+    score: Floats,
+    label: Bools,
     low: float,
     high: float = 1.0,
-    weight: _Floats | None = None,
+    weight: Floats | None = None,
 ) -> float | None:
     """Area under the ROC curve where the specificity lies between ``low`` and ``high``.
 
@@ -102,7 +99,7 @@ def partial_auroc(
     return _one(_steps(score, label, weight).partial_auroc(low, high))
 
 
-def mcclish(area: _Floats, low: float, high: float) -> _Floats:
+def mcclish(area: Floats, low: float, high: float) -> Floats:
     """Standardise a partial area: 0.5 is chance and 1 is perfect, whatever the range.
 
     With a = 1 - high and b = 1 - low the area of chance is (b² - a²) / 2 and the largest one
@@ -116,7 +113,7 @@ def mcclish(area: _Floats, low: float, high: float) -> _Floats:
 
 
 def sensitivity_at(
-    score: _Floats, label: _Bools, specificity: float, weight: _Floats | None = None
+    score: Floats, label: Bools, specificity: float, weight: Floats | None = None
 ) -> float | None:
     """Highest sensitivity of any threshold whose specificity is at least this.
 
@@ -126,17 +123,17 @@ def sensitivity_at(
     return _one(_steps(score, label, weight).sensitivity_at(specificity))
 
 
-def best_f1(score: _Floats, label: _Bools, weight: _Floats | None = None) -> float | None:
+def best_f1(score: Floats, label: Bools, weight: Floats | None = None) -> float | None:
     """Highest F1 of any threshold, taken from the same scores: an upper bound, no promise."""
     return _one(_steps(score, label, weight).best_f1())
 
 
-def average_precision(score: _Floats, label: _Bools, weight: _Floats | None = None) -> float | None:
+def average_precision(score: Floats, label: Bools, weight: Floats | None = None) -> float | None:
     """Precision averaged over the steps of sensitivity, without interpolation."""
     return _one(_steps(score, label, weight).average_precision())
 
 
-def pf1(score: _Floats, label: _Bools, weight: _Floats | None = None) -> float | None:
+def pf1(score: Floats, label: Bools, weight: Floats | None = None) -> float | None:
     """Probabilistic F1 of the RSNA Screening Mammography challenge.
 
     With p the score as a probability, pTP the sum of p over positives and pFP that over
@@ -148,18 +145,16 @@ def pf1(score: _Floats, label: _Bools, weight: _Floats | None = None) -> float |
     return _one(pf1_of(_weighted(score, label, weight)))
 
 
-def pf1_of(data: Weighted) -> _Floats:
+def pf1_of(data: Weighted) -> Floats:
     """Return :func:`pf1` under each vector of weights; undefined is NaN."""
     score, label = data.ranking.score, data.ranking.label
     whole = data.total(score + label)
     empty = np.full(whole.shape, np.nan)
-    shares: _Floats = np.divide(2 * data.total(score * label), whole, out=empty, where=whole > 0)
+    shares: Floats = np.divide(2 * data.total(score * label), whole, out=empty, where=whole > 0)
     return shares
 
 
-def roc_curve(
-    score: _Floats, label: _Bools, weight: _Floats | None = None
-) -> tuple[_Floats, _Floats]:
+def roc_curve(score: Floats, label: Bools, weight: Floats | None = None) -> tuple[Floats, Floats]:
     """Return false- and true-positive rates from (0, 0) to (1, 1); empty if a class is."""
     positive, negative = _cumulated(score, label, weight)
     if positive.size == 0 or positive[-1] == 0 or negative[-1] == 0:
@@ -172,8 +167,8 @@ def roc_curve(
 
 
 def precision_recall_curve(
-    score: _Floats, label: _Bools, weight: _Floats | None = None
-) -> tuple[_Floats, _Floats]:
+    score: Floats, label: Bools, weight: Floats | None = None
+) -> tuple[Floats, Floats]:
     """Return sensitivity and precision at each distinct score, from the highest."""
     positive, negative = _cumulated(score, label, weight)
     if positive.size == 0 or positive[-1] == 0:
@@ -183,7 +178,7 @@ def precision_recall_curve(
     return positive[kept] / positive[-1], positive[kept] / called[kept]
 
 
-def _cumulated(score: _Floats, label: _Bools, weight: _Floats | None) -> tuple[_Floats, _Floats]:
+def _cumulated(score: Floats, label: Bools, weight: Floats | None) -> tuple[Floats, Floats]:
     """Return positives and negatives at or above each distinct score, from the highest."""
     if score.size == 0:
         return np.empty(0), np.empty(0)
@@ -196,14 +191,14 @@ def _cumulated(score: _Floats, label: _Bools, weight: _Floats | None) -> tuple[_
     return positive, negative
 
 
-def _weighted(score: _Floats, label: _Bools, weight: _Floats | None) -> Weighted:
+def _weighted(score: Floats, label: Bools, weight: Floats | None) -> Weighted:
     weights = np.ones_like(score) if weight is None else weight
     return Weighted(Ranking(score, label), weights[None])
 
 
-def _steps(score: _Floats, label: _Bools, weight: _Floats | None) -> Steps:
+def _steps(score: Floats, label: Bools, weight: Floats | None) -> Steps:
     return _weighted(score, label, weight).steps
 
 
-def _one(values: _Floats) -> float | None:
+def _one(values: Floats) -> float | None:
     return None if np.isnan(values[0]) else float(values[0])

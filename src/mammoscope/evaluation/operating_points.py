@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import ConfigError, RunError
 from mammoscope.evaluation.bootstrap import intervals
 from mammoscope.evaluation.measures import measures_at
 from mammoscope.evaluation.tables import Scored
+from mammoscope.types import Floats
 
 __all__ = ["choose", "choose_threshold"]
-
-_Floats = NDArray[np.float64]
 
 
 def choose(data: Scored, config: EvaluationConfig) -> list[dict[str, Any]]:
@@ -83,7 +81,7 @@ def choose_threshold(data: Scored, target: str) -> float:
     raise ConfigError(f"unknown operating point {target!r}")
 
 
-def _midpoints(score: _Floats) -> _Floats:
+def _midpoints(score: Floats) -> Floats:
     """Return ascending thresholds: 0, midway between neighbours, and one above all scores."""
     distinct = np.unique(score)
     inner = (distinct[1:] + distinct[:-1]) / 2

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from html import escape
 from importlib.resources import files
-from string import Template
 from typing import Any
 
 from mammoscope.evaluation.measures import written
-from mammoscope.evaluation.page_groups import baseline_section, subgroup_section
-from mammoscope.pages import house_style
+from mammoscope.evaluation.page_groups import (
+    baseline_section,
+    estimate,
+    kind,
+    span,
+    subgroup_section,
+)
+from mammoscope.pages import Html, document, element, house_style, joined, table
 from mammoscope.results import RESEARCH_NOTICE
 
 __all__ = ["render_page"]
@@ -48,140 +52,161 @@ def render_page(
         figures: SVG text by level and name.
         shown: Names of the metrics for people, in order.
     """
-    synthetic = bool(report["synthetic"])
-    template = Template(_resource("report.html"))
-    run = report["run"]
-    return template.substitute(
-        title=("SYNTHETIC · " if synthetic else "") + "mammoscope report",
-        style=house_style() + _resource("report.css"),
-        banner=_banner(synthetic=synthetic),
-        notice=escape(RESEARCH_NOTICE),
-        headline=_headline(report),
-        notes="".join(f"<p class='note'>{escape(note)}</p>" for note in report["notes"]),
-        metrics=_metrics_table(report, shown),
-        confusions="".join(_confusion(report, level) for level in report["levels"]),
-        baseline=baseline_section(report),
-        subgroups=subgroup_section(report),
-        points="".join(_points_table(report, level) for level in report["levels"]),
-        figures="".join(_figures(level, figures[level]) for level in figures),
-        facts=_facts(run),
-        config=escape(_plain(run["config"])),
+    title = ("SYNTHETIC · " if report["synthetic"] else "") + "mammoscope report"
+    header = element(
+        "header",
+        element("h1", "Evaluation of a run"),
+        element("p", RESEARCH_NOTICE, class_="notice"),
+        _banner(report),
     )
-
-
-def _resource(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _banner(*, synthetic: bool) -> str:
-    if not synthetic:
-        return ""
-    return (
-        "<p class='banner'><strong>SYNTHETIC images.</strong> Every figure on this page was "
-        "measured on generated pictures, enriched with cancers. It says that the software works, "
-        "and nothing about women.</p>"
-    )
-
-
-def _headline(report: dict[str, Any]) -> str:
-    parts = []
-    kind = "synthetic " if report["synthetic"] else ""
-    where = "held-out test patients" if report["measured_on"] == "test" else "validation patients"
-    for level, values in report["levels"].items():
-        auroc = values["metrics"]["auroc"]
-        parts.append(
-            f"<p class='headline'><b>{written('auroc', auroc['value'])}</b> AUROC by {level} "
-            f"<span>{_range(auroc)}; {values['n']} {kind}{level}s of {values['patients']} {where}, "
-            f"{values['positives']} with {escape(report['label'])}</span></p>"
-        )
-    return "".join(parts)
-
-
-def _metrics_table(report: dict[str, Any], shown: dict[str, str]) -> str:
     levels = report["levels"]
-    head = "".join(f"<th scope='col'>{level}</th>" for level in levels)
-    rows = "".join(
-        f"<tr><th scope='row'>{escape(text)}</th>"
-        + "".join(
-            f"<td>{_estimate(values['metrics'][name], name)}</td>" for values in levels.values()
-        )
-        + "</tr>"
+    main = element(
+        "main",
+        element("div", *(_headline(report, level) for level in levels), class_="headlines"),
+        *(element("p", note, class_="note") for note in report["notes"]),
+        element("h2", "Measures"),
+        _metrics_table(report, shown),
+        element("h2", "What pixels add"),
+        baseline_section(report),
+        element("h2", "Who was called"),
+        element("div", *(_confusion(report, level) for level in levels), class_="pair"),
+        element("h2", "Operating points"),
+        element(
+            "p",
+            "Thresholds were chosen on validation images and frozen before a test image was "
+            "looked at.",
+        ),
+        *(_points_table(report, level) for level in levels),
+        element("h2", "Subgroups"),
+        subgroup_section(report),
+        element("h2", "Figures"),
+        *(_figures(level, pictures) for level, pictures in figures.items()),
+        element("h2", "How it was made"),
+        _facts(report["run"]),
+        element(
+            "details",
+            element("summary", "Full configuration"),
+            element("pre", _plain(report["run"]["config"])),
+        ),
+    )
+    own = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
+    return document(title, joined([header, main]), house_style() + own)
+
+
+def _banner(report: dict[str, Any]) -> Html | None:
+    if not report["synthetic"]:
+        return None
+    return element(
+        "p",
+        element("strong", "SYNTHETIC images."),
+        " Every figure on this page was measured on generated pictures, enriched with cancers. It "
+        "says that the software works, and nothing about women.",
+        class_="banner",
+    )
+
+
+def _headline(report: dict[str, Any], level: str) -> Html:
+    values = report["levels"][level]
+    auroc = values["metrics"]["auroc"]
+    where = "held-out test patients" if report["measured_on"] == "test" else "validation patients"
+    told = (
+        f"{span('auroc', auroc)}; {values['n']} {kind(report)}{level}s of {values['patients']} "
+        f"{where}, {values['positives']} with {report['label']}"
+    )
+    value = element("b", written("auroc", auroc["value"]))
+    return element("p", value, f" AUROC by {level} ", element("span", told), class_="headline")
+
+
+def _metrics_table(report: dict[str, Any], shown: dict[str, str]) -> Html:
+    levels = report["levels"]
+    rows = (
+        (text, *(estimate(name, values["metrics"][name]) for values in levels.values()))
         for name, text in shown.items()
     )
-    confidence = f"{report['evaluation']['confidence']:.0%}"
-    kind = "synthetic " if report["synthetic"] else ""
-    caption = (
-        f"Measured on {kind}{report['measured_on']} images at the frozen threshold of "
-        f"<i>{escape(report['primary'])}</i>; {confidence} intervals from "
-        f"{report['evaluation']['bootstrap']} bootstrap replicates over patients."
+    caption = joined(
+        [
+            f"Measured on {kind(report)}{report['measured_on']} images at the frozen threshold of ",
+            element("i", report["primary"]),
+            f"; {report['evaluation']['confidence']:.0%} intervals from "
+            f"{report['evaluation']['bootstrap']} bootstrap replicates over patients.",
+        ]
     )
-    return (
-        f"<table><caption>{caption}</caption><thead><tr><th></th>{head}</tr></thead>"
-        f"<tbody>{rows}</tbody></table>"
-    )
+    return table(("", *levels), rows, caption)
 
 
-def _confusion(report: dict[str, Any], level: str) -> str:
+def _confusion(report: dict[str, Any], level: str) -> Html:
     values = report["levels"][level]
     counts = values["confusion"]
-    kind = "synthetic " if report["synthetic"] else ""
-    return (
-        f"<table class='confusion'><caption>{kind}{level}s, threshold "
-        f"{values['threshold']:.4f}</caption>"
-        "<thead><tr><th></th><th scope='col'>called</th><th scope='col'>not called</th></tr>"
-        "</thead>"
-        f"<tbody><tr><th scope='row'>positive</th><td class='good'>{counts['tp']}</td>"
-        f"<td class='bad'>{counts['fn']}</td></tr>"
-        f"<tr><th scope='row'>negative</th><td class='bad'>{counts['fp']}</td>"
-        f"<td class='good'>{counts['tn']}</td></tr></tbody></table>"
+
+    def row(title: str, *cells: tuple[str, str]) -> Html:
+        counted = (element("td", counts[name], class_=class_) for name, class_ in cells)
+        return element("tr", element("th", title, scope="row"), *counted)
+
+    caption = f"{kind(report)}{level}s, threshold {values['threshold']:.4f}"
+    heads = (element("th", text, scope="col") for text in ("called", "not called"))
+    return element(
+        "table",
+        element("caption", caption),
+        element("thead", element("tr", element("th"), *heads)),
+        element(
+            "tbody",
+            row("positive", ("tp", "good"), ("fn", "bad")),
+            row("negative", ("fp", "bad"), ("tn", "good")),
+        ),
+        class_="confusion",
     )
 
 
-def _points_table(report: dict[str, Any], level: str) -> str:
-    rows = "".join(
-        f"<tr><th scope='row'>{escape(point['name'])}</th><td>{point['threshold']:.4f}</td>"
-        f"<td>{_estimate(point['chosen_on_validation']['sensitivity'])}</td>"
-        f"<td>{_estimate(point['chosen_on_validation']['specificity'])}</td>"
-        f"<td>{_estimate(point['measured']['sensitivity'])}</td>"
-        f"<td>{_estimate(point['measured']['specificity'])}</td></tr>"
+def _points_table(report: dict[str, Any], level: str) -> Html:
+    measures = ("sensitivity", "specificity")
+    rows = (
+        (
+            point["name"],
+            f"{point['threshold']:.4f}",
+            *(estimate(name, point["chosen_on_validation"][name]) for name in measures),
+            *(estimate(name, point["measured"][name]) for name in measures),
+        )
         for point in report["levels"][level]["operating_points"]
     )
-    kind = "synthetic " if report["synthetic"] else ""
-    return (
-        f"<table><caption>Operating points, {kind}{level} level</caption><thead>"
-        "<tr><th rowspan='2' scope='col'>target</th><th rowspan='2' scope='col'>threshold</th>"
-        "<th colspan='2'>chosen on validation</th>"
-        f"<th colspan='2'>measured on {report['measured_on']}</th></tr>"
-        "<tr><th scope='col'>sensitivity</th><th scope='col'>specificity</th>"
-        "<th scope='col'>sensitivity</th><th scope='col'>specificity</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table>"
+    head = (
+        "target",
+        "threshold",
+        *(f"{name}, validation" for name in measures),
+        *(f"{name}, {report['measured_on']}" for name in measures),
     )
+    return table(head, rows, f"Operating points, {kind(report)}{level} level")
 
 
-def _figures(level: str, pictures: dict[str, str]) -> str:
-    parts = [f"<h3>By {level}</h3><div class='figures'>"]
+def _figures(level: str, pictures: dict[str, str]) -> Html:
+    made = []
     for name, svg in pictures.items():
         title, caption = _CAPTIONS[name]
-        label = escape(f"{title}, {level} level", quote=True)
-        parts.append(
-            f"<figure><div class='plate' role='img' aria-label='{label}'>"
-            f"{_unique_ids(svg, level, name)}</div>"
-            f"<figcaption><b>{title}.</b> {escape(caption)}</figcaption></figure>"
+        plate = element(
+            "div",
+            _unique_ids(svg, level, name),
+            class_="plate",
+            role="img",
+            aria_label=f"{title}, {level} level",
         )
-    return "".join([*parts, "</div>"])
+        made.append(
+            element(
+                "figure", plate, element("figcaption", element("b", f"{title}."), f" {caption}")
+            )
+        )
+    return joined([element("h3", f"By {level}"), element("div", *made, class_="figures")])
 
 
-def _unique_ids(svg: str, level: str, name: str) -> str:
+def _unique_ids(svg: str, level: str, name: str) -> Html:
     """Keep clip paths of several figures on one page apart."""
     prefix = f"{level}-{name}-"
-    return (
+    return Html(
         svg.replace('id="', f'id="{prefix}')
         .replace("url(#", f"url(#{prefix}")
         .replace('href="#', f'href="#{prefix}')
     )
 
 
-def _facts(run: dict[str, Any]) -> str:
+def _facts(run: dict[str, Any]) -> Html:
     best = run["best"]
     facts = {
         "Backbone": run["config"]["model"]["backbone"],
@@ -198,10 +223,11 @@ def _facts(run: dict[str, Any]) -> str:
         "Software": f"mammoscope {run['package_version']}, "
         f"code {run['code_version'] or 'installed'}",
     }
-    return "".join(
-        f"<tr><th scope='row'>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
+    rows = (
+        element("tr", element("th", name, scope="row"), element("td", value))
         for name, value in facts.items()
     )
+    return element("table", element("tbody", *rows))
 
 
 def _plain(config: dict[str, Any]) -> str:
@@ -210,13 +236,3 @@ def _plain(config: dict[str, Any]) -> str:
         lines.append(f"{section}:")
         lines += [f"  {key}: {value}" for key, value in values.items()]
     return "\n".join(lines)
-
-
-def _estimate(metric: dict[str, float | None], name: str = "") -> str:
-    return f"<b>{written(name, metric['value'])}</b> <span>{_range(metric, name)}</span>"
-
-
-def _range(metric: dict[str, float | None], name: str = "") -> str:
-    if metric["low"] is None or metric["high"] is None:
-        return ""
-    return f"{written(name, metric['low'])} to {written(name, metric['high'])}"

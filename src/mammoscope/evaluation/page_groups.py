@@ -10,9 +10,27 @@ from mammoscope.evaluation.subgroups import ATTRIBUTES
 from mammoscope.pages import Html, element, joined, table
 from mammoscope.pages.drawing import interval
 
-__all__ = ["baseline_section", "subgroup_section"]
+__all__ = ["baseline_section", "estimate", "kind", "span", "subgroup_section"]
 
 _COLUMNS = ("", "n", "positives", "patients", "AUROC", "", "sensitivity", "specificity")
+
+
+def kind(report: dict[str, Any]) -> str:
+    """Return the word that stands before images that were generated."""
+    return "synthetic " if report["synthetic"] else ""
+
+
+def estimate(name: str, metric: dict[str, float | None]) -> Html:
+    """Return a measure's value, and its interval where it has one."""
+    value, ends = element("b", written(name, metric["value"])), span(name, metric)
+    return joined([value, element("span", ends)], " ") if ends else value
+
+
+def span(name: str, metric: dict[str, float | None]) -> str:
+    """Write the interval of a measure, or nothing where it has none."""
+    if metric["low"] is None or metric["high"] is None:
+        return ""
+    return f"{written(name, metric['low'])} to {written(name, metric['high'])}"
 
 
 def baseline_section(report: dict[str, Any]) -> Html:
@@ -24,12 +42,11 @@ def baseline_section(report: dict[str, Any]) -> Html:
     if not made["levels"]:
         return joined(notes)
     only = " and ".join(made["sees"])
-    kind = "synthetic " if report["synthetic"] else ""
     rows = [
         (
             f"by {level}",
-            _estimate("auroc", values["baseline"]),
-            _estimate("auroc", values["model"]),
+            estimate("auroc", values["baseline"]),
+            estimate("auroc", values["model"]),
             _signed(values["difference"]["value"], values["difference"]["delong"]),
             _signed(None, values["difference"]["bootstrap"]),
             written_p(values["difference"]["delong"]["p"]),
@@ -37,8 +54,9 @@ def baseline_section(report: dict[str, Any]) -> Html:
         for level, values in made["levels"].items()
     ]
     caption = (
-        f"AUROC on {kind}{report['measured_on']} images. The baseline is a logistic regression on "
-        f"{only}, fitted on {made['training_images']:,} training images; it has seen no pixel."
+        f"AUROC on {kind(report)}{report['measured_on']} images. The baseline is a logistic "
+        f"regression on {only}, fitted on {made['training_images']:,} training images; it has seen "
+        "no pixel."
     )
     head = ("", f"{only} alone", "model", "difference (DeLong, clustered)", "(bootstrap)", "p")
     sentences = [element("p", values["sentence"]) for values in made["levels"].values()]
@@ -60,9 +78,8 @@ def subgroup_section(report: dict[str, Any]) -> Html:
 
 def _table(report: dict[str, Any], level: str, overall: float) -> Html:
     found = report["subgroups"][level]
-    kind = "synthetic " if report["synthetic"] else ""
     caption = (
-        f"{kind}{report['measured_on']} {level}s at the frozen threshold of "
+        f"{kind(report)}{report['measured_on']} {level}s at the frozen threshold of "
         f"{report['primary']}; figures are kept back where a group has fewer than "
         f"{found['least']} positives or negatives. The dashed line is the AUROC of all."
     )
@@ -91,10 +108,10 @@ def _row(group: dict[str, Any], overall: float) -> Html:
     else:
         area = group["auroc"]
         cells += [
-            element("td", _estimate("auroc", area)),
+            element("td", estimate("auroc", area)),
             element("td", _drawn(area, overall)),
-            element("td", _estimate("sensitivity", group["sensitivity"])),
-            element("td", _estimate("specificity", group["specificity"])),
+            element("td", estimate("sensitivity", group["sensitivity"])),
+            element("td", estimate("specificity", group["specificity"])),
         ]
     return element("tr", element("th", group["group"], scope="row"), *cells)
 
@@ -105,14 +122,6 @@ def _drawn(area: dict[str, float | None], overall: float) -> Html | None:
         return None
     label = f"AUROC {value:.3f}, {low:.3f} to {high:.3f}; of all {overall:.3f}"
     return interval(value, low, high, upper=1.0, reference=overall, label=label)
-
-
-def _estimate(name: str, metric: dict[str, float | None]) -> Html:
-    value = element("b", written(name, metric["value"]))
-    if metric["low"] is None or metric["high"] is None:
-        return value
-    ends = f"{written(name, metric['low'])} to {written(name, metric['high'])}"
-    return joined([value, element("span", ends)], " ")
 
 
 def _signed(value: float | None, ends: dict[str, Any]) -> Html:

@@ -7,7 +7,6 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mammoscope.config import EvaluationConfig
 from mammoscope.evaluation.bootstrap import draw, interval_of, samples, values
@@ -15,12 +14,9 @@ from mammoscope.evaluation.delong import compare_areas
 from mammoscope.evaluation.measures import measures_of_ranks
 from mammoscope.evaluation.tables import Scored
 from mammoscope.statistics import normal_two_sided
+from mammoscope.types import Bools, Floats, Ints
 
 __all__ = ["Pair", "area_difference", "share_difference"]
-
-_Floats = NDArray[np.float64]
-_Bools = NDArray[np.bool_]
-_Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +30,10 @@ class Pair:
         patient: (N,) int64 from 0.
     """
 
-    first: _Floats
-    second: _Floats
-    label: _Bools
-    patient: _Ints
+    first: Floats
+    second: Floats
+    label: Bools
+    patient: Ints
 
 
 def area_difference(
@@ -75,7 +71,7 @@ def area_difference(
 
 
 def share_difference(
-    first: _Bools, second: _Bools, patient: _Ints, confidence: float
+    first: Bools, second: Bools, patient: Ints, confidence: float
 ) -> dict[str, Any]:
     """Compare how often two readings of the same images are right.
 

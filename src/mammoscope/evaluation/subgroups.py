@@ -10,17 +10,15 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from mammoscope.config import EvaluationConfig
 from mammoscope.evaluation.bootstrap import Draws, draw, interval_of, samples, values, widened
 from mammoscope.evaluation.measures import measures_at, measures_of_ranks
 from mammoscope.evaluation.tables import Level, Scored, labelled, units
+from mammoscope.types import Bools, Floats
 
 __all__ = ["ATTRIBUTES", "LEAST", "subgroups"]
 
-_Floats = NDArray[np.float64]
-_Bools = NDArray[np.bool_]
 
 #: Fewer positives or negatives than this, and a group's figures are not shown.
 LEAST = 10
@@ -70,7 +68,7 @@ class _Group:
     """One group measured: what the report holds, and its AUROC in every replicate."""
 
     record: dict[str, Any]
-    replicates: _Floats | None
+    replicates: Floats | None
 
 
 def subgroups(
@@ -112,8 +110,8 @@ def subgroups(
 
 
 def _parts(
-    column: pl.Series, label: _Bools, attribute: _Attribute
-) -> Iterable[tuple[object, _Bools]]:
+    column: pl.Series, label: Bools, attribute: _Attribute
+) -> Iterable[tuple[object, Bools]]:
     """Yield each value of a column with the rows of its group; unknown last."""
     split_by = {"all": np.ones_like(label), "positives": label, "negatives": ~label}
     parted = split_by[attribute.parts]
@@ -186,8 +184,8 @@ def _gap(groups: list[_Group], config: EvaluationConfig) -> dict[str, Any]:
 
 
 def _simultaneous(
-    gaps: _Floats, pairs: list[tuple[_Group, _Group]], confidence: float
-) -> tuple[_Floats, _Floats]:
+    gaps: Floats, pairs: list[tuple[_Group, _Group]], confidence: float
+) -> tuple[Floats, Floats]:
     """Return ends of intervals that hold all gaps at once; NaN without replicates."""
     nothing = np.full(gaps.shape, np.nan)
     drawn = np.stack([_drawn(a) - _drawn(b) for a, b in pairs], axis=1)
@@ -228,7 +226,7 @@ def _area(group: _Group) -> float:
     return float(group.record["auroc"]["value"])
 
 
-def _drawn(group: _Group) -> _Floats:
+def _drawn(group: _Group) -> Floats:
     return np.empty(0) if group.replicates is None else group.replicates
 
 

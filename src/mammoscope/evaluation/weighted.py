@@ -13,12 +13,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from mammoscope.types import Bools, Floats, Ints
+
 __all__ = ["Calls", "Ranking", "Steps", "Weighted"]
 
-_Floats = NDArray[np.float64]
-_Bools = NDArray[np.bool_]
-_Ints = NDArray[np.int64]
-_Weights = NDArray[np.float64] | NDArray[np.int32]
+_Weights = Floats | NDArray[np.int32]
 # A share that was computed may miss a whole count by the last digit.
 _ROUNDING = 1e-9
 
@@ -27,48 +26,48 @@ _ROUNDING = 1e-9
 class Calls:
     """Weights of who was called at a threshold, (R,) each; undefined rates are NaN."""
 
-    tp: _Floats
-    fp: _Floats
-    tn: _Floats
-    fn: _Floats
+    tp: Floats
+    fp: Floats
+    tn: Floats
+    fn: Floats
 
     @property
-    def all(self) -> _Floats:
+    def all(self) -> Floats:
         """Everyone."""
         return self.tp + self.fp + self.tn + self.fn
 
     @property
-    def sensitivity(self) -> _Floats:
+    def sensitivity(self) -> Floats:
         """True positives over positives."""
         return _ratio(self.tp, self.tp + self.fn)
 
     @property
-    def specificity(self) -> _Floats:
+    def specificity(self) -> Floats:
         """True negatives over negatives."""
         return _ratio(self.tn, self.tn + self.fp)
 
     @property
-    def precision(self) -> _Floats:
+    def precision(self) -> Floats:
         """True positives over all called positive (PPV)."""
         return _ratio(self.tp, self.tp + self.fp)
 
     @property
-    def accuracy(self) -> _Floats:
+    def accuracy(self) -> Floats:
         """Right over all."""
         return _ratio(self.tp + self.tn, self.all)
 
     @property
-    def f1(self) -> _Floats:
+    def f1(self) -> Floats:
         """Harmonic mean of sensitivity and precision."""
         return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
     @property
-    def detections_per_1000(self) -> _Floats:
+    def detections_per_1000(self) -> Floats:
         """Positives that were called, of a thousand screened: the cancer detection rate."""
         return _ratio(1000 * self.tp, self.all)
 
     @property
-    def recalls_per_1000(self) -> _Floats:
+    def recalls_per_1000(self) -> Floats:
         """All that were called, of a thousand screened: the recall rate."""
         return _ratio(1000 * (self.tp + self.fp), self.all)
 
@@ -88,25 +87,25 @@ class Steps:
         negatives: (R,) weight of all negatives.
     """
 
-    positive: _Floats
-    above: _Floats
-    tied: _Floats
-    positives: _Floats
-    negatives: _Floats
+    positive: Floats
+    above: Floats
+    tied: Floats
+    positives: Floats
+    negatives: Floats
 
-    def auroc(self) -> _Floats:
+    def auroc(self) -> Floats:
         """Chance that a positive outscores a negative, ties half."""
         below = self.negatives[:, None] - self.above - self.tied / 2
         return _ratio((self.positive * below).sum(axis=1), self.positives * self.negatives)
 
-    def average_precision(self) -> _Floats:
+    def average_precision(self) -> Floats:
         """Precision averaged over the steps of sensitivity, without interpolation."""
         found = np.cumsum(self.positive, axis=1)
         called = found + self.above + self.tied
         precision = np.divide(found, called, out=np.zeros_like(found), where=called > 0)
         return _ratio((self.positive * precision).sum(axis=1), self.positives)
 
-    def best_f1(self) -> _Floats:
+    def best_f1(self) -> Floats:
         """Highest F1 of any threshold: one that lies just below a positive's score."""
         found = np.cumsum(self.positive, axis=1)
         called = found + self.above + self.tied
@@ -114,7 +113,7 @@ class Steps:
         f1 = np.divide(2 * found, ends, out=np.zeros_like(found), where=ends > 0)
         return np.where(self.positives > 0, f1.max(axis=1, initial=0.0), np.nan)
 
-    def sensitivity_at(self, specificity: float) -> _Floats:
+    def sensitivity_at(self, specificity: float) -> Floats:
         """Highest sensitivity of any threshold whose specificity is at least this."""
         found = np.cumsum(self.positive, axis=1)
         spared = self.negatives[:, None] - self.above - self.tied
@@ -124,7 +123,7 @@ class Steps:
         defined = np.where(self.negatives > 0, self.positives, 0.0)
         return _ratio(best, defined)
 
-    def partial_auroc(self, low: float, high: float) -> _Floats:
+    def partial_auroc(self, low: float, high: float) -> Floats:
         """Area under the ROC curve where the specificity lies between ``low`` and ``high``.
 
         The curve is joined by straight lines, as for the whole area.
@@ -158,7 +157,7 @@ class Ranking:
         owner: (N,) column of the weights that is each image's; by default its own.
     """
 
-    def __init__(self, score: _Floats, label: _Bools, owner: _Ints | None = None) -> None:
+    def __init__(self, score: Floats, label: Bools, owner: Ints | None = None) -> None:
         self.score, self.label = score, label
         self.owner = np.arange(score.size) if owner is None else owner
         positive, negative = (np.flatnonzero(side) for side in (label, ~label))
@@ -170,7 +169,7 @@ class Ranking:
         self._ends = np.append(first[1:], positive.size) if positive.size else first
         self._above = np.searchsorted(fallen, distinct, side="left")
         self._upto = np.searchsorted(fallen, distinct, side="right")
-        self._tallies: dict[float, _Floats] = {}
+        self._tallies: dict[float, Floats] = {}
 
     def steps(self, weight: _Weights) -> Steps:
         """Return the curve under each row of weights, (R, columns)."""
@@ -185,7 +184,7 @@ class Ranking:
             negatives=passed[:, -1].astype(np.float64),
         )
 
-    def tally(self, threshold: float, columns: int) -> _Floats:
+    def tally(self, threshold: float, columns: int) -> Floats:
         """Return tp, fp, tn and fn of each column of the weights, (columns, 4)."""
         if threshold not in self._tallies:
             called, label = self.score >= threshold, self.label
@@ -213,14 +212,14 @@ class Weighted:
         return self.ranking.steps(self.weight)
 
     @cached_property
-    def _float_weight(self) -> _Floats:
+    def _float_weight(self) -> Floats:
         return self.weight.astype(np.float64)
 
-    def total(self, values: _Floats) -> _Floats:
+    def total(self, values: Floats) -> Floats:
         """Return the weighted sum of a value per image, (R,)."""
         columns = self.weight.shape[1]
         of_column = np.bincount(self.ranking.owner, values, minlength=columns)
-        summed: _Floats = self._float_weight @ of_column
+        summed: Floats = self._float_weight @ of_column
         return summed
 
     def calls(self, threshold: float) -> Calls:
@@ -232,15 +231,15 @@ class Weighted:
         return self._calls[threshold]
 
 
-def _running(weight: _Weights, columns: _Ints) -> _Weights:
+def _running(weight: _Weights, columns: Ints) -> _Weights:
     """Return sums of the first 0, 1, 2 … of these columns, (R, columns + 1)."""
     sums: _Weights = np.zeros((weight.shape[0], columns.size + 1), weight.dtype)
     np.cumsum(np.take(weight, columns, axis=1), axis=1, out=sums[:, 1:])
     return sums
 
 
-def _ratio(part: _Floats, whole: _Floats) -> _Floats:
+def _ratio(part: Floats, whole: Floats) -> Floats:
     """Divide; what has no whole is NaN."""
     empty = np.full(np.broadcast(part, whole).shape, np.nan)
-    divided: _Floats = np.divide(part, whole, out=empty, where=whole > 0)
+    divided: Floats = np.divide(part, whole, out=empty, where=whole > 0)
     return divided

@@ -9,15 +9,13 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from mammoscope.config import TrainConfig
 from mammoscope.errors import CohortError
+from mammoscope.types import Ints
 
 __all__ = ["EpochSampler", "drawn_counts"]
-
-_Places = NDArray[np.int64]
 
 
 def drawn_counts(labels: Sequence[float], config: TrainConfig) -> tuple[int, int]:
@@ -56,6 +54,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self._positives = np.flatnonzero(known == 1)
         self._negatives = np.flatnonzero(known == 0)
         self._unknown = np.flatnonzero(np.isnan(known))
+        self._shown = drawn_counts(labels, config)
         self._epoch = 0
         self._check_batches()
 
@@ -64,12 +63,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        positives, negatives = drawn_counts(self._labels(), self._config)
-        return positives + negatives + self._unknown.size
+        return sum(self._shown) + self._unknown.size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         rng = np.random.default_rng([self._config.seed, self._epoch])
-        positives, negatives = drawn_counts(self._labels(), self._config)
+        positives, negatives = self._shown
         sick = _drawn(self._positives, positives, rng)
         others = np.concatenate([_drawn(self._negatives, negatives, rng), self._unknown])
         order = rng.permutation(np.sort(np.concatenate([sick, others])))
@@ -77,10 +75,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
             order = self._with_positives(sick, others, rng)
         return ((int(index), self._epoch) for index in order)
 
-    def _labels(self) -> list[float]:
-        return [1.0] * self._positives.size + [0.0] * self._negatives.size
-
-    def _with_positives(self, sick: _Places, others: _Places, rng: np.random.Generator) -> _Places:
+    def _with_positives(self, sick: Ints, others: Ints, rng: np.random.Generator) -> Ints:
         """Lay out batches that have their positives, the others dealt at random."""
         size, wanted = self._config.batch_size, self._config.positives_per_batch
         sick, others = rng.permutation(sick), rng.permutation(others)
@@ -88,7 +83,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         batches = math.ceil((sick.size + others.size) / size)
         first, rest = sick[: wanted * batches], sick[wanted * batches :]
         filling = rng.permutation(np.concatenate([rest, others]))
-        order: list[_Places] = []
+        order: list[Ints] = []
         for number in range(batches):
             batch = first[number * wanted : (number + 1) * wanted]
             room = size - batch.size
@@ -101,8 +96,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         wanted, size = self._config.positives_per_batch, self._config.batch_size
         if not wanted:
             return
-        positives, negatives = drawn_counts(self._labels(), self._config)
-        batches = math.ceil((positives + negatives + self._unknown.size) / size)
+        positives = self._shown[0]
+        batches = math.ceil(len(self) / size)
         if positives < wanted * batches:
             raise CohortError(
                 f"train.positives_per_batch={wanted} asks for {wanted * batches} positive images "
@@ -111,7 +106,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
             )
 
 
-def _drawn(places: _Places, count: int, rng: np.random.Generator) -> _Places:
+def _drawn(places: Ints, count: int, rng: np.random.Generator) -> Ints:
     """Draw places: some of them without repeats, or each as often as the others, or once more."""
     whole, part = divmod(count, max(1, places.size))
     chosen = rng.permutation(places)[:part] if part else places[:0]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mammoscope.cohort.lint.evidence import Evidence
 from mammoscope.cohort.lint.findings import Answer, Finding, Severity, Skipped, some
+from mammoscope.types import Floats, Ints
 
 __all__ = ["column_predicts_label", "out_of_fold_auroc"]
 
@@ -34,9 +35,6 @@ _LEAST_PATIENTS = 10
 _SEVERITIES = ((0.9, Severity.ERROR), (0.75, Severity.WARNING), (0.6, Severity.INFO))
 # Women differ in these, so a model may use them; they are never more than information.
 _MEDICAL = frozenset({"age", "density"})
-
-_Floats = NDArray[np.float64]
-_Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ def _columns(frame: pl.DataFrame) -> dict[str, pl.Series]:
     ).to_dict()
 
 
-def _categories(column: pl.Series) -> _Ints | None:
+def _categories(column: pl.Series) -> Ints | None:
     """Return a code for each image, missing being one; ``None`` where there is one value."""
     values = column.n_unique()
     if values < 2:
@@ -120,13 +118,13 @@ def _categories(column: pl.Series) -> _Ints | None:
     return _codes(column)
 
 
-def _codes(column: pl.Series) -> _Ints:
+def _codes(column: pl.Series) -> Ints:
     text = column.cast(pl.String()).fill_null("")
     return (text.rank("dense").cast(pl.Int64) - 1).to_numpy()
 
 
 def out_of_fold_auroc(
-    codes: _Ints, positive: NDArray[np.bool_], patients: _Ints, seed: int
+    codes: Ints, positive: NDArray[np.bool_], patients: Ints, seed: int
 ) -> _Auroc:
     """Measure how well categories predict a label in patients that they were not learned from.
 
@@ -159,8 +157,8 @@ def out_of_fold_auroc(
 
 
 def _stratified_folds(
-    positive: NDArray[np.bool_], patients: _Ints, count: int, rng: np.random.Generator
-) -> _Ints:
+    positive: NDArray[np.bool_], patients: Ints, count: int, rng: np.random.Generator
+) -> Ints:
     """Deal patients to folds, those with and without a positive image separately."""
     sick = np.bincount(patients, weights=positive, minlength=count) > 0
     folds = np.empty(count, np.int64)
@@ -170,16 +168,16 @@ def _stratified_folds(
 
 
 def _cell_counts(
-    cell: _Ints, cells: int, positive: NDArray[np.bool_], weight: _Floats
-) -> tuple[_Floats, _Floats]:
+    cell: Ints, cells: int, positive: NDArray[np.bool_], weight: Floats
+) -> tuple[Floats, Floats]:
     """Return weighted positives and negatives as (category, fold)."""
     ones = np.bincount(cell, weights=weight * positive, minlength=cells)
     every = np.bincount(cell, weights=weight, minlength=cells)
-    zeros: _Floats = np.asarray(every - ones, np.float64).reshape(-1, _FOLDS)
+    zeros: Floats = np.asarray(every - ones, np.float64).reshape(-1, _FOLDS)
     return np.asarray(ones, np.float64).reshape(-1, _FOLDS), zeros
 
 
-def _encode(ones: _Floats, zeros: _Floats) -> _Floats:
+def _encode(ones: Floats, zeros: Floats) -> Floats:
     """Return (category, fold): smoothed share of positives in the other folds."""
     others_one = ones.sum(axis=1, keepdims=True) - ones
     others = others_one + zeros.sum(axis=1, keepdims=True) - zeros
@@ -187,7 +185,7 @@ def _encode(ones: _Floats, zeros: _Floats) -> _Floats:
     return np.asarray((others_one + _SMOOTHING * prior) / (others + _SMOOTHING), np.float64)
 
 
-def _within_folds(encoded: _Floats, ones: _Floats, zeros: _Floats) -> float:
+def _within_folds(encoded: Floats, ones: Floats, zeros: Floats) -> float:
     """Return the AUROC over pairs of one fold, ties half; 0.5 where there is no pair."""
     better = pairs = 0.0
     for fold in range(_FOLDS):
@@ -213,7 +211,7 @@ def _finding(
     severity: Severity,
     measured: _Auroc,
     known: pl.DataFrame,
-    codes: _Ints,
+    codes: Ints,
     positive: NDArray[np.bool_],
     label: str,
 ) -> Finding:

@@ -12,10 +12,9 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mammoscope.cohort.synthetic import rates
-from mammoscope.types import Density, Laterality, View
+from mammoscope.types import Density, Floats, Laterality, View
 
 __all__ = [
     "REAL_PREVALENCE",
@@ -36,7 +35,6 @@ TABLE_COLUMNS = (
     "invasive", "BIRADS", "implant", "density", "machine_id", "difficult_negative_case",
 )  # fmt: skip
 
-_Floats = NDArray[np.float64]
 _SITE_OF = {machine: site for site, counts in rates.IMAGES_BY_MACHINE.items() for machine in counts}
 _MACHINES = tuple(sorted(_SITE_OF))
 _IMAGES_BY_SITE = {site: sum(counts.values()) for site, counts in rates.IMAGES_BY_MACHINE.items()}
@@ -186,7 +184,7 @@ def table_rows(record: Record, patient_id: int) -> list[dict[str, Any]]:
 
 
 @lru_cache(maxsize=1)
-def cancer_odds() -> _Floats:
+def cancer_odds() -> Floats:
     """Fit the odds of cancer by (age band, density, machine) to the three tables of rates.
 
     Iterative proportional fitting of odds = age x density x machine. The rate of a machine is
@@ -207,7 +205,7 @@ def cancer_odds() -> _Floats:
     by_machine[~first] *= (by_age.sum() - by_density.sum()) / by_machine[~first].sum()
     odds = np.broadcast_to(of_machine, share.shape).copy()
 
-    def expected() -> _Floats:
+    def expected() -> Floats:
         return np.asarray(share * odds / (1 + odds))
 
     for _ in range(60):
@@ -219,7 +217,7 @@ def cancer_odds() -> _Floats:
 
 
 @lru_cache(maxsize=1)
-def _population() -> _Floats:
+def _population() -> Floats:
     """Return the share of women by (age band, density, machine)."""
     density = np.array(rates.DENSITY_BY_AGE)
     density /= density.sum(axis=1, keepdims=True)
@@ -234,7 +232,7 @@ def _population() -> _Floats:
 
 
 @lru_cache(maxsize=8)
-def _cumulative_cells(prevalence: float) -> tuple[_Floats, _Floats]:
+def _cumulative_cells(prevalence: float) -> tuple[Floats, Floats]:
     """Return the cumulative shares of cells among women without and with cancer.
 
     One factor on all odds brings the population to its prevalence; it is found by halving.
@@ -253,14 +251,14 @@ def _cumulative_cells(prevalence: float) -> tuple[_Floats, _Floats]:
     return _cumulative(healthy), _cumulative(sick)
 
 
-def _cumulative(weights: _Floats) -> _Floats:
+def _cumulative(weights: Floats) -> Floats:
     total = np.cumsum(weights)
     # A last value of exactly 1, which no draw of [0, 1) reaches.
     return np.asarray(total / total[-1])
 
 
 @lru_cache(maxsize=1)
-def _images_per_patient() -> dict[int, tuple[list[int], _Floats]]:
+def _images_per_patient() -> dict[int, tuple[list[int], Floats]]:
     """Return each site's numbers of images of a patient, with their shares.
 
     The table of both is split so that each site has its mean: site 2 is the whole table
