@@ -4,9 +4,10 @@ Every model forbids unknown keys; an error names the key, what is accepted, and 
 nearest valid name.
 """
 
+from mammoscope.config.augmentation import AugmentConfig
 from mammoscope.config.imaging import EligibilityConfig, IngestConfig, PreprocessConfig
 from mammoscope.config.learning import (
-    AugmentConfig,
+    AuxiliaryName,
     Config,
     EvaluationConfig,
     ModelConfig,
@@ -17,6 +18,7 @@ from mammoscope.config.loading import load_settings, validated
 
 __all__ = [
     "AugmentConfig",
+    "AuxiliaryName",
     "Config",
     "EligibilityConfig",
     "EvaluationConfig",

@@ -107,7 +107,9 @@ def _sentence(model: type[BaseModel], error: dict[str, Any]) -> str:
         hint = f"; did you mean {near[0]}?" if near else "."
         return f"unknown key {key}{hint} Accepted here: {', '.join(names)}"
     message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{key}: {message} (found {error.get('input')!r})"
+    found = error.get("input")
+    # A whole section says nothing that its keys in the message do not.
+    return f"{key}: {message}" + ("" if isinstance(found, dict) else f" (found {found!r})")
 
 
 def _names_at(model: type[BaseModel], location: list[str]) -> list[str]:
