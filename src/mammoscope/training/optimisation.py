@@ -11,7 +11,7 @@ from torch import nn
 
 from mammoscope.config import ModelConfig, TrainConfig
 from mammoscope.errors import ConfigError
-from mammoscope.models import Classifier
+from mammoscope.models import BASELINES, Classifier
 
 __all__ = [
     "build_optimizer",
@@ -49,7 +49,8 @@ def check_optimisation(classifier: Classifier, model: ModelConfig, config: Train
         )
     if config.layer_decay < 1:
         _depths(classifier, model.backbone)
-    if config.frozen_epochs == "all" and model.weights is None and not model.pretrained:
+    random = model.weights is None and (not model.pretrained or model.backbone in BASELINES)
+    if config.frozen_epochs == "all" and random:
         return (
             "the backbone is frozen at random weights (train.frozen_epochs=all without weights): "
             "only the layers behind it learn"
