@@ -6,6 +6,7 @@ nearest valid name.
 
 from mammoscope.config.augmentation import AugmentConfig
 from mammoscope.config.imaging import EligibilityConfig, IngestConfig, PreprocessConfig
+from mammoscope.config.ladder import LadderConfig, Rung, load_ladder, rung_settings
 from mammoscope.config.learning import (
     AuxiliaryName,
     Config,
@@ -23,10 +24,14 @@ __all__ = [
     "EligibilityConfig",
     "EvaluationConfig",
     "IngestConfig",
+    "LadderConfig",
     "ModelConfig",
     "PreprocessConfig",
+    "Rung",
     "TrainConfig",
     "load_config",
+    "load_ladder",
     "load_settings",
+    "rung_settings",
     "validated",
 ]

@@ -174,7 +174,8 @@ class EvaluationConfig(Frozen):
 
     operating_points: tuple[str, ...] = Field(
         default=("best_f1", "specificity=0.9"),
-        description="Targets, chosen on validation images; the first is the primary one.",
+        description="Targets, chosen on validation images; the first is the primary one. "
+        "threshold=0.5 chooses nothing.",
     )
     bootstrap: Annotated[int, Field(ge=0)] = Field(
         default=2000, description="Patient-clustered bootstrap replicates for the intervals."
@@ -206,9 +207,10 @@ class EvaluationConfig(Frozen):
             name, separator, value = target.partition("=")
             if target == "best_f1":
                 continue
-            if name not in ("specificity", "sensitivity") or not separator:
+            if name not in ("specificity", "sensitivity", "threshold") or not separator:
                 raise ValueError(
-                    f"{target!r} is not one of best_f1, specificity=VALUE, sensitivity=VALUE"
+                    f"{target!r} is not one of best_f1, specificity=VALUE, sensitivity=VALUE, "
+                    "threshold=VALUE"
                 )
             if not 0 < float(value) < 1:
                 raise ValueError(f"{target!r}: the value lies between 0 and 1")
