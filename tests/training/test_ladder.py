@@ -105,6 +105,16 @@ def test_rungs_pile_up_on_the_recipe_and_the_arm_with_overrides_last(tmp_path):
     assert rung_settings(ladder, "cnn", 2, ["cnn:train.lr=9"])[0].train.lr == 9
 
 
+def test_a_rung_with_a_recipe_of_its_own_starts_anew(tmp_path):
+    (tmp_path / "other.yaml").write_text("train: {lr: 0.5}")
+    arms = {"deep": {"model": {"backbone": "resnet18"}}}
+    rungs = [*RUNGS, {"name": "other", "recipe": "other.yaml"}]
+    ladder = load_ladder(written(tmp_path, arms=arms, rungs=rungs))
+    config, prepare = rung_settings(ladder, "deep", 3)
+    assert (config.model.backbone, config.train.lr, config.train.epochs) == ("resnet18", 0.5, 30)
+    assert prepare == {}
+
+
 @pytest.mark.parametrize(
     ("changes", "overrides", "message"),
     [

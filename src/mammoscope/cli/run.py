@@ -40,10 +40,12 @@ def train(
     from mammoscope.artefacts import check_output
     from mammoscope.cli.console import stage
     from mammoscope.config import load_config
+    from mammoscope.processes import is_first_process
 
     resolved = load_config(config, settings or [])
+    first = not resolved.train.is_shared or is_first_process()
     # Checked before torch is loaded, which takes seconds.
-    if not resume:
+    if not resume and first:
         check_output(run, overwrite=overwrite, marker="run.json")
 
     from mammoscope.export import finish_run
@@ -52,6 +54,8 @@ def train(
     with stage("train", bar=False) as current:
         made = fit(cohort, run, resolved, fold, resume=resume, overwrite=overwrite)
         current.note = made.summary
+    if not first:
+        return
     with stage("score") as current:
         images = finish_run(run, cohort, progress=current.advance)
         current.note = f"{images} validation and test images scored with the exported graph"
