@@ -5,8 +5,8 @@
 Frames are of SYNTHETIC images. *Damage*: bits are flipped, or bytes overwritten by zeros or noise,
 in places drawn at random behind the headers; a frame that still decodes to its own pixels is drawn
 again. *Whole*: frames of other encoders, Grok, JasPer and FFmpeg, where their programs are there
-(Debian's grokj2k-tools, netpbm and ffmpeg), in several styles, and the largest distance between where
-a code ends and where its block does.
+(Debian's grokj2k-tools, netpbm and ffmpeg), in several styles, and the largest distance between
+where a code ends and where its block does.
 """
 
 from __future__ import annotations
