@@ -134,6 +134,15 @@ def test_frames_whose_fine_packets_come_early_are_left_to_another_decoder(
     assert halved.warnings == whole.warnings
 
 
+def test_a_jpeg_that_passes_for_jpeg_2000_is_refused_by_its_file(tmp_path, write_mammogram):
+    def encode(pixels, syntax):
+        return encapsulate([imagecodecs.jpeg8_encode(pixels, lossless=True, bitspersample=12)])
+
+    path = write_mammogram(tmp_path / "a.dcm", tissue(), syntax=JPEG2000Lossless, encoder=encode)
+    with pytest.raises(PixelDecodeError, match="the frame is no JPEG 2000 codestream"):
+        decode(read_dicom(path))
+
+
 @pytest.mark.parametrize(("tile", "expected"), [(104, 3), (100, 2), (99, 0), (400, 3)])
 def test_tiles_are_halved_as_often_as_they_still_meet(tile, expected):
     stream = io.BytesIO()

@@ -63,11 +63,15 @@ def decode_jpeg_2000(frame: bytes, reduction: int) -> NDArray[Any]:
     Raises:
         PixelDecodeError: If code blocks end elsewhere than they should.
         CannotHalveError: If it can be halved only by a decoder that reads all packets.
+        ValueError: If it is of another kind.
         imagecodecs.Jpeg2kError: If OpenJPEG cannot decode the frame.
     """
-    stream = bytearray(frame[jpeg_2000_start(frame) :])
+    start = jpeg_2000_start(frame)
+    if start is None:
+        raise ValueError("the frame is no JPEG 2000 codestream")
+    stream = bytearray(frame[start:])
     marks = list(jpeg_2000_marks(stream, 2))
-    style = next(at for mark, at in marks if mark == JPEG_2000_CODING_STYLE)
+    (style,) = (at for mark, at in marks if mark == JPEG_2000_CODING_STYLE)
     if reduction:
         reordered = any(mark == JPEG_2000_ORDER_CHANGE for mark, _ in marks)
         if reordered or not _coarse_first(stream, style):
