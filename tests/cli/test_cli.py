@@ -23,6 +23,7 @@ VERBS = (
     "deidentify",
     "lint",
     "train",
+    "calibrate",
     "evaluate",
     "export",
     "predict",
@@ -98,6 +99,9 @@ def test_the_version_is_printed(run):
         ["merge", "only-the-output"],
         ["predict", "bundle", "study"],
         ["train", "a", "b", "--no-such-option"],
+        ["train", "a", "b", "--folds", "0,1"],
+        ["train", "a", "b", "--fold", "1", "--folds", "all"],
+        ["calibrate", "run"],
     ],
 )
 def test_wrong_usage_exits_2_with_usage(run, words):
