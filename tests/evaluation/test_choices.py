@@ -11,7 +11,7 @@ from mammoscope.evaluation.bootstrap import intervals
 from mammoscope.evaluation.measures import measures_at, measures_of_ranks
 from mammoscope.evaluation.metrics import best_f1, pf1
 from mammoscope.evaluation.operating_points import choose, choose_threshold
-from mammoscope.evaluation.overfitting import threshold_warnings
+from mammoscope.evaluation.overfitting import few_warnings, threshold_warnings
 from mammoscope.evaluation.tables import Scored
 
 KEPT = ("sensitivity", "specificity")
@@ -240,18 +240,19 @@ def point(value, half, target="best_f1", optimism=0.0):
 def test_a_threshold_that_does_not_hold_its_promise_is_told(target, measured, words):
     # 0.6 ± 0.1 promised: a difference of sqrt(2) * 0.1 = 0.14 or less is chance.
     found = {name: point(measured, 0.1)[name] for name in ("f1", *KEPT, "recall_rate")}
-    said = threshold_warnings(point(0.6, 0.1, target), found, 200, "image")
+    said = threshold_warnings(point(0.6, 0.1, target), found, "image")
     assert len(said) == len(words)
     assert all(word in sentence for word, sentence in zip(words, said, strict=True))
 
 
 def test_a_threshold_that_rests_on_few_or_fits_them_is_told():
-    said = threshold_warnings(point(0.6, 0.1, optimism=0.08), None, 12, "breast")
-    assert "chosen on 12 positive breasts only" in said[0]
-    assert "choose from 0.200 to 0.700" in said[1]
-    assert "0.080 better" in said[1]
+    assert "chosen on 12 positive breasts only" in few_warnings(12, "breast")[0]
+    assert few_warnings(30, "breast") == []
+    (said,) = threshold_warnings(point(0.6, 0.1, optimism=0.08), None, "breast")
+    assert "choose from 0.200 to 0.700" in said
+    assert "0.080 better" in said
     recalled = point(0.1, 0.02, "recall_rate=0.1", optimism=-0.06)
-    assert "0.060 better" in threshold_warnings(recalled, None, 200, "image")[0]
+    assert "0.060 better" in threshold_warnings(recalled, None, "image")[0]
 
 
 def test_one_class_alone_cannot_choose():

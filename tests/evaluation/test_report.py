@@ -156,8 +156,10 @@ def test_without_a_test_split_validation_is_measured_and_flagged(tmp_path):
 
 
 def test_calibration_is_measured_before_and_after(tmp_path):
-    """Logits four times too steep: Platt's slope of a quarter mends them."""
-    calibration = Calibration(method="platt", slope=0.25, images=80, fitted_prevalence=0.15)
+    """Logits too steep and too high: a slope of a quarter and an intercept mend them."""
+    calibration = Calibration(
+        method="platt", slope=0.25, intercept=-1.5, images=80, fitted_prevalence=0.15
+    )
     steep = predictions().with_columns(logit=pl.col("logit") * 8)
     frame = steep.with_columns(score=pl.Series(calibration(steep["logit"].to_numpy())))
     run = write_run(tmp_path / "run", frame)

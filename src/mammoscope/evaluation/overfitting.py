@@ -7,7 +7,7 @@ from typing import Any
 
 from mammoscope.evaluation.operating_points import aim
 
-__all__ = ["threshold_warnings"]
+__all__ = ["few_warnings", "threshold_warnings"]
 
 #: Fewest positives on which a threshold is chosen without a word about it.
 _FEW_POSITIVES = 30
@@ -25,24 +25,25 @@ _KEPT = ("sensitivity", "specificity")
 Estimate = dict[str, float | None]
 
 
+def few_warnings(positives: int, level: str) -> list[str]:
+    """Say so where all thresholds of a level rest on few positives."""
+    if positives >= _FEW_POSITIVES:
+        return []
+    return [f"By {level}, thresholds were chosen on {positives} positive {level}s only."]
+
+
 def threshold_warnings(
-    point: dict[str, Any],
-    measured: dict[str, Estimate] | None,
-    positives: int,
-    level: str,
+    point: dict[str, Any], measured: dict[str, Estimate] | None, level: str
 ) -> list[str]:
     """Return sentences on what speaks against a frozen threshold; none where nothing does.
 
     Args:
         point: As chosen on validation.
         measured: The same measures on test; ``None`` where there is no test.
-        positives: How many positives chose it.
         level: Image or breast.
     """
     name, said = f"{point['name']} by {level}", []
     own, choice = aim(point["target"]), point["choice"]
-    if positives < _FEW_POSITIVES:
-        said.append(f"{name}: the threshold was chosen on {positives} positive {level}s only.")
     if choice["optimism"] is not None and _gain(own, choice["optimism"]) >= _OPTIMISM:
         moved = f"{choice['low']:.3f} to {choice['high']:.3f}"
         said.append(

@@ -27,7 +27,7 @@ from mammoscope.evaluation.measures import (
 )
 from mammoscope.evaluation.metrics import confusion
 from mammoscope.evaluation.operating_points import choose, point_measures
-from mammoscope.evaluation.overfitting import threshold_warnings
+from mammoscope.evaluation.overfitting import few_warnings, threshold_warnings
 from mammoscope.evaluation.page import render_page
 from mammoscope.evaluation.reliability import reliability
 from mammoscope.evaluation.run_folder import check_complete, checked_predictions, read_run
@@ -184,17 +184,12 @@ def _warnings(
     tested: bool,
 ) -> list[str]:
     """Say of every frozen threshold what speaks against it."""
-    return [
-        sentence
-        for level, chosen in points.items()
-        for number, point in enumerate(chosen)
-        for sentence in threshold_warnings(
-            point,
-            levels[level]["operating_points"][number]["measured"] if tested else None,
-            on_validation[level].positives,
-            level,
-        )
-    ]
+    said = []
+    for level, chosen in points.items():
+        said += few_warnings(on_validation[level].positives, level)
+        for point, found in zip(chosen, levels[level]["operating_points"], strict=True):
+            said += threshold_warnings(point, found["measured"] if tested else None, level)
+    return said
 
 
 def _write(
