@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mammoscope.artefacts import sha256_file, write_json
+from mammoscope.artefacts import claim_output, sha256_file, write_json
 from mammoscope.bundle import MODEL_FILE
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config
@@ -35,7 +35,7 @@ from mammoscope.export import PARITY_TOLERANCE, finish_run, predicted
 from mammoscope.graphs import write_mean
 from mammoscope.inference import Scorer
 from mammoscope.scores import settle_scores
-from mammoscope.training import check_folds, claim_run, fit, read_run
+from mammoscope.training import check_folds, check_run, fit, read_run
 
 __all__ = ["claim_folds", "combine_folds", "train_fold"]
 
@@ -61,8 +61,8 @@ def claim_folds(
     """
     cohort, run = Path(cohort), Path(run)
     folds, facts = check_folds(cohort, config)
-    earlier = claim_run(run, facts, resume=resume, overwrite=overwrite)
-    if earlier is None:
+    if check_run(run, facts, resume=resume, overwrite=overwrite) is None:
+        claim_output(run, overwrite=overwrite, marker=_RECORD)
         write_json(run / _RECORD, facts)
     return folds
 

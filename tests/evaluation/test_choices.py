@@ -245,6 +245,15 @@ def test_a_threshold_that_does_not_hold_its_promise_is_told(target, measured, wo
     assert all(word in sentence for word, sentence in zip(words, said, strict=True))
 
 
+def test_a_threshold_that_is_given_is_taken_as_it_is_and_measured():
+    scored = data()
+    (point,) = choose(scored, EvaluationConfig(bootstrap=30, operating_points=("threshold=0.4",)))
+    assert point["threshold"] == 0.4
+    assert point["choice"] == {"replicates": 0, "low": None, "high": None, "optimism": None}
+    measured = {name: point[name] for name in KEPT}
+    assert threshold_warnings(point, measured, "image") == []
+
+
 def test_a_threshold_that_rests_on_few_or_fits_them_is_told():
     assert "chosen on 12 positive breasts only" in few_warnings(12, "breast")[0]
     assert few_warnings(30, "breast") == []

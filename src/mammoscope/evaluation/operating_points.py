@@ -29,13 +29,16 @@ __all__ = ["aim", "choose", "choose_threshold", "point_measures"]
 _CHOICES = 500
 _CELLS = 2_000_000
 _MEASURED = ("sensitivity", "specificity", "precision", "f1", "recall_rate")
+_NOT_CHOSEN = {"replicates": 0, "low": None, "high": None, "optimism": None}
 # A share that was computed may miss a whole count by the last digit.
 _ROUNDING = 1e-9
 
 
-def aim(target: str) -> str:
-    """Return the measure that a target is about."""
+def aim(target: str) -> str | None:
+    """Return the measure that a target is about; a given threshold is about none."""
     name = target.partition("=")[0]
+    if name == "threshold":
+        return None
     return "f1" if name in ("best_f1", "best_pf1") else name
 
 
@@ -98,8 +101,8 @@ def choose_threshold(data: Scored, target: str, prevalence: float | None = None)
     ``best_f1`` and ``best_pf1`` take the highest F1, the higher threshold among equals.
     ``specificity=S`` takes the lowest threshold whose specificity is at least S,
     ``recall_rate=R`` the lowest that calls a share of at most R; ``sensitivity=S`` the highest
-    whose sensitivity is at least S. Thresholds lie midway between neighbouring scores, so that
-    none is tied to the last digit of one image.
+    whose sensitivity is at least S; ``threshold=T`` is T itself. Thresholds that are chosen lie
+    midway between neighbouring scores, so that none is tied to the last digit of one image.
 
     Args:
         data: Scores of one level.
@@ -112,6 +115,9 @@ def choose_threshold(data: Scored, target: str, prevalence: float | None = None)
     """
     if data.positives in (0, data.label.size):
         raise RunError("an operating point needs validation images with and without cancer")
+    name, _, value = target.partition("=")
+    if name == "threshold":
+        return float(value)
     curve = _Curve(data)
     whole = np.ones((1, data.score.size))
     return float(curve.candidates[curve.picked(target, whole, prevalence)[0][0]])
@@ -172,6 +178,8 @@ def _repeated(data: Scored, target: str, config: EvaluationConfig) -> dict[str, 
     The optimism is how much better the measure looks on the patients who chose the threshold
     than on all of them, on average (Efron, JASA 78, 1983; Harrell et al., Stat. Med. 15, 1996).
     """
+    if aim(target) is None:
+        return dict(_NOT_CHOSEN)
     replicates = min(config.bootstrap, _CHOICES)
     curve = _Curve(data)
     _, whole = curve.picked(target, np.ones((1, data.score.size)), config.prevalence)
@@ -183,7 +191,7 @@ def _repeated(data: Scored, target: str, config: EvaluationConfig) -> dict[str, 
         optimism.append(measure[np.arange(index.size), index] - whole[0, index])
     thresholds = np.concatenate(chosen) if chosen else np.empty(0)
     if not thresholds.size:
-        return {"replicates": 0, "low": None, "high": None, "optimism": None}
+        return dict(_NOT_CHOSEN)
     tail = (1 - config.confidence) / 2
     low, high = (float(q) for q in np.quantile(thresholds, [tail, 1 - tail]))
     return {

@@ -44,7 +44,11 @@ def threshold_warnings(
     """
     name, said = f"{point['name']} by {level}", []
     own, choice = aim(point["target"]), point["choice"]
-    if choice["optimism"] is not None and _gain(own, choice["optimism"]) >= _OPTIMISM:
+    if (
+        own is not None
+        and choice["optimism"] is not None
+        and _gain(own, choice["optimism"]) >= _OPTIMISM
+    ):
         moved = f"{choice['low']:.3f} to {choice['high']:.3f}"
         said.append(
             f"{name}: the threshold fits its validation patients. Drawn anew they choose from "
@@ -53,7 +57,7 @@ def threshold_warnings(
         )
     if measured is None:
         return said
-    for measure in dict.fromkeys((own, *_KEPT)):
+    for measure in dict.fromkeys((*([own] if own else []), *_KEPT)):
         fallen = _fallen(measure, point[measure], measured[measure])
         if fallen is not None:
             said.append(

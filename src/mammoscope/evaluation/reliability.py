@@ -75,7 +75,7 @@ def bins_of(data: Scored, prevalence: float | None = None) -> list[dict[str, flo
     weight, bins = _weights(data, prevalence), _binned(data)
     number = int(bins.max()) + 1
     total = np.bincount(bins, minlength=number).astype(np.float64)
-    positives = np.bincount(bins, np.where(data.label, 1.0, 0.0), minlength=number)
+    positives = np.bincount(bins[data.label], minlength=number).astype(np.float64)
     mean = np.bincount(bins, weight * data.score) / np.bincount(bins, weight)
     share = positives / total
     low, high = wilson_interval(positives, total)

@@ -6,6 +6,6 @@ from mammoscope.models import torchvision_compat
 torchvision_compat.install()
 
 from mammoscope.training.fit import check_folds, fit, load_classifier  # noqa: E402
-from mammoscope.training.run_folder import FitResult, claim_run, read_run  # noqa: E402
+from mammoscope.training.run_folder import FitResult, check_run, read_run  # noqa: E402
 
-__all__ = ["FitResult", "check_folds", "claim_run", "fit", "load_classifier", "read_run"]
+__all__ = ["FitResult", "check_folds", "check_run", "fit", "load_classifier", "read_run"]
