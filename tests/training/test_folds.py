@@ -142,6 +142,7 @@ def test_report_bundle_and_info_take_it_as_any_run(home, tmp_path, capsys):
 def test_another_calibration_changes_scores_graph_and_bundle_alike(home, tmp_path):
     run = shutil.copytree(home / "run", tmp_path / "run")
     evaluate_run(run)
+    points = (run / "operating_points.json").read_bytes()
     before = pl.read_parquet(run / "predictions.parquet")
     verb("calibrate", run, "--set", "evaluation.prevalence=0.005")
     after = pl.read_parquet(run / "predictions.parquet")
@@ -149,6 +150,9 @@ def test_another_calibration_changes_scores_graph_and_bundle_alike(home, tmp_pat
     assert after.columns == before.columns
     assert after["score"].mean() < 0.05 < before["score"].mean()
     with pytest.raises(RunError, match="has no operating points"):
+        export_bundle(run, tmp_path / "bundle")
+    (run / "operating_points.json").write_bytes(points)
+    with pytest.raises(RunError, match="report is of other predictions"):
         export_bundle(run, tmp_path / "bundle")
     evaluate_run(run, overwrite=True)
     export_bundle(run, tmp_path / "bundle")
@@ -161,17 +165,7 @@ def test_another_calibration_changes_scores_graph_and_bundle_alike(home, tmp_pat
         evaluate_run(run, settings().evaluation, overwrite=True)
 
 
-def test_a_report_of_an_earlier_calibration_is_not_exported(home, tmp_path):
-    run = shutil.copytree(home / "run", tmp_path / "run")
-    evaluate_run(run)
-    points = (run / "operating_points.json").read_bytes()
-    verb("calibrate", run, "--set", "evaluation.calibration=temperature")
-    (run / "operating_points.json").write_bytes(points)
-    with pytest.raises(RunError, match="report is of other predictions"):
-        export_bundle(run, tmp_path / "bundle")
-
-
-def test_a_stopped_cross_validation_goes_on_where_it_was(home, tmp_path, monkeypatch):
+def test_a_stopped_cross_validation_goes_on_where_it_was(home, tmp_path, monkeypatch, capsys):
     """Fold 0 is done and not trained again; fold 1 was stopped in its second epoch."""
     run = shutil.copytree(home / "run", tmp_path / "run")
     shutil.rmtree(run / "fold-1")
@@ -195,15 +189,17 @@ def test_a_stopped_cross_validation_goes_on_where_it_was(home, tmp_path, monkeyp
     assert json.loads((run / "fold-1" / "run.json").read_text())["status"] == "training"
 
     trained = []
-    trainer = fit_module.run_trainer
-    monkeypatch.setattr(
-        fit_module,
-        "run_trainer",
-        lambda folder, *a, **k: trained.append(folder.name) or trainer(folder, *a, **k),
-    )
+    original_trainer = fit_module.run_trainer
+
+    def watched(trainer, *parts, **how):
+        trained.append(Path(trainer.default_root_dir).name)
+        original_trainer(trainer, *parts, **how)
+
+    monkeypatch.setattr(fit_module, "run_trainer", watched)
     with pytest.raises(SystemExit) as exiting:
         main(["train", str(home / "cohort"), str(run), "--folds", "all"])
     assert exiting.value.code == 1
+    assert "--resume goes on with it" in capsys.readouterr().err
     train_all(home / "cohort", run, settings(), resume=True)
     assert trained == ["fold-1"]
     whole, resumed = (
