@@ -155,17 +155,22 @@ def export_bundle(
             eligibility=facts["eligibility"],
             operating_points={"primary": chosen["primary"], **chosen["points"]},
             reference=_reference(validation),
-            training={
-                "backbone": facts["config"]["model"]["backbone"],
-                "fold": facts["fold"],
-                **({"ensemble": facts["ensemble"]} if "ensemble" in facts else {}),
-                "counts": facts["counts"],
-                "cohort": {k: v for k, v in facts["cohort"].items() if k != "path"},
-                "run_hashes": facts["hashes"],
-                "measured_on": report["measured_on"],
-                "measured": report["levels"],
-            },
+            training=_training(facts, report),
         )
+
+
+def _training(facts: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    """Return what a bundle says of how it came about."""
+    return {
+        "backbone": facts["config"]["model"]["backbone"],
+        "fold": facts["fold"],
+        **({"ensemble": facts["ensemble"]} if "ensemble" in facts else {}),
+        "counts": facts["counts"],
+        "cohort": {k: v for k, v in facts["cohort"].items() if k != "path"},
+        "run_hashes": facts["hashes"],
+        "measured_on": report["measured_on"],
+        "measured": report["levels"],
+    }
 
 
 def export_graph(classifier: Classifier, size: tuple[int, int], path: Path) -> None:

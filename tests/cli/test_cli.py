@@ -155,7 +155,9 @@ def test_ctrl_c_exits_130_without_a_traceback(run, monkeypatch):
     monkeypatch.setattr("mammoscope.cohort.splits.split_cohort", interrupted)
     status, _, err = run("split", "a")
     assert status == 130
-    assert err == "stopped: the same command goes on, or says that it needs --resume or --overwrite\n"
+    assert (
+        err == "stopped: the same command goes on, or says that it needs --resume or --overwrite\n"
+    )
 
 
 @pytest.mark.parametrize("text", ["512", "512x", "x", "512*256", "-5x5", "1.5x2"])

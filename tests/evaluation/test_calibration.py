@@ -110,7 +110,7 @@ def test_too_few_images_of_a_class_are_not_calibrated_on():
         np.arange(30.0), np.arange(30) >= 26, EvaluationConfig(prevalence=0.01)
     )
     assert made == IDENTITY
-    assert "4 positive and 26 negative" in notes[0]
+    assert "nor corrected to another prevalence: 4 positive and 26 negative" in notes[0]
 
 
 def test_a_calibration_survives_its_record():

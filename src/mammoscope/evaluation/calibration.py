@@ -134,12 +134,13 @@ def fit_calibration(
         says so: a calibration must keep ranks.
     """
     method = config.calibration
+    left = "" if config.prevalence is None else ", nor corrected to another prevalence"
     if method == "none":
         return IDENTITY, []
     positives = int(label.sum())
     if min(positives, label.size - positives) < LEAST:
         return IDENTITY, [
-            f"Scores are not calibrated: {positives} positive and {label.size - positives} "
+            f"Scores are not calibrated{left}: {positives} positive and {label.size - positives} "
             f"negative images with a label are too few, at least {LEAST} of each are needed."
         ]
     fitted: dict[str, Any]
@@ -151,7 +152,7 @@ def fit_calibration(
         rises = fitted["slope"] > 0
     if not rises:
         return IDENTITY, [
-            "Scores are not calibrated: on validation images positives do not score above "
+            f"Scores are not calibrated{left}: on validation images positives do not score above "
             "negatives, and a calibration that keeps ranks cannot mend that."
         ]
     share = positives / label.size

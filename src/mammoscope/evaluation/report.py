@@ -103,31 +103,28 @@ def evaluate_run(
     check_output(folder, overwrite=overwrite, marker="report.json")
     table = read_cohort_table(facts, cohort)
     validation = read_predictions(predictions, "val")
+    check_complete(predictions, facts, "val", validation, table)
     on_validation = {level: scored(validation, level) for level in _LEVELS}
     points = _frozen(run, on_validation, config)
     test = read_predictions(predictions, "test")
-    check_complete(predictions, facts, {"val": validation, "test": test}, table)
+    check_complete(predictions, facts, "test", test, table)
     rows = with_attributes(test if test.height else validation, table)
     measured_on = {level: scored(rows, level) for level in _LEVELS}
     _check_classes(measured_on)
+    tested = bool(test.height)
     levels = _levels(measured_on, points, config)
-    calibration = _calibration(facts)
     report = {
         "format_version": 1,
         "kind": "report",
         "synthetic": bool(facts["synthetic"]),
-        "measured_on": "test" if test.height else "val",
+        "measured_on": "test" if tested else "val",
         "label": facts["config"]["train"]["label"],
         "primary": config.operating_points[0],
         "evaluation": config.model_dump(mode="json"),
         "levels": levels,
         "validation": _levels(on_validation, points, config),
-        "warnings": _warnings(levels, on_validation, points, tested=bool(test.height)),
-        "calibration": {
-            **calibration.as_dict(),
-            "sentence": calibration.sentence,
-            "levels": _reliability(measured_on, rows, calibration, config),
-        },
+        "warnings": _warnings(levels, on_validation, points, tested=tested),
+        "calibration": _calibration(facts, rows, config),
         "folds": fold_rows(validation, float(points["image"][0]["threshold"]), facts),
         "subgroups": {
             level: subgroups(rows, level, float(points[level][0]["threshold"]), config)
@@ -135,7 +132,7 @@ def evaluate_run(
         },
         "baseline": baseline(rows, table, facts, config, _LEVELS),
         "run": {key: value for key, value in facts.items() if key != "platform"},
-        "notes": _notes(facts, table, has_test=bool(test.height)),
+        "notes": _notes(facts, table, has_test=tested),
     }
     with new_folder(folder, overwrite=overwrite, marker="report.json") as fresh:
         _write(fresh, report, measured_on, points)
@@ -148,7 +145,10 @@ def _check_calibration(run: Path, facts: dict[str, Any], config: EvaluationConfi
         return
     own = EvaluationConfig.model_validate(facts["config"]["evaluation"])
     for key in ("calibration", "prevalence"):
-        made, asked = getattr(own, key), getattr(config, key)
+        made, asked = (
+            "null" if getattr(settings, key) is None else getattr(settings, key)
+            for settings in (own, config)
+        )
         if made != asked:
             raise ConfigError(
                 f"evaluation.{key} is {asked}, the scores of {run} were made with {made}: run "
@@ -156,24 +156,18 @@ def _check_calibration(run: Path, facts: dict[str, Any], config: EvaluationConfi
             )
 
 
-def _calibration(facts: dict[str, Any]) -> Calibration:
-    return Calibration.from_dict(facts["calibration"]) if "calibration" in facts else IDENTITY
-
-
-def _reliability(
-    measured_on: dict[Level, Scored],
-    rows: pl.DataFrame,
-    calibration: Calibration,
-    config: EvaluationConfig,
-) -> dict[str, dict[str, Any]]:
+def _calibration(
+    facts: dict[str, Any], rows: pl.DataFrame, config: EvaluationConfig
+) -> dict[str, Any]:
     """Measure calibration by level, and what it was before where scores were calibrated."""
-    made: dict[str, dict[str, Any]] = {}
-    for level, data in measured_on.items():
-        made[level] = {"after": reliability(data, config), "before": None}
-        if not calibration.is_identity:
-            before = scored(uncalibrated(rows), level)
-            made[level]["before"] = reliability(before, config)
-    return made
+    made = Calibration.from_dict(facts["calibration"]) if "calibration" in facts else IDENTITY
+    levels = {}
+    for level in _LEVELS:
+        before = None
+        if not made.is_identity:
+            before = reliability(scored(uncalibrated(rows), level), config)
+        levels[level] = {"after": reliability(scored(rows, level), config), "before": before}
+    return {**made.as_dict(), "sentence": made.sentence, "levels": levels}
 
 
 def _warnings(

@@ -45,32 +45,31 @@ def checked_predictions(run: Path, facts: dict[str, Any]) -> Path:
 
 
 def check_complete(
-    path: Path, facts: dict[str, Any], rows: dict[str, pl.DataFrame], table: CohortTable
+    path: Path, facts: dict[str, Any], split: str, rows: pl.DataFrame, table: CohortTable
 ) -> None:
     """Refuse predictions that lack an image which the run scored.
 
     Args:
         path: Where the predictions lie, for the message.
         facts: What ``run.json`` holds; runs of earlier versions do not count their predictions.
-        rows: Predictions by split.
+        split: Val or test.
+        rows: Its predictions.
         table: The cohort, which can name the image.
 
     Raises:
         RunError: If an image is missing; the message counts, and names one where it can.
     """
-    for split, expected in facts.get("predicted", {}).items():
-        found = rows[split].height
-        if found == expected:
-            continue
-        named = ""
-        if table.rows is not None and found < expected:
-            word = "test" if split == "test" else "train"
-            own = table.rows.filter(pl.col("split") == word)
-            if split == "val" and facts["fold"] is not None:
-                own = own.filter(pl.col("fold") == facts["fold"])
-            missing = own.join(rows[split], on="image_id", how="anti")["image_id"]
-            named = f", {missing[0]} is not there" if len(missing) else ""
-        raise RunError(
-            f"{path} holds {found} {split} images, the run scored {expected}{named}; a missing "
-            "image is never 'no cancer': train the run again"
-        )
+    expected = facts.get("predicted", {}).get(split, rows.height)
+    if rows.height == expected:
+        return
+    named = ""
+    if table.rows is not None and rows.height < expected:
+        own = table.rows.filter(pl.col("split") == ("test" if split == "test" else "train"))
+        if split == "val" and facts["fold"] is not None:
+            own = own.filter(pl.col("fold") == facts["fold"])
+        missing = own.join(rows, on="image_id", how="anti")["image_id"]
+        named = f", {missing[0]} is not there" if len(missing) else ""
+    raise RunError(
+        f"{path} holds {rows.height} {split} images, the run scored {expected}{named}; a missing "
+        "image is never 'no cancer': train the run again"
+    )
