@@ -162,6 +162,8 @@ def main() -> None:
             for turn in range(arguments.rounds + 1):
                 measured = {"plain": plain.epoch()}
                 measured |= {way: ours(cohort, run, config) for way, config in ways.items()}
+                seconds = {way: f"{value[0]:.2f} s" for way, value in measured.items()}
+                print(f"{name}, round {turn}: {seconds}", flush=True)
                 for way, value in measured.items():
                     # The first round warms up.
                     taken[way] += [value] if turn else []
