@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +14,9 @@ from mammoscope.ablation import climb, ladder_rows
 from mammoscope.artefacts import write_json
 from mammoscope.config import PreprocessConfig, load_ladder, rung_settings
 from mammoscope.errors import ConfigError, RunError
+
+# The package offers the function under the module's name.
+fit_module = importlib.import_module("mammoscope.training.fit")
 
 RECIPE = {
     "model": {"backbone": "baseline_cnn", "pretrained": False},
@@ -86,9 +90,7 @@ def test_a_ladder_is_climbed_once_and_measured_rung_by_rung(
 
     # A rerun goes on with what is left: here one rung's report.
     shutil.rmtree(runs[2])
-    monkeypatch.setattr(
-        "mammoscope.training.fit.run_trainer", lambda *_, **__: pytest.fail("again")
-    )
+    monkeypatch.setattr(fit_module, "run_trainer", lambda *_, **__: pytest.fail("again"))
     assert climb(cohort, out, ladder, workers=1) == record
     with pytest.raises(RunError, match=r"train\.lr differ"):
         climb(cohort, out, ladder, ["train.lr=5e-3"], workers=1)
