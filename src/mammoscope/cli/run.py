@@ -71,11 +71,13 @@ def train(
     from mammoscope.export import finish_run
     from mammoscope.training import fit
 
+    if not first:
+        # The first process tells, exports and scores.
+        fit(cohort, run, resolved, fold or 0, resume=resume)
+        return
     with stage("train", bar=False) as current:
         made = fit(cohort, run, resolved, fold or 0, resume=resume, overwrite=overwrite)
         current.note = made.summary
-    if not first:
-        return
     with stage("score") as current:
         images = finish_run(run, cohort, progress=current.advance)
         current.note = f"{images} validation and test images scored with the exported graph"

@@ -97,7 +97,7 @@ def fit(
     if earlier is not None and checkpoint is not None:
         notes = earlier.get("notes", [])
     history, best = History(run / "history.csv", progress), BestWeights(run / _WEIGHTS)
-    trainer = build_trainer(run, config.train, history, [best, EpochBar()])
+    trainer = build_trainer(run, config.train, history, [best, *([EpochBar()] if first else [])])
     facts["notes"] = notes
     facts["devices"] = {"count": trainer.world_size, "kind": trainer.strategy.root_device.type}
     if first:
