@@ -29,12 +29,20 @@ from mammoscope.artefacts import (
 from mammoscope.bundle import MODEL_FILE, Bundle, write_bundle
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.errors import RunError
+from mammoscope.evaluation.pointing import HEAT_COLUMNS
+from mammoscope.explain import hottest_point
 from mammoscope.inference import Scorer
 from mammoscope.models import Classifier
 from mammoscope.training import load_classifier
-from mammoscope.types import GreyImage
+from mammoscope.types import FloatImage, GreyImage
 
-__all__ = ["PARITY_TOLERANCE", "export_bundle", "export_graph", "finish_run"]
+__all__ = [
+    "PARITY_TOLERANCE",
+    "export_bundle",
+    "export_graph",
+    "finish_run",
+    "heat_place",
+]
 
 #: Largest difference of logits between the training graph and ONNX Runtime.
 PARITY_TOLERANCE = 1e-3
@@ -217,11 +225,12 @@ def _predict(
     label: str,
     progress: Progress | None,
 ) -> pl.DataFrame:
-    logits, scores = [], []
+    logits, scores, places = [], [], []
     for done, image_id in enumerate(rows["image_id"], start=1):
         scored = scorer([store.read(image_id)])
         logits.append(float(scored.logit[0]))
         scores.append(float(scored.score[0]))
+        places.append(heat_place(store, image_id, scored.heatmap[0]))
         if progress is not None:
             progress(done, rows.height)
     return rows.select(
@@ -239,7 +248,17 @@ def _predict(
         pl.Series("logit", logits, pl.Float64),
         pl.Series("score", scores, pl.Float64),
         pl.col(label).alias("cancer"),
+        *pl.DataFrame(places, schema=HEAT_COLUMNS).get_columns(),
     )
+
+
+def heat_place(store: PreparedStore, image_id: str, heatmap: FloatImage) -> dict[str, float]:
+    """Return where a heatmap is hottest and where it could have been, in original pixels."""
+    geometry = store.read_geometry(image_id)
+    crop = geometry.original_crop
+    x, y = hottest_point(heatmap, geometry)
+    sides = {f"crop_{side}": getattr(crop, side) for side in ("x_min", "y_min", "x_max", "y_max")}
+    return {"heat_x": x, "heat_y": y, **sides, "breast_px": store.read_breast_px(image_id)}
 
 
 def _reference(validation: pl.DataFrame) -> dict[str, Any]:

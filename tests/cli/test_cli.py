@@ -24,6 +24,7 @@ VERBS = (
     "lint",
     "train",
     "evaluate",
+    "explain",
     "export",
     "predict",
     "serve",

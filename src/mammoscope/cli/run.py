@@ -1,4 +1,4 @@
-"""Verbs of a run: train, evaluate, compare."""
+"""Verbs of a run: train, evaluate, explain, compare."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
     """Add this module's verbs."""
     app.command()(train)
     app.command()(evaluate)
+    app.command()(explain)
     app.command()(compare)
 
 
@@ -80,6 +81,37 @@ def evaluate(
         current.note = f"report in {report.path}"
     _print_report(report)
     console.print(f"Report: {report.path}")
+
+
+def explain(
+    run: RunArgument,
+    cohort: Annotated[
+        Path | None, typer.Option(help="The run's cohort, if it was moved since training.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Most images to look at.")] = 200,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an explanation.")] = False,
+) -> None:
+    """Compare heatmaps with known lesions, beside Grad-CAM, and hide what they point at.
+
+    Example: `mammoscope explain run`
+    """
+    from mammoscope.artefacts import check_output
+    from mammoscope.cli.console import console, stage
+
+    check_output(run / "explanation", overwrite=overwrite, marker="explanation.json")
+
+    from mammoscope.attribution import explain_run, explanation_rows
+
+    with stage("explain") as current:
+        made = explain_run(
+            run, cohort=cohort, images=images, overwrite=overwrite, progress=current.advance
+        )
+        current.note = f"{made.report['images']} images with a lesion"
+    kind = "SYNTHETIC " if made.report["synthetic"] else ""
+    _print_rows(explanation_rows(made.report), f"Pointing game, {kind}positive images with a box")
+    for note in made.report["notes"]:
+        console.print(note, soft_wrap=True)
+    console.print(f"Explanation: {made.path}", soft_wrap=True)
 
 
 def compare(

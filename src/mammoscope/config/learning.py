@@ -138,6 +138,11 @@ class EvaluationConfig(Frozen):
     confidence: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.95, description="Level of all intervals."
     )
+    pointing_tolerance_px: Annotated[float, Field(ge=0)] = Field(
+        default=15.0,
+        description="How far from a lesion's box the hottest point may lie in the second form of "
+        "the pointing game, in pixels of the network's input.",
+    )
     seed: Annotated[int, Field(ge=0)] = Field(default=0, description="Of the bootstrap.")
 
     @field_validator("partial_specificity")

@@ -13,6 +13,7 @@ from mammoscope.evaluation.page_groups import (
     span,
     subgroup_section,
 )
+from mammoscope.evaluation.page_pointing import pointing_section
 from mammoscope.pages import Html, document, element, house_style, joined, table
 from mammoscope.results import RESEARCH_NOTICE
 
@@ -79,6 +80,8 @@ def render_page(
         *(_points_table(report, level) for level in levels),
         element("h2", "Subgroups"),
         subgroup_section(report),
+        element("h2", "Where the heat lies"),
+        pointing_section(report),
         element("h2", "Figures"),
         *(_figures(level, pictures) for level, pictures in figures.items()),
         element("h2", "How it was made"),

@@ -10,7 +10,12 @@ from typing import Any
 from mammoscope.artefacts import check_output, new_folder, read_json, write_json
 from mammoscope.config import Config, EvaluationConfig, load_config, validated
 from mammoscope.errors import ConfigError, RunError
-from mammoscope.evaluation.attributes import CohortTable, read_cohort_table, with_attributes
+from mammoscope.evaluation.attributes import (
+    CohortTable,
+    cohort_folder,
+    read_cohort_table,
+    with_attributes,
+)
 from mammoscope.evaluation.baseline import baseline
 from mammoscope.evaluation.bootstrap import Measure, intervals
 from mammoscope.evaluation.figures import draw_figures
@@ -18,6 +23,7 @@ from mammoscope.evaluation.measures import measures_at, measures_of_ranks, shown
 from mammoscope.evaluation.metrics import confusion
 from mammoscope.evaluation.operating_points import choose
 from mammoscope.evaluation.page import render_page
+from mammoscope.evaluation.pointing import pointing, read_lesions
 from mammoscope.evaluation.run_folder import checked_predictions, read_run
 from mammoscope.evaluation.subgroups import subgroups
 from mammoscope.evaluation.tables import Level, Scored, read_predictions, scored
@@ -111,6 +117,13 @@ def evaluate_run(
             for level in _LEVELS
         },
         "baseline": baseline(rows, table, facts, config, _LEVELS),
+        "pointing": pointing(
+            rows,
+            read_lesions(cohort_folder(facts, cohort), table),
+            facts,
+            float(points["image"][0]["threshold"]),
+            config,
+        ),
         "run": {key: value for key, value in facts.items() if key != "platform"},
         "notes": _notes(facts, table, has_test=bool(test.height)),
     }
