@@ -33,6 +33,7 @@ from mammoscope.evaluation.pointing import HEAT_COLUMNS
 from mammoscope.explain import hottest_point
 from mammoscope.inference import Scorer
 from mammoscope.models import Classifier
+from mammoscope.results import INTENDED_USE
 from mammoscope.training import load_classifier
 from mammoscope.types import FloatImage, GreyImage
 
@@ -48,11 +49,6 @@ __all__ = [
 PARITY_TOLERANCE = 1e-3
 _PARITY_IMAGES = 8
 _OPSET = 20
-
-INTENDED_USE = (
-    "Research on the scoring of two-view screening mammograms. Not a medical device; "
-    "not for diagnosis, screening decisions or triage of patients."
-)
 
 Progress = Callable[[int, int], None]
 

@@ -114,5 +114,6 @@ def _overlap(first: slice, second: slice) -> bool:
 def _hidden(image: GreyImage, patch: tuple[slice, slice]) -> GreyImage:
     mask: ByteImage = np.zeros(image.shape, np.uint8)
     mask[patch] = 1
-    filled = cv2.inpaint(image, mask, _REACH_PX, cv2.INPAINT_TELEA)
-    return filled.astype(image.dtype, copy=False)
+    filled = image.copy()
+    filled[patch] = cv2.inpaint(image, mask, _REACH_PX, cv2.INPAINT_TELEA)[patch]
+    return filled

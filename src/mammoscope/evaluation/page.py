@@ -87,6 +87,12 @@ def render_page(
         element("h2", "How it was made"),
         _facts(report["run"]),
         element(
+            "p",
+            "Beside this page lie model_card.html, checklists.html with the rows of CLAIM 2024 and "
+            "TRIPOD+AI that this run answers, and report.json with every figure.",
+            class_="note",
+        ),
+        element(
             "details",
             element("summary", "Full configuration"),
             element("pre", _plain(report["run"]["config"])),

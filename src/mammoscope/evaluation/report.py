@@ -18,9 +18,11 @@ from mammoscope.evaluation.attributes import (
 )
 from mammoscope.evaluation.baseline import baseline
 from mammoscope.evaluation.bootstrap import Measure, intervals
+from mammoscope.evaluation.evidence import gather
 from mammoscope.evaluation.figures import draw_figures
 from mammoscope.evaluation.measures import measures_at, measures_of_ranks, shown, written
 from mammoscope.evaluation.metrics import confusion
+from mammoscope.evaluation.model_card import write_model_card
 from mammoscope.evaluation.operating_points import choose
 from mammoscope.evaluation.page import render_page
 from mammoscope.evaluation.pointing import pointing, read_lesions
@@ -129,6 +131,8 @@ def evaluate_run(
     }
     with new_folder(folder, overwrite=overwrite, marker="report.json") as fresh:
         _write(fresh, report, measured_on, points)
+        evidence = gather(run, facts, report, table, cohort_folder(facts, cohort))
+        write_model_card(fresh, evidence)
     return Report(folder / "index.html", report)
 
 
