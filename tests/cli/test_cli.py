@@ -23,6 +23,7 @@ VERBS = (
     "deidentify",
     "lint",
     "train",
+    "tune",
     "evaluate",
     "explain",
     "export",

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mammoscope import __version__, log
-from mammoscope.cli import bundle, cohort, demo, dicom, info, run, service
+from mammoscope.cli import bundle, cohort, demo, dicom, info, run, service, study
 from mammoscope.errors import MammoscopeError
 
 __all__ = ["app", "main"]
@@ -23,6 +23,7 @@ _EXTRAS = {
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "prometheus_client"), "serve"),
     **dict.fromkeys(("anyio", "python_multipart"), "serve"),
     "openpyxl": "sources",
+    "optuna": "tune",
 }
 
 app = typer.Typer(
@@ -36,7 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (cohort, dicom, run, bundle, service, info, demo):
+for module in (cohort, dicom, run, study, bundle, service, info, demo):
     module.register(app)
 
 

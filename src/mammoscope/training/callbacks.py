@@ -27,10 +27,12 @@ from safetensors.torch import save
 
 from mammoscope.artefacts import write_atomically
 from mammoscope.training.task import ClassificationTask
+from mammoscope.training.validation import VALIDATION_MEASURES
 
 __all__ = ["AtomicCheckpoints", "BestWeights", "EpochBar", "History", "Patience"]
 
-_COLUMNS = ("epoch", "train_loss", "val_loss", "val_auroc", "lr", "seconds")
+_MEASURED = ("train_loss", "val_loss", *(f"val_{name}" for name in VALIDATION_MEASURES))
+_COLUMNS = ("epoch", *_MEASURED, "lr", "seconds")
 
 
 class History(Callback):
@@ -56,7 +58,7 @@ class History(Callback):
         """Add the epoch's row and write the file anew."""
         del pl_module
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        row: dict[str, float] = {name: metrics[name] for name in _COLUMNS[1:4]}
+        row: dict[str, float] = {name: metrics[name] for name in _MEASURED}
         row |= {
             "epoch": trainer.current_epoch,
             "lr": trainer.optimizers[0].param_groups[0]["lr"],

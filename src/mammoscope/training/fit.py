@@ -34,7 +34,7 @@ from mammoscope.training.run_folder import (
 from mammoscope.training.sampling import EpochSampler, drawn_counts
 from mammoscope.training.task import ClassificationTask
 
-__all__ = ["fit", "load_classifier"]
+__all__ = ["check_input", "fit", "load_classifier"]
 
 _log = get_logger(__name__)
 
@@ -50,6 +50,7 @@ def fit(
     resume: bool = False,
     overwrite: bool = False,
     progress: Callable[[dict[str, float]], None] | None = None,
+    bar: bool = True,
 ) -> FitResult:
     """Train on all folds but one and validate on that one.
 
@@ -61,6 +62,7 @@ def fit(
         overwrite: Replace a run that is there, once all input has been checked.
         resume: Go on from the last whole epoch. A resumed run equals an uninterrupted one.
         progress: Called after each epoch with its row of ``history.csv``.
+        bar: Show how it goes.
 
     Raises:
         CohortError: If an image is not prepared, or a part lacks a class.
@@ -71,9 +73,7 @@ def fit(
     """
     cohort, run = Path(cohort), Path(run)
     config = with_precision(config)
-    check_backbone(config.model.backbone)
-    store = PreparedStore(cohort)
-    parts = _parts(store.rows(), fold, config.train.label)
+    store, parts = check_input(cohort, config, fold)
     counts = {name: rows.height for name, rows in parts.items()}
     facts = describe_run(cohort, config, store.config, fold, counts)
     earlier = claim_run(run, facts, resume=resume, overwrite=overwrite)
@@ -94,12 +94,26 @@ def fit(
         ClassificationTask(classifier, config.train, _positive_weight(parts["train"], config)),
         _loaders(store, parts, config),
         config.train,
-        [history, best, EpochBar()],
+        [history, best, *([EpochBar()] if bar else [])],
         resume=going_on,
     )
     facts |= _outcome(history, best)
     write_json(run / RECORD, facts)
     return result_of(facts)
+
+
+def check_input(
+    cohort: Path, config: Config, fold: int
+) -> tuple[PreparedStore, dict[str, pl.DataFrame]]:
+    """Check what training needs of a cohort; returns its images, and its rows by part.
+
+    Raises:
+        CohortError: If an image is not prepared, or a part lacks a class.
+        ConfigError: If the label, fold or backbone is unknown.
+    """
+    check_backbone(config.model.backbone)
+    store = PreparedStore(cohort)
+    return store, _parts(store.rows(), fold, config.train.label)
 
 
 def _outcome(history: History, best: BestWeights) -> dict[str, Any]:
