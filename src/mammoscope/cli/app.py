@@ -24,6 +24,7 @@ _EXTRAS = {
     **dict.fromkeys(("anyio", "python_multipart"), "serve"),
     "openpyxl": "sources",
     "optuna": "tune",
+    "mlflow": "track",
 }
 
 app = typer.Typer(

@@ -33,29 +33,44 @@ def train(
     fold: Annotated[int, typer.Option(min=0, help="Fold that validates.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run.")] = False,
+    track: Annotated[
+        bool, typer.Option("--track", help="Write it down in MLflow; see section tracking.")
+    ] = False,
 ) -> None:
     """Train a classifier, export its graph, and predict validation and test images with it.
 
     Example: `mammoscope train cohort run --set train.epochs=20 --set model.backbone=resnet18`
     """
+    from functools import partial
+
     from mammoscope.artefacts import check_output
-    from mammoscope.cli.console import stage
+    from mammoscope.cli.console import errors, stage
     from mammoscope.config import load_config
 
-    resolved = load_config(config, settings or [])
+    resolved = load_config(config, [*(settings or []), *(["tracking.enabled=true"] * track)])
     # Checked before torch is loaded, which takes seconds.
     if not resume:
         check_output(run, overwrite=overwrite, marker="run.json")
 
     from mammoscope.export import finish_run
+    from mammoscope.tracking import tracked
     from mammoscope.training import fit
 
-    with stage("train", bar=False) as current:
-        made = fit(cohort, run, resolved, fold, resume=resume, overwrite=overwrite)
-        current.note = made.summary
-    with stage("score") as current:
-        images = finish_run(run, cohort, progress=current.advance)
-        current.note = f"{images} validation and test images scored with the exported graph"
+    with tracked(resolved, cohort, run, fold=fold, resume=resume) as tracker:
+        told = partial(tracker.epoch, run=run) if tracker else None
+        with stage("train", bar=False) as current:
+            made = fit(
+                cohort, run, resolved, fold, resume=resume, overwrite=overwrite, progress=told
+            )
+            current.note = made.summary
+        with stage("score") as current:
+            images = finish_run(run, cohort, progress=current.advance)
+            current.note = f"{images} validation and test images scored with the exported graph"
+        if tracker is not None:
+            with stage("track", bar=False) as current:
+                current.note = tracker.finish(run) or f"run {tracker.run_id} of {tracker.uri}"
+        elif resolved.tracking.enabled:
+            errors.print("not tracked: pip install 'mammoscope[track]'", soft_wrap=True)
 
 
 def evaluate(
@@ -72,13 +87,16 @@ def evaluate(
 
     Example: `mammoscope evaluate run`
     """
-    from mammoscope.cli.console import console, stage
+    from mammoscope.cli.console import console, errors, stage
     from mammoscope.evaluation import evaluate_run, run_evaluation_config
+    from mammoscope.tracking import track_report
 
     config = run_evaluation_config(run, settings or [])
     with stage("evaluate", bar=False) as current:
         report = evaluate_run(run, config, overwrite=overwrite, cohort=cohort)
         current.note = f"report in {report.path}"
+    if missed := track_report(run, report.report):
+        errors.print(missed, soft_wrap=True)
     _print_report(report)
     console.print(f"Report: {report.path}")
 

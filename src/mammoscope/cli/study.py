@@ -1,4 +1,4 @@
-"""Verb of a study: tune."""
+"""Verbs of many trainings: tune, track."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from typing import Annotated
 
 import typer
 
+# What the option offers; the module holds nothing heavy.
+TRACKING_URI = "sqlite:///mlflow.db"
+
 __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
-    """Add this module's verb."""
+    """Add this module's verbs."""
     app.command()(tune)
+    track = typer.Typer(help="What was written down with `mammoscope train --track`.")
+    track.command("ui")(track_ui)
+    app.add_typer(track, name="track", no_args_is_help=True)
 
 
 def tune(
@@ -69,3 +75,22 @@ def tune(
             soft_wrap=True,
         )
     console.print(f"Study: {made.path}", soft_wrap=True)
+
+
+def track_ui(
+    uri: Annotated[str, typer.Option(help="SQLite file that was tracked to.")] = TRACKING_URI,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
+) -> None:
+    """Show tracked runs with MLflow's own pages, on this machine alone, until Ctrl-C.
+
+    Example: `mammoscope track ui --uri sqlite:///mlflow.db`
+    """
+    import subprocess
+
+    from mammoscope.cli.console import errors
+    from mammoscope.tracking import ui_command
+
+    command = ui_command(uri, port)
+    errors.print(f"MLflow on http://127.0.0.1:{port}/ in a few seconds; Ctrl-C ends it.")
+    # A fixed program with values that were checked, and no shell.
+    raise typer.Exit(subprocess.run(command, check=False).returncode)  # noqa: S603

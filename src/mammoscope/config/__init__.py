@@ -14,6 +14,7 @@ from mammoscope.config.learning import (
     load_config,
 )
 from mammoscope.config.loading import load_settings, validated
+from mammoscope.config.tracking import TrackingConfig
 from mammoscope.config.tuning import TuneConfig
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "IngestConfig",
     "ModelConfig",
     "PreprocessConfig",
+    "TrackingConfig",
     "TrainConfig",
     "TuneConfig",
     "load_config",

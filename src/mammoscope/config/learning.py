@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from mammoscope.config.loading import Frozen, load_settings
+from mammoscope.config.tracking import TrackingConfig
 
 __all__ = [
     "AugmentConfig",
@@ -177,6 +178,7 @@ class Config(Frozen):
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
 
 def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:

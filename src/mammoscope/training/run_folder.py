@@ -118,8 +118,9 @@ def claim_run(
         key
         for section in ("config", "preprocess", "eligibility", "cohort")
         for key in differing_keys(earlier.get(section), facts[section], section)
-        # The same tables in another place are the same cohort.
-        if key != "cohort.path"
+        # The same tables in another place are the same cohort; where a run is written down
+        # changes nothing of it.
+        if key != "cohort.path" and key.partition(".")[0] != "tracking"
     ] + differing_keys(earlier.get("fold"), facts["fold"], "fold")
     if differing:
         raise RunError(
