@@ -376,8 +376,12 @@ def _data(cohort: Path) -> dict[str, str]:
 
 
 def _history(run: Path) -> list[dict[str, float]]:
+    """Read ``history.csv``; what an epoch did not measure is left out."""
     with (run / "history.csv").open(newline="") as stream:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+        return [
+            {key: float(value) for key, value in row.items() if value}
+            for row in csv.DictReader(stream)
+        ]
 
 
 def _first_line(error: Exception) -> str:

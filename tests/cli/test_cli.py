@@ -85,6 +85,12 @@ def test_every_verb_has_help_with_an_example(run, verb):
     assert f"mammoscope {verb}" in out.partition("Example")[2]
 
 
+def test_the_pages_of_tracking_have_help_with_an_example(run):
+    status, out, _ = run("track", "ui", "--help")
+    assert status == 0
+    assert "mammoscope track ui" in out.partition("Example")[2]
+
+
 def test_the_version_is_printed(run):
     assert run("--version")[:2] == (0, f"mammoscope {__version__}\n")
 

@@ -7,10 +7,13 @@ from them. The heatmap is therefore what the score is made of, not a later expla
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from mammoscope.models.layers import HEAD_CHANNELS, head_layers
 
 __all__ = ["Classifier", "ClassifierOutput", "FeatureExtractor"]
 
@@ -37,6 +40,22 @@ class FeatureExtractor(nn.Module):
 
     channels: int
 
+    def depths(self) -> dict[str, int]:
+        """Return how deep each parameter lies, by name; 0 is nearest to the image.
+
+        Raises:
+            NotImplementedError: If a backbone does not know.
+        """
+        raise NotImplementedError
+
+    def undecayed(self) -> set[str]:
+        """Return the names of parameters that weight decay is to leave alone."""
+        return set()
+
+    def recompute_activations(self) -> bool:
+        """Compute activations again for the gradient instead of keeping them, where it can."""
+        return False
+
 
 class Classifier(nn.Module):
     """A backbone with a map of local logits and a pool.
@@ -48,6 +67,7 @@ class Classifier(nn.Module):
             log-sum-exp, which lies between the two.
         dropout: Share of feature channels dropped in training.
         prior: Share of positives, at which the untrained output starts.
+        head: Layers between backbone and map of local logits, by kind.
     """
 
     def __init__(
@@ -58,13 +78,17 @@ class Classifier(nn.Module):
         pool: Literal["avg", "max", "lse"] = "lse",
         dropout: float = 0.0,
         prior: float = 0.5,
+        head: Sequence[Literal["conv", "residual"]] = (),
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.head = head_layers(head, backbone.channels)
+        #: Channels of :meth:`features`.
+        self.channels = min(backbone.channels, HEAD_CHANNELS) if head else backbone.channels
         self.pool = pool
         self.max_value = float(max_value)
         self.dropout = nn.Dropout2d(dropout)
-        self.local_logits = nn.Conv2d(backbone.channels, 1, kernel_size=1)
+        self.local_logits = nn.Conv2d(self.channels, 1, kernel_size=1)
         nn.init.normal_(self.local_logits.weight, std=0.01)
         bounded = min(max(prior, 0.01), 0.99)
         nn.init.constant_(self.local_logits.bias, math.log(bounded / (1 - bounded)))  # type: ignore[arg-type]
@@ -75,9 +99,17 @@ class Classifier(nn.Module):
         Args:
             image: (B, 1, H, W) float32 grey values in [0, max_value].
         """
+        return self.read(self.features(image))
+
+    def features(self, image: Tensor) -> Tensor:
+        """Return what the backbone and the head's layers make of a batch, (B, channels, h, w)."""
         scaled = (image / self.max_value - _MEAN) / _SPREAD
-        features = self.dropout(self.backbone(scaled))  # (B, C, h, w)
-        local = self.local_logits(features).squeeze(1).float()  # (B, h, w)
+        features: Tensor = self.head(self.backbone(scaled))
+        return features
+
+    def read(self, features: Tensor) -> ClassifierOutput:
+        """Score features (B, channels, h, w)."""
+        local = self.local_logits(self.dropout(features)).squeeze(1).float()  # (B, h, w)
         return ClassifierOutput(self._pooled(local.flatten(1)), torch.sigmoid(local))
 
     def _pooled(self, local: Tensor) -> Tensor:

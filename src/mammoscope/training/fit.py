@@ -11,22 +11,31 @@ import polars as pl
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch.utils.data import DataLoader
+from torch import Tensor
 
-from mammoscope.artefacts import write_json
+from mammoscope.artefacts import claim_output, write_json
 from mammoscope.cohort.manifest import LABEL_COLUMNS
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config, PreprocessConfig, validated
 from mammoscope.errors import CohortError, ConfigError, RunError
 from mammoscope.log import get_logger
 from mammoscope.models import Classifier, build_classifier, check_backbone
+from mammoscope.training.auxiliary import AuxiliaryHeads, Variable, encode, plan
 from mammoscope.training.callbacks import BestWeights, EpochBar, History
 from mammoscope.training.dataset import ImageDataset
-from mammoscope.training.loop import Loader, last_checkpoint, run_trainer, with_precision
+from mammoscope.training.loading import Loader
+from mammoscope.training.loop import (
+    build_trainer,
+    is_first_process,
+    last_checkpoint,
+    run_trainer,
+    with_precision,
+)
+from mammoscope.training.optimisation import check_optimisation
 from mammoscope.training.run_folder import (
     RECORD,
     FitResult,
-    claim_run,
+    check_run,
     describe_run,
     read_run,
     result_of,
@@ -66,7 +75,8 @@ def fit(
 
     Raises:
         CohortError: If an image is not prepared, or a part lacks a class.
-        ConfigError: If the label, fold or backbone is unknown.
+        ConfigError: If the label, fold or backbone is unknown, or the network cannot be trained as
+            configured, on this machine or at all.
         OutputError: If the run folder is not empty, or cannot be written.
         RunError: If the resumed run differs, the loss is not finite, or weights do not fit.
         KeyboardInterrupt: If it was stopped from the keyboard; ``resume`` goes on from there.
@@ -76,29 +86,31 @@ def fit(
     store, parts = check_input(cohort, config, fold)
     counts = {name: rows.height for name, rows in parts.items()}
     facts = describe_run(cohort, config, store.config, fold, counts)
-    earlier = claim_run(run, facts, resume=resume, overwrite=overwrite)
+    if not is_first_process():
+        # Lightning starts this command once for each device; the first one writes.
+        overwrite = True
+    earlier = check_run(run, facts, resume=resume, overwrite=overwrite)
     if earlier is not None and earlier["status"] in ("trained", "finished"):
         return result_of(earlier)
-    going_on = resume and last_checkpoint(run).is_file()
+    checkpoint = last_checkpoint(run) if resume and last_checkpoint(run).is_file() else None
     lightning.seed_everything(config.train.seed, workers=True, verbose=False)
-    classifier, notes = _classifier(config, store.config, parts["train"], fresh=not going_on)
-    if earlier is not None and going_on:
+    task, notes, loaders = _made(store, parts, config, facts, fresh=checkpoint is None)
+    if earlier is not None and checkpoint is not None:
         notes = earlier.get("notes", [])
-    for note in notes:
-        _log.warning(note)
-    facts["notes"] = notes
-    write_json(run / RECORD, facts)
     history, best = History(run / "history.csv", progress), BestWeights(run / _WEIGHTS)
-    run_trainer(
-        run,
-        ClassificationTask(classifier, config.train, _positive_weight(parts["train"], config)),
-        _loaders(store, parts, config),
-        config.train,
-        [history, best, *([EpochBar()] if bar else [])],
-        resume=going_on,
-    )
+    trainer = build_trainer(run, config.train, history, [best, *([EpochBar()] if bar else [])])
+    facts["notes"] = notes
+    facts["devices"] = {"count": trainer.world_size, "kind": trainer.strategy.root_device.type}
+    if is_first_process():
+        for note in notes:
+            _log.warning(note)
+        if not resume:
+            claim_output(run, overwrite=overwrite, marker=RECORD)
+        write_json(run / RECORD, facts)
+    run_trainer(trainer, task, loaders, resume=checkpoint)
     facts |= _outcome(history, best)
-    write_json(run / RECORD, facts)
+    if is_first_process():
+        write_json(run / RECORD, facts)
     return result_of(facts)
 
 
@@ -116,13 +128,37 @@ def check_input(
     return store, _parts(store.rows(), fold, config.train.label)
 
 
+def _made(
+    store: PreparedStore,
+    parts: dict[str, pl.DataFrame],
+    config: Config,
+    facts: dict[str, Any],
+    *,
+    fresh: bool,
+) -> tuple[ClassificationTask, list[str], tuple[Loader, Loader]]:
+    """Make all that a training needs, and note in its record what auxiliary heads tell apart."""
+    classifier, notes = _classifier(config, store.config, parts["train"], fresh=fresh)
+    variables, left_out = plan(parts["train"], config.model.auxiliary)
+    facts["auxiliary"] = [variable.as_dict() for variable in variables]
+    caution = check_optimisation(classifier, config.model, config.train)
+    task = ClassificationTask(
+        classifier,
+        config.train,
+        _positive_weight(parts["train"], config),
+        AuxiliaryHeads(classifier.channels, variables) if variables else None,
+    )
+    notes = [*notes, *left_out, *([caution] if caution else [])]
+    return task, notes, _loaders(store, parts, config, variables)
+
+
 def _outcome(history: History, best: BestWeights) -> dict[str, Any]:
     """Return what the record says of a training that came to its end."""
     return {
         "status": "trained",
         "epochs": len(history.rows),
         "best": {"epoch": best.epoch, "auroc": best.auroc},
-        "timings_s": {"train": round(sum(row["seconds"] for row in history.rows), 1)},
+        "timings_s": {"train": round(history.seconds, 1)},
+        "waiting": round(history.waiting, 4),
     }
 
 
@@ -204,20 +240,32 @@ def _classifier(
 
 
 def _loaders(
-    store: PreparedStore, parts: dict[str, pl.DataFrame], config: Config
+    store: PreparedStore,
+    parts: dict[str, pl.DataFrame],
+    config: Config,
+    variables: list[Variable],
 ) -> tuple[Loader, Loader]:
+    targets = encode(parts["train"], variables) if variables else None
     return (
-        _loader(store, parts["train"], config, train=True),
+        _loader(store, parts["train"], config, targets, train=True),
         _loader(store, parts["val"], config, train=False),
     )
 
 
-def _loader(store: PreparedStore, rows: pl.DataFrame, config: Config, *, train: bool) -> Loader:
+def _loader(
+    store: PreparedStore,
+    rows: pl.DataFrame,
+    config: Config,
+    targets: Tensor | None = None,
+    *,
+    train: bool,
+) -> Loader:
     settings = config.train
     images = ImageDataset(
         store,
         rows["image_id"].to_list(),
         _labels(rows, settings.label),
+        targets,
         max_value=store.config.max_value,
         augment=config.augment if train else None,
         seed=settings.seed,
@@ -230,8 +278,8 @@ def _loader(store: PreparedStore, rows: pl.DataFrame, config: Config, *, train: 
         "multiprocessing_context": "spawn" if settings.workers else None,
     }
     if not train:
-        return DataLoader(images, **options)
+        return Loader(images, **options)
     # A last batch of one image would break batch normalisation; it is drawn again later.
     sampler = EpochSampler(_labels(rows, settings.label), settings)
     drop_last = len(sampler) > settings.batch_size
-    return DataLoader(images, sampler=sampler, drop_last=drop_last, **options)
+    return Loader(images, sampler=sampler, drop_last=drop_last, **options)

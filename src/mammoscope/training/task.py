@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any
 
 import lightning
 import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 
 from mammoscope.config import TrainConfig
 from mammoscope.errors import RunError
 from mammoscope.models import Classifier
+from mammoscope.training.auxiliary import AuxiliaryHeads
 from mammoscope.training.losses import masked_bce
+from mammoscope.training.optimisation import (
+    build_optimizer,
+    cosine_with_warmup,
+    is_frozen,
+    parameter_groups,
+)
 from mammoscope.training.validation import validation_measures
 
-__all__ = ["ClassificationTask", "cosine_with_warmup"]
+__all__ = ["ClassificationTask"]
 
 # The averaged weights follow closely at first: the share kept is (1 + step) / (10 + step)
 # until it reaches the configured decay, so that early epochs do not validate noise.
 _AVERAGE_WARMUP = 10
-# Parameters of one dimension are norms and biases, which weight decay would only shrink.
-_DECAYED_DIMENSIONS = 2
-
-
-def cosine_with_warmup(step: int, total: int, warmup: int) -> float:
-    """Return the share of the peak rate at a step: a linear rise, then half a cosine to 0."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
 
 
 class ClassificationTask(lightning.LightningModule):
@@ -41,9 +38,16 @@ class ClassificationTask(lightning.LightningModule):
         classifier: The network.
         config: Rates, weights and schedule.
         positive_weight: Weight of the positive term of the loss.
+        auxiliary: Heads that are trained beside it, if any.
     """
 
-    def __init__(self, classifier: Classifier, config: TrainConfig, positive_weight: float) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        config: TrainConfig,
+        positive_weight: float,
+        auxiliary: AuxiliaryHeads | None = None,
+    ) -> None:
         super().__init__()
         self.classifier = classifier
         self.config = config
@@ -52,34 +56,59 @@ class ClassificationTask(lightning.LightningModule):
         self.average: Classifier | None = None
         if config.ema > 0:
             self.average = copy.deepcopy(classifier).requires_grad_(requires_grad=False)
+        self.auxiliary = auxiliary
         self._seen: list[tuple[Tensor, Tensor]] = []
+        self._averaged_step: int | None = None
 
     @property
     def scored(self) -> Classifier:
         """The weights that validate and are kept: the average where there is one."""
         return self.classifier if self.average is None else self.average
 
+    def on_train_start(self) -> None:
+        """Begin where the average stands."""
+        self._averaged_step = self.trainer.global_step
+
+    def on_train_epoch_start(self) -> None:
+        """Freeze the backbone, running statistics included, or let it go."""
+        frozen = is_frozen(self.config, self.current_epoch)
+        self.classifier.backbone.requires_grad_(not frozen).train(not frozen)
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed what layers draw (dropout) by the step alone, so that a resumed run draws alike."""
-        del batch, batch_idx
-        sequence = np.random.SeedSequence([self.config.seed, self.trainer.global_step])
+        del batch
+        place = [self.config.seed, self.trainer.global_step]
+        if self.config.accumulate > 1:
+            place.append(batch_idx)
+        sequence = np.random.SeedSequence(place)
         torch.manual_seed(int(sequence.generate_state(1)[0]))
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the loss of a batch of images (B, 1, H, W) and labels (B,).
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            batch: Images (B, 1, H, W), labels (B,), and with auxiliary heads their targets
+                (B, variables).
+            batch_idx: Which batch of the epoch.
 
         Raises:
             RunError: If the loss is not finite; the last good checkpoint is kept.
         """
-        images, labels = batch
-        loss = self._loss(self.classifier(images).logit, labels)
+        images, labels, *targets = batch
+        features = self.classifier.features(images)
+        loss = self._loss(self.classifier.read(features).logit, labels)
+        told: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(labels)}
+        self.log("train_loss", loss, **told)
+        if self.auxiliary is not None:
+            further = self.auxiliary.loss(features, targets[0])
+            self.log("auxiliary_loss", further, **told)
+            loss = loss + self.config.auxiliary_weight * further
         if not torch.isfinite(loss):
             raise RunError(
                 f"the loss became {float(loss.detach())} in epoch {self.current_epoch}, batch "
                 f"{batch_idx}; the last good checkpoint is kept. A lower train.lr, or "
                 "train.precision=32-true, usually helps"
             )
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
         return loss
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -94,9 +123,11 @@ class ClassificationTask(lightning.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Move the averaged weights towards the current ones."""
         del outputs, batch, batch_idx
-        if self.average is None:
-            return
         step = self.trainer.global_step
+        # Where gradients accumulate, not every batch is a step.
+        if self.average is None or step == self._averaged_step:
+            return
+        self._averaged_step = step
         kept = min(self.config.ema, (1 + step) / (_AVERAGE_WARMUP + step))
         with torch.no_grad():
             ours, theirs = self.average.state_dict(), self.classifier.state_dict()
@@ -106,10 +137,10 @@ class ClassificationTask(lightning.LightningModule):
                 else:
                     value.copy_(theirs[name])
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         """Keep a batch's logits until the whole validation set is seen."""
         del batch_idx
-        images, labels = batch
+        images, labels = batch[:2]
         self._seen.append((self.scored(images).logit.float().cpu(), labels.cpu()))
 
     def on_validation_epoch_end(self) -> None:
@@ -127,14 +158,11 @@ class ClassificationTask(lightning.LightningModule):
             self.log(f"val_{name}", value, batch_size=1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW with a rate that rises over the warm-up and falls as a cosine, by step."""
-        decayed = [p for p in self.classifier.parameters() if p.ndim >= _DECAYED_DIMENSIONS]
-        free = [p for p in self.classifier.parameters() if p.ndim < _DECAYED_DIMENSIONS]
-        groups: list[dict[str, list[nn.Parameter] | float]] = [
-            {"params": decayed, "weight_decay": self.config.weight_decay},
-            {"params": free, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.config.lr)
+        """Return the optimiser, with rates that rise over the warm-up and fall as a cosine."""
+        others = [] if self.auxiliary is None else self.auxiliary.parameters()
+        optimizer = build_optimizer(
+            parameter_groups(self.classifier, others, self.config), self.config
+        )
         total = int(self.trainer.estimated_stepping_batches)
         warmup = round(self.config.warmup * total)
         schedule = torch.optim.lr_scheduler.LambdaLR(

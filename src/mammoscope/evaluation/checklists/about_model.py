@@ -55,10 +55,13 @@ def goal(e: Evidence) -> str:
 def model(e: Evidence) -> str:
     """Architecture as configured."""
     settings, how = e["config"]["model"], e["run"]["preprocess"]
+    head = f" Between them {' and '.join(settings['head'])} layers." if settings["head"] else ""
+    others = settings["auxiliary"]
+    told = f" In training, further heads learnt {', '.join(others)}." if others else ""
     return (
         f"{settings['backbone']} with one input channel of {how['height']} x {how['width']} "
         "pixels. Each cell of its last map has a logit; the image's is "
-        f"{_POOLS[settings['pool']]}. Dropout {settings['dropout']:g}."
+        f"{_POOLS[settings['pool']]}.{head} Dropout {settings['dropout']:g}.{told}"
     )
 
 
@@ -132,7 +135,7 @@ def training(e: Evidence) -> str:
     focal = f" (gamma {how['focal_gamma']:g})" if how["loss"] == "focal" else ""
     return (
         f"{e['run']['epochs']} of at most {how['epochs']} epochs, batches of {how['batch_size']}, "
-        f"learning rate {how['lr']:g} with weight decay {how['weight_decay']:g} and "
+        f"{how['optimizer']} at {how['lr']:g} with weight decay {how['weight_decay']:g} and "
         f"{how['warmup']:.0%} warm-up, loss {how['loss']}{focal}, averaged weights "
         f"{how['ema']:g}, {how['precision']}; {e['run']['timings_s'].get('train', 0):.0f} s."
     )
