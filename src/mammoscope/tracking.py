@@ -7,6 +7,7 @@ is lost meanwhile costs no training; what it missed is sent at the end.
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import os
 import time
@@ -37,6 +38,7 @@ _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 _LONGEST_VALUE = 500
 _LOADED = ("numpy", "onnxruntime")
 
@@ -83,7 +85,7 @@ class Tracker:
                 return self._lost
             facts = read_json(run / "run.json", RunError)
             tags = {
-                "mammoscope.best_epoch": facts["best"]["epoch"],
+                "mammoscope.best": json.dumps(facts["best"]),
                 "mammoscope.model_sha256": facts["hashes"]["model.onnx"],
                 "mammoscope.predictions_sha256": facts["hashes"]["predictions.parquet"],
                 **{f"mammoscope.images.{part}": n for part, n in facts["counts"].items()},
@@ -169,7 +171,9 @@ def tracked(
         RunError: If the server cannot be reached or the file cannot be written, before any
             time is spent.
     """
-    if not config.tracking.enabled:
+    # Lightning starts this command once for each device; the first one writes.
+    others = any(os.environ.get(name, "0") != "0" for name in _RANKS)
+    if others or not config.tracking.enabled:
         yield None
         return
     with _quiet():

@@ -82,6 +82,7 @@ def evidence(tmp_path_factory):
     made["explanation"] = {
         "occlusion": {"images": 9, "other_patches": 8, "hottest_is_largest": {"value": 0.5}}
     }
+    made["report"]["calibration"] = {"sentence": "Scores were calibrated."}
     # What one cohort cannot show: a source that only the test split has.
     made["parts"]["test"]["source"]["inbreast"] = 4
     made["parts"]["train"]["view"] = {"CC": 80, "MLO": 80}
@@ -160,6 +161,16 @@ def test_without_the_cohorts_tables_nothing_is_said_of_them(evidence, name):
     assert ANSWERS[name](bare) is None
     statuses = {item["status"] for item in filled("claim_2024", bare)["items"]}
     assert statuses == {"answered", "in part", "not answered"}
+
+
+def test_a_run_of_all_folds_says_so(evidence):
+    folds = {**evidence["run"], "fold": None, "best": {"auroc": 0.75}}
+    folds["ensemble"] = {"folds": 5, "combines": "mean of logits"}
+    made = {**evidence, "run": folds}
+    assert ANSWERS["ensemble"](made).startswith("5 networks")
+    assert "each fold validates once" in ANSWERS["partition"](made)
+    assert "out of fold the AUROC is 0.750" in ANSWERS["selection"](made)
+    assert "Out of fold: AUROC" in ANSWERS["internal"](made)
 
 
 def test_a_patient_in_two_parts_is_told(evidence):

@@ -8,8 +8,10 @@ import pytest
 
 from fixtures.runs import predictions, write_cohort, write_run
 from mammoscope.config import EvaluationConfig
+from mammoscope.errors import RunError
 from mammoscope.evaluation import evaluate_run
-from mammoscope.evaluation.pointing import HEAT_COLUMNS, mean_over_patients, play
+from mammoscope.evaluation.attributes import CohortTable
+from mammoscope.evaluation.pointing import HEAT_COLUMNS, mean_over_patients, play, read_lesions
 
 SIZE = (100, 50)
 
@@ -169,6 +171,12 @@ def test_a_game_that_cannot_be_played_says_why(evaluated, columns, found, words)
     made = evaluated(frame, findings(frame) if found else None)
     assert words in made.report["pointing"]["note"]
     assert words in made.path.read_text()
+
+
+def test_a_damaged_table_of_findings_is_an_error(tmp_path):
+    (tmp_path / "findings.parquet").write_bytes(b"not a table")
+    with pytest.raises(RunError, match="cannot be read as Parquet"):
+        read_lesions(tmp_path, CohortTable(pl.DataFrame()))
 
 
 def test_findings_without_a_place_are_no_boxes(evaluated):

@@ -88,13 +88,12 @@ def _explanation(run: Path, facts: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _parts(rows: pl.DataFrame, facts: dict[str, Any]) -> dict[str, pl.DataFrame]:
-    trained = pl.col("split") == "train"
-    validates = trained & (pl.col("fold") == facts["fold"])
-    return {
-        "train": rows.filter(trained & ~validates),
-        "val": rows.filter(validates),
-        "test": rows.filter(pl.col("split") == "test"),
-    }
+    trained, test = rows.filter(pl.col("split") == "train"), rows.filter(pl.col("split") == "test")
+    if facts["fold"] is None:
+        # Of all folds each is trained on, and validates once.
+        return {"train": trained, "test": test}
+    validates = pl.col("fold") == facts["fold"]
+    return {"train": trained.filter(~validates), "val": trained.filter(validates), "test": test}
 
 
 def _shared(parts: dict[str, pl.DataFrame]) -> int:

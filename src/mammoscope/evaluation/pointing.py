@@ -16,6 +16,7 @@ import polars as pl
 
 from mammoscope.artefacts import sha256_file
 from mammoscope.config import EvaluationConfig
+from mammoscope.errors import RunError
 from mammoscope.evaluation.attributes import CohortTable
 from mammoscope.evaluation.bootstrap import Interval, draw, interval_of, widened_share
 from mammoscope.types import Bools, Floats, Ints
@@ -90,6 +91,9 @@ def read_lesions(folder: Path, table: CohortTable) -> Lesions:
     Args:
         folder: The cohort folder.
         table: Its manifest, or why it could not be read.
+
+    Raises:
+        RunError: If the table is damaged.
     """
     if table.rows is None:
         return Lesions(None, "the cohort's tables were not read")
@@ -97,7 +101,10 @@ def read_lesions(folder: Path, table: CohortTable) -> Lesions:
     if not path.is_file():
         return Lesions(None, "the cohort has no findings.parquet")
     needed = ["image_id", "kind", "malignant", *_SIDES]
-    rows = pl.read_parquet(path)
+    try:
+        rows = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise RunError(f"{path} cannot be read as Parquet: {error}") from error
     if missing := [name for name in needed if name not in rows.columns]:
         return Lesions(None, f"findings.parquet lacks the columns {', '.join(missing)}")
     boxes = rows.select(needed).drop_nulls(list(_SIDES))
@@ -207,7 +214,8 @@ def play(
         away = _distance(np.array([[row["heat_x"], row["heat_y"]]]), sides)[0]
         anywhere = _distance(_places(crop), sides)
         # Places are spread over the crop, of which the breast is a part.
-        scale = (crop[3] - crop[1]) * (crop[2] - crop[0]) / row["breast_px"]
+        area = (crop[3] - crop[1]) * (crop[2] - crop[0])
+        scale = area / row["breast_px"] if row["breast_px"] > 0 else 1.0
         values = (
             away <= 0,
             away <= reach,

@@ -150,10 +150,11 @@ def partition(e: Evidence) -> str | None:
     """Folds and the test split."""
     counts = e["run"]["counts"]
     told = ", ".join(f"{count:,} {_PARTS.get(name, name)}" for name, count in counts.items())
-    digest = e["run"]["cohort"]["splits_sha256"][:16]
+    digest, fold = e["run"]["cohort"]["splits_sha256"][:16], e["run"]["fold"]
+    validates = "each fold validates once" if fold is None else f"fold {fold} validates"
     return (
         f"Patients were dealt to folds and a test split before training (splits sha256 {digest}…); "
-        f"fold {e['run']['fold']} validates. Images: {told}."
+        f"{validates}. Images: {told}."
     )
 
 
@@ -195,7 +196,8 @@ def external(e: Evidence) -> str | None:
     """Test images from a source that no training image is of."""
     if e["parts"] is None:
         return None
-    trained = {*e["parts"]["train"]["source"], *e["parts"]["val"]["source"]}
+    learnt = [part for name, part in e["parts"].items() if name != "test"]
+    trained = {source for part in learnt for source in part["source"]}
     others = {k: n for k, n in e["parts"]["test"]["source"].items() if k not in trained}
     if not others:
         return None

@@ -7,6 +7,7 @@ from mammoscope.results import INTENDED_USE
 
 __all__ = [
     "augmentation",
+    "calibration",
     "ensemble",
     "goal",
     "imbalance",
@@ -72,12 +73,16 @@ def predictors(e: Evidence) -> str:
 
 
 def outputs(e: Evidence) -> str:
-    """Score, heatmap, and whether the score is a probability."""
+    """Score and heatmap."""
     levels = " and ".join(e["report"]["levels"])
-    return (
-        f"A score from 0 to 1 for each {levels}, and a heatmap. The score ranks; it is no "
-        "probability."
-    )
+    ranks = "" if calibration(e) else " The score ranks; it is no probability."
+    return f"A score from 0 to 1 for each {levels}, and a heatmap.{ranks}"
+
+
+def calibration(e: Evidence) -> str | None:
+    """How scores were made chances, where they were."""
+    found = e["report"].get("calibration")
+    return None if found is None else str(found["sentence"])
 
 
 def thresholds(e: Evidence) -> str:
@@ -166,12 +171,18 @@ def imbalance(e: Evidence) -> str:
     ]
     if how["positives_per_batch"]:
         told.append(f"at least {how['positives_per_batch']} positives in each batch")
-    return f"{', '.join(told).capitalize()}. Scores are not corrected for it."
+    left = "" if calibration(e) else " Scores are not corrected for it."
+    return f"{', '.join(told).capitalize()}.{left}"
 
 
 def selection(e: Evidence) -> str:
     """Which epoch was kept."""
     best = e["run"]["best"]
+    if e["run"]["fold"] is None:
+        return (
+            "In each fold the weights of the epoch with the highest validation AUROC were kept; "
+            f"out of fold the AUROC is {best['auroc']:.3f}."
+        )
     return (
         f"The weights of epoch {best['epoch'] + 1} of {e['run']['epochs']} were kept: the highest "
         f"validation AUROC, {best['auroc']:.3f}."
@@ -180,4 +191,7 @@ def selection(e: Evidence) -> str:
 
 def ensemble(e: Evidence) -> str:
     """One network, or more."""
+    made = e["run"].get("ensemble")
+    if made is not None:
+        return f"{made['folds']} networks, one for each fold, in one graph: {made['combines']}."
     return f"No ensemble: one network, validated on fold {e['run']['fold']}."

@@ -67,9 +67,10 @@ def diagnostic(e: Evidence) -> str:
 
 def internal(e: Evidence) -> str:
     """Validation figures."""
-    values = e["report"]["validation"]["image"]
+    values, fold = e["report"]["validation"]["image"], e["run"]["fold"]
+    where = "Out of fold" if fold is None else f"Validation fold {fold}"
     return (
-        f"{_kind(e)}Validation fold {e['run']['fold']}: AUROC by image "
+        f"{_kind(e)}{where}: AUROC by image "
         f"{_told('auroc', values['metrics']['auroc'])} on {values['n']:,} images, which also chose "
         "the epoch and the thresholds."
     )

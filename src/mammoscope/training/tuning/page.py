@@ -19,11 +19,11 @@ svg.plot { width: 100%; height: auto; display: block; }
 svg .axis { stroke: var(--line); stroke-width: 1; }
 svg .trough { fill: var(--line); }
 svg .fill { fill: var(--accent); }
-svg .tick { fill: var(--soft); font-size: 12px; }
+svg .tick { fill: var(--soft); font-size: 14px; }
 svg .done { fill: var(--accent); }
 svg .cut { fill: none; stroke: var(--soft); }
 svg .best { fill: none; stroke: #d55e00; stroke-width: 2; }
-.slices { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 1.2rem; }
+.slices { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 1.2rem; }
 """
 _NAMES = {
     "auroc": "AUROC",
@@ -32,7 +32,7 @@ _NAMES = {
     "f1": "F1 of the best threshold",
 }
 _STATES = {"complete": "complete", "pruned": "stopped early", "fail": "failed", "running": "cut"}
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640.0, 220.0, 46.0, 26.0
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640.0, 220.0, 52.0, 28.0
 
 
 def render_page(report: dict[str, Any]) -> str:
@@ -106,12 +106,15 @@ def _history(report: dict[str, Any]) -> Html:
     ]
     if not points:
         return element("p", "No trial is complete.", class_="note")
-    reached, best = -1.0, []
+    best: list[tuple[float, float]] = []
     for number, value in points:
-        reached = max(reached, value)
-        best.append((number, reached))
+        before = best[-1][1] if best else value
+        # Level until this trial, then up.
+        best += [(number, before), (number, max(before, value))]
+    last = float(len(report["trials"]) - 1)
+    best.append((last, best[-1][1]))
     label = f"{_NAMES[report['objective']]} by trial, and the best so far"
-    plot = _plot(points, cut, label, ("0", str(len(report["trials"]) - 1)), line=best)
+    plot = _plot(points, cut, label, [(0.0, "0"), (last, f"{last:.0f}")], line=best)
     words = "Dots are complete trials, rings those stopped early, the line the best so far."
     return element("figure", plot, element("figcaption", words))
 
@@ -137,47 +140,51 @@ def _slices(report: dict[str, Any]) -> list[Html]:
     figures = []
     done = [t for t in report["trials"] if t["value"] is not None]
     for key, dimension in report["settings"]["space"].items():
-        places, ends = _axis(key, dimension, done)
+        places, ticks = _axis(key, dimension, done)
         if not places:
             continue
         points = [(x, t["value"]) for x, t in zip(places, done, strict=True)]
-        plot = _plot(points, [], f"{_NAMES[report['objective']]} by {key}", ends)
+        plot = _plot(points, [], f"{_NAMES[report['objective']]} by {key}", ticks)
         figures.append(element("figure", plot, element("figcaption", element("b", key))))
     return figures
 
 
 def _axis(
     key: str, dimension: dict[str, Any], done: list[dict[str, Any]]
-) -> tuple[list[float], tuple[str, str]]:
-    """Return where each trial's value lies, and what stands at the ends."""
+) -> tuple[list[float], list[tuple[float, str]]]:
+    """Return where each trial's value lies, and places of the axis with their names."""
     values = [trial["settings"][key] for trial in done]
     if dimension["values"] is not None:
         known = list(dimension["values"])
-        ends = (_plain(known[0]), _plain(known[-1]))
-        return [float(known.index(value)) for value in values], ends
-    ends = (f"{dimension['low']:g}", f"{dimension['high']:g}")
-    if dimension["log"]:
-        return [math.log(value) for value in values], ends
-    return [float(value) for value in values], ends
+        ticks = [(float(place), _plain(value)) for place, value in enumerate(known)]
+        return [float(known.index(value)) for value in values], ticks
+
+    def scale(value: float) -> float:
+        return math.log(value) if dimension["log"] else float(value)
+
+    ends = [(scale(dimension[end]), f"{dimension[end]:g}") for end in ("low", "high")]
+    return [scale(value) for value in values], ends
 
 
 def _plot(
     points: Sequence[tuple[float, float]],
     cut: Sequence[tuple[float, float]],
     label: str,
-    ends: tuple[str, str],
+    ticks: Sequence[tuple[float, str]],
     line: Sequence[tuple[float, float]] = (),
 ) -> Html:
-    """Draw points over an axis whose ends are named; the vertical one spans the values."""
-    every = [*points, *cut]
-    left, right = min(x for x, _ in every), max(x for x, _ in every)
-    low, high = min(y for _, y in every), max(y for _, y in every)
+    """Draw points over an axis from the first tick to the last; upwards it spans the values."""
+    left, right = ticks[0][0], ticks[-1][0]
+    every = [y for _, y in (*points, *cut)]
+    low, high = min(every), max(every)
+
+    def across(x: float) -> float:
+        share = 0.5 if right == left else (x - left) / (right - left)
+        return _LEFT + 12 + (_WIDTH - _LEFT - 24) * share
 
     def place(point: tuple[float, float]) -> tuple[str, str]:
-        x = 0.5 if right == left else (point[0] - left) / (right - left)
         y = 0.5 if high == low else (point[1] - low) / (high - low)
-        across = _LEFT + 8 + (_WIDTH - _LEFT - 16) * x
-        return f"{across:.1f}", f"{(_HEIGHT - _BOTTOM - 8) * (1 - y) + 8:.1f}"
+        return f"{across(point[0]):.1f}", f"{(_HEIGHT - _BOTTOM - 8) * (1 - y) + 8:.1f}"
 
     def dots(chosen: Sequence[tuple[float, float]], class_: str) -> list[Html]:
         made = []
@@ -186,6 +193,12 @@ def _plot(
             made.append(element("circle", cx=x, cy=y, r=4, class_=class_))
         return made
 
+    def tick(number: int) -> Html:
+        anchor = {0: "start", len(ticks) - 1: "end"}.get(number, "middle")
+        x, name = ticks[number]
+        where = f"{across(x):.1f}"
+        return element("text", name, x=where, y=_HEIGHT - 6, class_="tick", text_anchor=anchor)
+
     path = " ".join(",".join(place(point)) for point in line)
     floor = _HEIGHT - _BOTTOM + 4
     return element(
@@ -193,8 +206,7 @@ def _plot(
         element("line", x1=_LEFT, x2=_WIDTH, y1=floor, y2=floor, class_="axis"),
         element("text", f"{high:.3f}", x=0, y=14, class_="tick"),
         element("text", f"{low:.3f}", x=0, y=_HEIGHT - _BOTTOM, class_="tick"),
-        element("text", ends[0], x=_LEFT, y=_HEIGHT - 6, class_="tick"),
-        element("text", ends[1], x=_WIDTH, y=_HEIGHT - 6, class_="tick", text_anchor="end"),
+        *(tick(number) for number in range(len(ticks))),
         element("polyline", points=path, class_="best") if line else None,
         *dots(cut, "cut"),
         *dots(points, "done"),
