@@ -24,7 +24,6 @@ from mammoscope.artefacts import (
     read_json,
     sha256_file,
     write_atomically,
-    write_json,
 )
 from mammoscope.bundle import MODEL_FILE, Bundle, write_bundle
 from mammoscope.cohort.store import PreparedStore
@@ -34,6 +33,7 @@ from mammoscope.explain import hottest_point
 from mammoscope.inference import Scorer
 from mammoscope.models import Classifier
 from mammoscope.results import INTENDED_USE
+from mammoscope.scores import settle_scores
 from mammoscope.training import load_classifier
 from mammoscope.types import FloatImage, GreyImage
 
@@ -43,6 +43,7 @@ __all__ = [
     "export_graph",
     "finish_run",
     "heat_place",
+    "predicted",
 ]
 
 #: Largest difference of logits between the training graph and ONNX Runtime.
@@ -77,12 +78,14 @@ def finish_run(run: Path, cohort: Path, progress: Progress | None = None) -> int
         How many images were scored.
 
     Raises:
-        RunError: If the graph's logits differ from the training graph's.
+        RunError: If the cohort was prepared otherwise since training, or the graph's logits
+            differ from the training graph's.
         BundleError: If the graph gives a score that is not finite.
     """
     run = Path(run)
     facts = read_json(run / "run.json", RunError)
     store = PreparedStore(cohort)
+    _check_preprocess(run, facts, store)
     fold = int(facts["fold"])
     rows = store.rows().filter(
         ((pl.col("split") == "test") | (pl.col("fold") == fold))
@@ -97,18 +100,13 @@ def finish_run(run: Path, cohort: Path, progress: Progress | None = None) -> int
         classifier, scorer, [store.read(name) for name in rows["image_id"][:_PARITY_IMAGES]]
     )
     exported = time.perf_counter() - begun
-    predictions = _predict(rows, store, scorer, str(facts["config"]["train"]["label"]), progress)
-    path = run / "predictions.parquet"
-    with write_atomically(path) as temporary:
-        predictions.write_parquet(temporary)
-    facts["status"] = "finished"
-    facts["hashes"] = {MODEL_FILE: sha256_file(model), path.name: sha256_file(path)}
+    predictions = predicted(rows, store, scorer, str(facts["config"]["train"]["label"]), progress)
     facts["timings_s"] = {
         **facts.get("timings_s", {}),
         "export": round(exported, 2),
         "score": round(time.perf_counter() - begun - exported, 2),
     }
-    write_json(run / "run.json", facts)
+    settle_scores(run, facts, predictions)
     return rows.height
 
 
@@ -144,6 +142,10 @@ def export_bundle(
         raise RunError(f"{run} has no operating points: run mammoscope evaluate {run} first")
     chosen = read_json(run / "operating_points.json", RunError)
     report = read_json(run / "report" / "report.json", RunError)
+    if report["run"]["hashes"] != facts["hashes"]:
+        raise RunError(
+            f"{run}/report is of other predictions: run mammoscope evaluate {run} --overwrite"
+        )
     validation = pl.read_parquet(run / "predictions.parquet").filter(pl.col("split") == "val")
     with new_folder(folder, overwrite=overwrite, marker="bundle.json") as fresh:
         return write_bundle(
@@ -154,19 +156,26 @@ def export_bundle(
             synthetic=bool(facts["synthetic"]),
             intended_use=INTENDED_USE,
             input={"preprocess": facts["preprocess"]},
+            calibration=facts.get("calibration", {"method": "none"}),
             eligibility=facts["eligibility"],
             operating_points={"primary": chosen["primary"], **chosen["points"]},
             reference=_reference(validation),
-            training={
-                "backbone": facts["config"]["model"]["backbone"],
-                "fold": facts["fold"],
-                "counts": facts["counts"],
-                "cohort": {k: v for k, v in facts["cohort"].items() if k != "path"},
-                "run_hashes": facts["hashes"],
-                "measured_on": report["measured_on"],
-                "measured": report["levels"],
-            },
+            training=_training(facts, report),
         )
+
+
+def _training(facts: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    """Return what a bundle says of how it came about."""
+    return {
+        "backbone": facts["config"]["model"]["backbone"],
+        "fold": facts["fold"],
+        **({"ensemble": facts["ensemble"]} if "ensemble" in facts else {}),
+        "counts": facts["counts"],
+        "cohort": {k: v for k, v in facts["cohort"].items() if k != "path"},
+        "run_hashes": facts["hashes"],
+        "measured_on": report["measured_on"],
+        "measured": report["levels"],
+    }
 
 
 def export_graph(classifier: Classifier, size: tuple[int, int], path: Path) -> None:
@@ -201,6 +210,21 @@ def export_graph(classifier: Classifier, size: tuple[int, int], path: Path) -> N
         program.save(str(temporary), external_data=False)
 
 
+def _check_preprocess(run: Path, facts: dict[str, Any], store: PreparedStore) -> None:
+    """Refuse images that were prepared otherwise than those that the weights have seen."""
+    learnt, found = facts["preprocess"], store.config.model_dump(mode="json")
+    changed = [
+        f"{name} is {found.get(name)!r} and was {learnt.get(name)!r}"
+        for name in {**found, **learnt}
+        if found.get(name) != learnt.get(name)
+    ]
+    if changed:
+        raise RunError(
+            f"{store.cohort} is prepared otherwise than when {run} was trained: "
+            f"{', '.join(changed)}. Prepare it as it was, or train a new run"
+        )
+
+
 def _check_parity(classifier: Classifier, scorer: Scorer, images: list[GreyImage]) -> None:
     """Compare both graphs on real prepared images."""
     batch = torch.from_numpy(np.stack(images)[:, None].astype(np.float32))
@@ -214,18 +238,26 @@ def _check_parity(classifier: Classifier, scorer: Scorer, images: list[GreyImage
         )
 
 
-def _predict(
+def predicted(
     rows: pl.DataFrame,
     store: PreparedStore,
     scorer: Scorer,
     label: str,
-    progress: Progress | None,
+    progress: Progress | None = None,
 ) -> pl.DataFrame:
-    logits, scores, places = [], [], []
+    """Return a row per image with the graph's logit, as ``predictions.parquet`` has them.
+
+    Args:
+        rows: Which images, from the store's rows.
+        store: Where they are.
+        scorer: The graph.
+        label: Column that is told as ``cancer``.
+        progress: Called with (done, total) images.
+    """
+    logits, places = [], []
     for done, image_id in enumerate(rows["image_id"], start=1):
         scored = scorer([store.read(image_id)])
         logits.append(float(scored.logit[0]))
-        scores.append(float(scored.score[0]))
         places.append(heat_place(store, image_id, scored.heatmap[0]))
         if progress is not None:
             progress(done, rows.height)
@@ -242,7 +274,6 @@ def _predict(
         .otherwise(pl.lit("val"))
         .alias("split"),
         pl.Series("logit", logits, pl.Float64),
-        pl.Series("score", scores, pl.Float64),
         pl.col(label).alias("cancer"),
         *pl.DataFrame(places, schema=HEAT_COLUMNS).get_columns(),
     )

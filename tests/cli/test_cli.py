@@ -24,6 +24,7 @@ VERBS = (
     "lint",
     "train",
     "tune",
+    "calibrate",
     "evaluate",
     "explain",
     "export",
@@ -106,6 +107,9 @@ def test_the_version_is_printed(run):
         ["merge", "only-the-output"],
         ["predict", "bundle", "study"],
         ["train", "a", "b", "--no-such-option"],
+        ["train", "a", "b", "--folds", "0,1"],
+        ["train", "a", "b", "--fold", "1", "--folds", "all"],
+        ["calibrate", "run"],
     ],
 )
 def test_wrong_usage_exits_2_with_usage(run, words):
@@ -159,7 +163,9 @@ def test_ctrl_c_exits_130_without_a_traceback(run, monkeypatch):
     monkeypatch.setattr("mammoscope.cohort.splits.split_cohort", interrupted)
     status, _, err = run("split", "a")
     assert status == 130
-    assert err == "stopped: the same command goes on, or says that it needs --overwrite\n"
+    assert (
+        err == "stopped: the same command goes on, or says that it needs --resume or --overwrite\n"
+    )
 
 
 @pytest.mark.parametrize("text", ["512", "512x", "x", "512*256", "-5x5", "1.5x2"])

@@ -1,4 +1,4 @@
-"""Verbs of a run: train, evaluate, explain, compare."""
+"""Verbs of a run: train, calibrate, evaluate, explain, compare."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from mammoscope.config import Config
     from mammoscope.evaluation import Report
 
 __all__ = ["print_rows", "register"]
@@ -18,6 +19,7 @@ RunArgument = Annotated[Path, typer.Argument(help="Run folder.", show_default=Fa
 def register(app: typer.Typer) -> None:
     """Add this module's verbs."""
     app.command()(train)
+    app.command()(calibrate)
     app.command()(evaluate)
     app.command()(explain)
     app.command()(compare)
@@ -30,7 +32,13 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, such as train.lr=3e-4.")
     ] = None,
-    fold: Annotated[int, typer.Option(min=0, help="Fold that validates.")] = 0,
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="Fold that validates; 0 by default.")
+    ] = None,
+    folds: Annotated[
+        Literal["all"] | None,
+        typer.Option(help="Train every fold in turn, and make one run of them."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run.")] = False,
     track: Annotated[
@@ -43,19 +51,29 @@ def train(
     """
     from functools import partial
 
-    from mammoscope.artefacts import check_output
     from mammoscope.cli.console import errors, stage
     from mammoscope.config import load_config
+    from mammoscope.errors import ConfigError
 
+    if fold is not None and folds is not None:
+        raise typer.BadParameter(
+            "--fold trains one, --folds all trains every one: give one of them"
+        )
     resolved = load_config(config, [*(settings or []), *(["tracking.enabled=true"] * track)])
+    if folds is not None and resolved.tracking.enabled:
+        raise ConfigError("tracking is of single runs: train --folds all without it")
     # Checked before torch is loaded, which takes seconds.
     if not resume:
-        check_output(run, overwrite=overwrite, marker="run.json")
+        _check_free(run, overwrite=overwrite)
+    if folds is not None:
+        _train_folds(cohort, run, resolved, resume=resume, overwrite=overwrite)
+        return
 
     from mammoscope.export import finish_run
     from mammoscope.tracking import tracked
     from mammoscope.training import fit
 
+    fold = fold or 0
     with tracked(resolved, cohort, run, fold=fold, resume=resume) as tracker:
         told = partial(tracker.epoch, run=run) if tracker else None
         with stage("train", bar=False) as current:
@@ -71,6 +89,63 @@ def train(
                 current.note = tracker.finish(run) or f"run {tracker.run_id} of {tracker.uri}"
         elif resolved.tracking.enabled:
             errors.print("not tracked: pip install 'mammoscope[track]'", soft_wrap=True)
+
+
+def _check_free(run: Path, *, overwrite: bool) -> None:
+    """Check that a run may be made here, and say how to go on with one that was stopped."""
+    from mammoscope.artefacts import check_output, read_json
+    from mammoscope.errors import OutputError, RunError
+
+    if not overwrite and (run / "run.json").is_file():
+        status = read_json(run / "run.json", RunError).get("status")
+        if status != "finished":
+            raise OutputError(
+                f"{run} holds a run that was stopped: --resume goes on with it, --overwrite "
+                "replaces it"
+            )
+    check_output(run, overwrite=overwrite, marker="run.json")
+
+
+def _train_folds(cohort: Path, run: Path, config: Config, *, resume: bool, overwrite: bool) -> None:
+    from mammoscope.cli.console import stage
+    from mammoscope.folds import claim_folds, combine_folds, train_fold
+
+    with stage("check", bar=False) as current:
+        folds = claim_folds(cohort, run, config, resume=resume, overwrite=overwrite)
+        current.note = f"{len(folds)} folds, each with both classes on both sides"
+    for fold in folds:
+        with stage(f"fold {fold}", bar=False) as current:
+            current.note = train_fold(cohort, run, config, fold)
+    with stage("combine") as current:
+        facts = combine_folds(run, cohort, progress=current.advance)
+        cost = facts["ensemble"]
+        current.note = (
+            f"out-of-fold AUROC {facts['best']['auroc']:.3f} of {facts['predicted']['val']} "
+            f"images; one graph of {cost['folds']} folds: {cost['bytes'] / 1e6:.1f} MB and "
+            f"{cost['ms_per_image']:.3g} ms per image, one fold {cost['fold_bytes'] / 1e6:.1f} MB "
+            f"and {cost['fold_ms_per_image']:.3g} ms"
+        )
+
+
+def calibrate(
+    run: RunArgument,
+    settings: Annotated[
+        list[str],
+        typer.Option(
+            "--set", help="evaluation.calibration=METHOD, evaluation.prevalence=SHARE, or both."
+        ),
+    ],
+) -> None:
+    """Calibrate a finished run's scores anew: its graph and predictions; no image is scored again.
+
+    Example: `mammoscope calibrate run --set evaluation.prevalence=0.005`
+    """
+    from mammoscope.cli.console import stage
+    from mammoscope.scores import calibrate_run
+
+    with stage("calibrate", bar=False) as current:
+        made = calibrate_run(run, settings)
+        current.note = f"{made.sentence} Next: mammoscope evaluate {run} --overwrite"
 
 
 def evaluate(
@@ -98,6 +173,8 @@ def evaluate(
     if missed := track_report(run, report.report):
         errors.print(missed, soft_wrap=True)
     _print_report(report)
+    for sentence in report.report["warnings"]:
+        console.print(f"[yellow]warning:[/] {sentence}", soft_wrap=True)
     console.print(f"Report: {report.path}")
 
 

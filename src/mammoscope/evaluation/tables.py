@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from mammoscope.errors import RunError
 
-__all__ = ["Level", "Scored", "labelled", "read_predictions", "scored", "units"]
+__all__ = [
+    "Level",
+    "Scored",
+    "labelled",
+    "read_predictions",
+    "scored",
+    "uncalibrated",
+    "units",
+]
 
 Level = Literal["image", "breast"]
 
@@ -88,6 +96,11 @@ def scored(rows: pl.DataFrame, level: Level) -> Scored:
         level: Image or breast.
     """
     return labelled(units(rows, level))[0]
+
+
+def uncalibrated(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return predictions whose score is the plain sigmoid of the logit."""
+    return rows.with_columns(score=1 / (1 + (-pl.col("logit")).exp()))
 
 
 def units(rows: pl.DataFrame, level: Level, columns: Sequence[str] = ()) -> pl.DataFrame:

@@ -141,7 +141,7 @@ class Predictor:
         scores = self._scorer([prepared.pixels])
         score, heatmap = float(scores.score[0]), scores.heatmap[0]
         suspicious = score >= self._image_threshold
-        findings = find_regions(heatmap, prepared.geometry, self._image_threshold)
+        findings = find_regions(scores.local_score[0], prepared.geometry, self._image_threshold)
         height, width = source.shape
         result = ImageResult(
             image_id=image.image_id,

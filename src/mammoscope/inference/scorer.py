@@ -16,6 +16,7 @@ from mammoscope.types import FloatImage, GreyImage
 __all__ = ["Scorer", "Scores"]
 
 _OUTPUTS = ["logit", "score", "heatmap"]
+_LOCAL = "local_score"
 # ONNX Runtime's own errors, made in C++, share no parent but Exception.
 _ERRORS = (
     RuntimeError,
@@ -39,12 +40,14 @@ class Scores:
     Attributes:
         logit: (B,) float32 before the sigmoid.
         score: (B,) float32 in [0, 1].
-        heatmap: (B, h, w) float32 in [0, 1].
+        heatmap: (B, h, w) float32 in [0, 1], as it is drawn.
+        local_score: (B, h, w) float32 in [0, 1], its cells on the scale of the score.
     """
 
     logit: NDArray[np.float32]
     score: NDArray[np.float32]
     heatmap: FloatImage
+    local_score: FloatImage
 
 
 class Scorer:
@@ -75,6 +78,8 @@ class Scorer:
                 f"{model} takes {inputs} and gives {outputs}; a mammoscope graph takes "
                 f"['image'] and gives {_OUTPUTS}"
             )
+        # A graph without calibration needs no second map.
+        self._outputs = [*_OUTPUTS, *([_LOCAL] if _LOCAL in outputs else [])]
 
     def __call__(self, images: list[GreyImage]) -> Scores:
         """Score prepared images of one size.
@@ -87,11 +92,11 @@ class Scorer:
         """
         batch = np.stack(images)[:, None].astype(np.float32)  # (B, 1, H, W)
         try:
-            logit, score, heatmap = self._session.run(_OUTPUTS, {"image": batch})
+            logit, score, heatmap, *local = self._session.run(self._outputs, {"image": batch})
         except _ERRORS as error:
             raise BundleError(
                 f"the model failed on an image of {batch.shape[2:]}: {error}"
             ) from error
         if not (np.isfinite(logit).all() and np.isfinite(score).all()):
             raise BundleError("the model gave a score that is not a finite number")
-        return Scores(logit, score, heatmap)
+        return Scores(logit, score, heatmap, local[0] if local else heatmap)

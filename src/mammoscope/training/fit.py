@@ -43,7 +43,7 @@ from mammoscope.training.run_folder import (
 from mammoscope.training.sampling import EpochSampler, drawn_counts
 from mammoscope.training.task import ClassificationTask
 
-__all__ = ["check_input", "fit", "load_classifier"]
+__all__ = ["check_folds", "check_input", "fit", "load_classifier"]
 
 _log = get_logger(__name__)
 
@@ -126,6 +126,38 @@ def check_input(
     check_backbone(config.model.backbone)
     store = PreparedStore(cohort)
     return store, _parts(store.rows(), fold, config.train.label)
+
+
+def check_folds(cohort: Path, config: Config) -> tuple[list[int], dict[str, Any]]:
+    """Check everything that training each fold of a cohort in turn needs.
+
+    Returns:
+        The folds, and the record of the run that holds them all.
+
+    Raises:
+        CohortError: If an image is not prepared, or folds lack a class; every fault is listed.
+        ConfigError: If the label or backbone is unknown.
+    """
+    config = with_precision(config)
+    check_backbone(config.model.backbone)
+    store = PreparedStore(cohort)
+    rows = store.rows()
+    folds = sorted(set(rows.filter(pl.col("split") == "train")["fold"]))
+    if len(folds) < 2:
+        raise CohortError(f"{cohort} has the folds {folds}; at least two are needed")
+    faults = []
+    for fold in folds:
+        try:
+            parts = _parts(rows, fold, config.train.label)
+            EpochSampler(_labels(parts["train"], config.train.label), config.train)
+        except CohortError as error:
+            faults.append(str(error))
+    if faults:
+        raise CohortError("; ".join(faults))
+    trained = sum(parts[name].height for name in ("train", "val"))
+    counts = {"train": trained, "val": trained, "test": parts["test"].height}
+    facts = describe_run(cohort, config, store.config, None, counts)
+    return folds, facts | {"folds": folds}
 
 
 def _made(
