@@ -193,8 +193,8 @@ def test_compare_prints_a_table_and_a_sentence_and_leaves_json(run, tmp_path):
     made = json.loads(out.read_text())
     assert (made["format_version"], made["level"]) == (1, "breast")
     assert made["evaluation"]["bootstrap"] == 20
-    status, _, err = run("compare", *folders, "--level", "exam")
-    assert (status, "image, breast are accepted" in err) == (1, True)
+    status, _, err = run("compare", *folders, "--level", "woman")
+    assert (status, "'woman' is not one of 'image'" in err) == (2, True)
     status, _, err = run("compare", *folders, "--set", "train.lr=1")
     assert (status, "section evaluation only" in err) == (1, True)
 
