@@ -112,26 +112,32 @@ def explain_run(
             gallery.append(Shown.of(row, pixels, maps, sides, store.read_geometry(image_id)))
         if progress is not None:
             progress(done, rows.height)
-    points = _points_table(rows, looked)
     report = {
-        "format_version": 1,
-        "kind": "explanation",
-        "package_version": __version__,
-        "synthetic": bool(facts["synthetic"]),
+        **_head(facts, rows, config),
         "measured_on": split,
-        "images": rows.height,
-        "patients": rows["patient_id"].n_unique(),
-        "predictions_sha256": facts["hashes"]["predictions.parquet"],
-        "tolerance_px": config.pointing_tolerance_px,
         "methods": _methods(rows, boxes, store, looked, facts, config),
         "occlusion": _occlusion(rows, looked, store, config),
         "notes": [note] if note else [],
     }
     with new_folder(folder, overwrite=overwrite, marker="explanation.json") as fresh:
-        points.write_parquet(fresh / "points.parquet")
+        _points_table(rows, looked).write_parquet(fresh / "points.parquet")
         (fresh / "index.html").write_text(render_page(report, gallery), encoding="utf-8")
         write_json(fresh / "explanation.json", report)
     return Explanation(folder / "index.html", report)
+
+
+def _head(facts: dict[str, Any], rows: pl.DataFrame, config: EvaluationConfig) -> dict[str, Any]:
+    """Return what the record says of itself and of the images."""
+    return {
+        "format_version": 1,
+        "kind": "explanation",
+        "package_version": __version__,
+        "synthetic": bool(facts["synthetic"]),
+        "images": rows.height,
+        "patients": rows["patient_id"].n_unique(),
+        "predictions_sha256": facts["hashes"]["predictions.parquet"],
+        "tolerance_px": config.pointing_tolerance_px,
+    }
 
 
 def _rows(

@@ -109,7 +109,7 @@ def evaluate_run(
     predictions = checked_predictions(run, facts)
     folder = run / "report"
     check_output(folder, overwrite=overwrite, marker="report.json")
-    table = read_cohort_table(facts, cohort)
+    table, where = read_cohort_table(facts, cohort), cohort_folder(facts, cohort)
     validation = read_predictions(predictions, "val")
     check_complete(predictions, facts, "val", validation, table)
     on_validation = {level: scored(validation, level) for level in _LEVELS}
@@ -121,6 +121,7 @@ def evaluate_run(
     _check_classes(measured_on)
     tested = bool(test.height)
     levels = _levels(measured_on, points, config)
+    threshold = float(points["image"][0]["threshold"])
     report = {
         "format_version": 1,
         "kind": "report",
@@ -133,26 +134,19 @@ def evaluate_run(
         "validation": _levels(on_validation, points, config),
         "warnings": _warnings(levels, on_validation, points, tested=tested),
         "calibration": _calibration(facts, rows, config),
-        "folds": fold_rows(validation, float(points["image"][0]["threshold"]), facts),
+        "folds": fold_rows(validation, threshold, facts),
         "subgroups": {
             level: subgroups(rows, level, float(points[level][0]["threshold"]), config)
             for level in _LEVELS
         },
         "baseline": baseline(rows, table, facts, config, _LEVELS),
-        "pointing": pointing(
-            rows,
-            read_lesions(cohort_folder(facts, cohort), table),
-            facts,
-            float(points["image"][0]["threshold"]),
-            config,
-        ),
+        "pointing": pointing(rows, read_lesions(where, table), facts, threshold, config),
         "run": {key: value for key, value in facts.items() if key != "platform"},
         "notes": _notes(facts, table, has_test=tested),
     }
     with new_folder(folder, overwrite=overwrite, marker="report.json") as fresh:
         _write(fresh, report, measured_on, points)
-        evidence = gather(run, facts, report, table, cohort_folder(facts, cohort))
-        write_model_card(fresh, evidence)
+        write_model_card(fresh, gather(run, facts, report, table, where))
     return Report(folder / "index.html", report)
 
 

@@ -71,7 +71,7 @@ def fit(
         overwrite: Replace a run that is there, once all input has been checked.
         resume: Go on from the last whole epoch. A resumed run equals an uninterrupted one.
         progress: Called after each epoch with its row of ``history.csv``.
-        bar: Show how it goes.
+        bar: Show it.
 
     Raises:
         CohortError: If an image is not prepared, or a part lacks a class.
