@@ -19,7 +19,7 @@ from mammoscope.results import RESEARCH_NOTICE
 __all__ = ["write_model_card"]
 
 _STYLE = """
-.answers td { vertical-align: top; }
+.answers td, .answers th { vertical-align: top; }
 .answers p { margin: 0 0 .35rem; }
 .answers .number { color: var(--soft); width: 3rem; }
 .answers .asks { width: 15rem; }
