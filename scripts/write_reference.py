@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mammoscope.artefacts import write_atomically, write_json
-from mammoscope.config import Config, EligibilityConfig, PreprocessConfig
+from mammoscope.config import Config, EligibilityConfig, PreprocessConfig, TuneConfig
+from mammoscope.config.tuning import Dimension
 from mammoscope.results import results_schema
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
@@ -22,6 +23,12 @@ _PREPROCESS_HEAD = """
 
 Set by the options of `mammoscope prepare`, kept in `images/prepare.json`, and stored whole
 in every bundle.
+"""
+_TUNE_HEAD = """
+## How settings are searched
+
+`mammoscope tune` takes these from `--config FILE.yaml`; `study.json` keeps them.
+[How to](../how-to/tune.md).
 """
 _ELIGIBILITY_HEAD = """
 ## Which images may be scored
@@ -39,6 +46,8 @@ def settings_page() -> str:
         section: Any = field.annotation
         doc = (section.__doc__ or "").partition("\n")[0]
         parts.append(f"\n## {name}\n\n{doc}\n\n{_table(section, f'{name}.')}")
+    parts.append(_TUNE_HEAD + "\n" + _table(TuneConfig, ""))
+    parts.append("\nEach key of `space` has:\n\n" + _table(Dimension, ""))
     parts.append(_ELIGIBILITY_HEAD + "\n" + _table(EligibilityConfig, "eligibility."))
     parts.append(_PREPROCESS_HEAD + "\n" + _table(PreprocessConfig, ""))
     return "".join(parts)
@@ -49,6 +58,7 @@ def _table(model: Any, prefix: str) -> str:
     properties = model.model_json_schema()["properties"]
     for name, field in model.model_fields.items():
         default = "none" if field.default is None else _plain(field.default)
+        default = "required" if field.is_required() else default
         cells = (f"`{prefix}{name}`", f"`{default}`", _accepted(properties[name]))
         lines.append(f"| {' | '.join(cells)} | {field.description} |")
     return "\n".join(lines) + "\n"
@@ -72,6 +82,7 @@ def _accepted(schema: dict[str, Any]) -> str:
         "boolean": "true, false",
         "null": "none",
         "array": "list",
+        "object": "mapping",
         "string": "path" if schema.get("format") == "path" else "text",
     }
     kind = str(schema.get("type", ""))

@@ -49,6 +49,7 @@ def test_verbs_in_the_readme_exist():
     from mammoscope.cli.app import app
 
     known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    known |= {group.name for group in app.registered_groups}
     text = "\n".join(page.read_text() for page in PAGES)
     named = set(re.findall(r"^\s+mammoscope (\w+) ", text, re.MULTILINE))
     assert named <= known

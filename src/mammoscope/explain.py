@@ -8,7 +8,13 @@ import numpy as np
 from mammoscope.preprocessing import Geometry
 from mammoscope.types import Box, ByteImage, Finding, FloatImage, ImageResult
 
-__all__ = ["find_regions", "heatmap_in_original_pixels", "overlay"]
+__all__ = [
+    "find_regions",
+    "heatmap_in_original_pixels",
+    "hottest_point",
+    "overlay",
+    "overlay_colours",
+]
 
 _OPACITY = 0.45
 _LINE_COLOUR = (255, 196, 0)
@@ -43,6 +49,23 @@ def find_regions(heatmap: FloatImage, geometry: Geometry, threshold: float) -> t
     return tuple(sorted(findings, key=lambda f: -f.score)[:_MOST_REGIONS])
 
 
+def hottest_point(heatmap: FloatImage, geometry: Geometry) -> tuple[float, float]:
+    """Return (x, y) of the centre of the hottest cell, in original pixels.
+
+    Args:
+        heatmap: (h, w) that covers the network's input.
+        geometry: The map from the network's grid to original pixels.
+
+    A cell in the padding lies outside the original, and so does its point. Of equal cells the
+    first in reading order is taken.
+    """
+    row, column = np.unravel_index(int(heatmap.argmax()), heatmap.shape)
+    down, across = geometry.height / heatmap.shape[0], geometry.width / heatmap.shape[1]
+    left, top = float(column) * across, float(row) * down
+    cell = geometry.to_original(Box(left, top, left + across, top + down))
+    return (cell.x_min + cell.x_max) / 2, (cell.y_min + cell.y_max) / 2
+
+
 def heatmap_in_original_pixels(result: ImageResult) -> FloatImage:
     """Return the heatmap at (height_px, width_px), float32 in [0, 1], 0 outside the crop.
 
@@ -68,21 +91,32 @@ def overlay(pixels: FloatImage, result: ImageResult) -> ByteImage:
     heat = heatmap_in_original_pixels(result)
     grey = np.clip(pixels * 255.0 + 0.5, 0, 255).astype(np.uint8)
     picture: ByteImage = np.repeat(grey[..., None], 3, axis=2)
-    strength = np.clip((heat - 0.3) / 0.7, 0.0, 1.0) * _OPACITY
-    rows, columns = np.nonzero(strength > 0)
-    if rows.size:
-        area = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-        colours = cv2.applyColorMap(
-            np.clip(heat[area] * 255.0, 0, 255).astype(np.uint8), cv2.COLORMAP_INFERNO
-        )[..., ::-1]
-        share = strength[area][..., None]
-        picture[area] = (picture[area] * (1 - share) + colours * share + 0.5).astype(np.uint8)
+    overlay_colours(picture, heat)
     thickness = max(1, round(max(pixels.shape) / 400))
     for finding in result.findings:
         box = finding.box
         corners = [round(v) for v in (box.x_min, box.y_min, box.x_max - 1, box.y_max - 1)]
         cv2.rectangle(picture, corners[:2], corners[2:], _LINE_COLOUR, thickness)
     return picture
+
+
+def overlay_colours(picture: ByteImage, heat: FloatImage) -> None:
+    """Lay heat over a picture, in place.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        heat: (H, W) float32 in [0, 1]; what is below 0.3 stays clear.
+    """
+    strength = np.clip((heat - 0.3) / 0.7, 0.0, 1.0) * _OPACITY
+    rows, columns = np.nonzero(strength > 0)
+    if not rows.size:
+        return
+    area = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    colours = cv2.applyColorMap(
+        np.clip(heat[area] * 255.0, 0, 255).astype(np.uint8), cv2.COLORMAP_INFERNO
+    )[..., ::-1]
+    share = strength[area][..., None]
+    picture[area] = (picture[area] * (1 - share) + colours * share + 0.5).astype(np.uint8)
 
 
 def _clipped(box: Box, geometry: Geometry) -> Box | None:

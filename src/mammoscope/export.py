@@ -28,23 +28,28 @@ from mammoscope.artefacts import (
 from mammoscope.bundle import MODEL_FILE, Bundle, write_bundle
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.errors import RunError
+from mammoscope.evaluation.pointing import HEAT_COLUMNS
+from mammoscope.explain import hottest_point
 from mammoscope.inference import Scorer
 from mammoscope.models import Classifier
+from mammoscope.results import INTENDED_USE
 from mammoscope.scores import settle_scores
 from mammoscope.training import load_classifier
-from mammoscope.types import GreyImage
+from mammoscope.types import FloatImage, GreyImage
 
-__all__ = ["PARITY_TOLERANCE", "export_bundle", "export_graph", "finish_run", "predicted"]
+__all__ = [
+    "PARITY_TOLERANCE",
+    "export_bundle",
+    "export_graph",
+    "finish_run",
+    "heat_place",
+    "predicted",
+]
 
 #: Largest difference of logits between the training graph and ONNX Runtime.
 PARITY_TOLERANCE = 1e-3
 _PARITY_IMAGES = 8
 _OPSET = 20
-
-INTENDED_USE = (
-    "Research on the scoring of two-view screening mammograms. Not a medical device; "
-    "not for diagnosis, screening decisions or triage of patients."
-)
 
 Progress = Callable[[int, int], None]
 
@@ -249,9 +254,11 @@ def predicted(
         label: Column that is told as ``cancer``.
         progress: Called with (done, total) images.
     """
-    logits = []
+    logits, places = [], []
     for done, image_id in enumerate(rows["image_id"], start=1):
-        logits.append(float(scorer([store.read(image_id)]).logit[0]))
+        scored = scorer([store.read(image_id)])
+        logits.append(float(scored.logit[0]))
+        places.append(heat_place(store, image_id, scored.heatmap[0]))
         if progress is not None:
             progress(done, rows.height)
     return rows.select(
@@ -268,7 +275,17 @@ def predicted(
         .alias("split"),
         pl.Series("logit", logits, pl.Float64),
         pl.col(label).alias("cancer"),
+        *pl.DataFrame(places, schema=HEAT_COLUMNS).get_columns(),
     )
+
+
+def heat_place(store: PreparedStore, image_id: str, heatmap: FloatImage) -> dict[str, float]:
+    """Return where a heatmap is hottest and where it could have been, in original pixels."""
+    geometry = store.read_geometry(image_id)
+    crop = geometry.original_crop
+    x, y = hottest_point(heatmap, geometry)
+    sides = {f"crop_{side}": getattr(crop, side) for side in ("x_min", "y_min", "x_max", "y_max")}
+    return {"heat_x": x, "heat_y": y, **sides, "breast_px": store.read_breast_px(image_id)}
 
 
 def _reference(validation: pl.DataFrame) -> dict[str, Any]:

@@ -16,7 +16,14 @@ from typing import TypeVar
 
 from mammoscope.errors import MammoscopeError
 
-__all__ = ["is_first_process", "keep_memory", "mapped", "process_pool"]
+__all__ = [
+    "begin_worker",
+    "is_first_process",
+    "keep_memory",
+    "mapped",
+    "process_pool",
+    "without_interrupts",
+]
 
 _Task = TypeVar("_Task")
 _Made = TypeVar("_Made")
@@ -46,9 +53,9 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     Spawned, not forked: a fork copies the locks of threads that it does not copy.
     """
     pool = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=begin_worker
     )
-    with _without_interrupts(), suppress(BrokenProcessPool):
+    with without_interrupts(), suppress(BrokenProcessPool):
         # All are started here: what a process is deaf to from the start it never hears.
         for _ in range(workers):
             pool.submit(_nothing)
@@ -56,7 +63,7 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         yield pool
     finally:
         # A second Ctrl-C in the middle of this would leave workers that nobody tells to end.
-        with _without_interrupts():
+        with without_interrupts():
             pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -89,7 +96,7 @@ def mapped(
 
 
 @contextmanager
-def _without_interrupts() -> Iterator[None]:
+def without_interrupts() -> Iterator[None]:
     """Hold Ctrl-C back, also from processes that are started meanwhile.
 
     A terminal sends it to the workers too, which would print a traceback each and leave tasks that
@@ -109,7 +116,8 @@ def _nothing() -> None:
     """What a worker does first."""
 
 
-def _begin() -> None:
+def begin_worker() -> None:
+    """Make a process a worker: deaf to Ctrl-C, and gone with the one that started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_memory()
     _end_with_parent()

@@ -15,6 +15,7 @@ from mammoscope.errors import IncompleteExamError, MammoscopeError
 from mammoscope.types import ExamResult
 
 __all__ = [
+    "INTENDED_USE",
     "RESEARCH_NOTICE",
     "FailedExamPart",
     "ModelInfo",
@@ -26,6 +27,11 @@ __all__ = [
 
 RESEARCH_NOTICE = (
     "Research software. Not a medical device; not for diagnosis. No clinical accuracy is claimed."
+)
+
+INTENDED_USE = (
+    "Research on the scoring of two-view screening mammograms. Not a medical device; "
+    "not for diagnosis, screening decisions or triage of patients."
 )
 
 _Score = Annotated[float, Field(ge=0, le=1)]

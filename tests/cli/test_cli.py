@@ -23,8 +23,10 @@ VERBS = (
     "deidentify",
     "lint",
     "train",
+    "tune",
     "calibrate",
     "evaluate",
+    "explain",
     "export",
     "predict",
     "serve",
@@ -82,6 +84,12 @@ def test_every_verb_has_help_with_an_example(run, verb):
     status, out, _ = run(verb, "--help")
     assert status == 0
     assert f"mammoscope {verb}" in out.partition("Example")[2]
+
+
+def test_the_pages_of_tracking_have_help_with_an_example(run):
+    status, out, _ = run("track", "ui", "--help")
+    assert status == 0
+    assert "mammoscope track ui" in out.partition("Example")[2]
 
 
 def test_the_version_is_printed(run):

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mammoscope import __version__, log
-from mammoscope.cli import ablation, bundle, cohort, demo, dicom, info, run, service
+from mammoscope.cli import ablation, bundle, cohort, demo, dicom, info, run, service, study
 from mammoscope.errors import MammoscopeError
 
 __all__ = ["app", "main"]
@@ -23,6 +23,8 @@ _EXTRAS = {
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "prometheus_client"), "serve"),
     **dict.fromkeys(("anyio", "python_multipart"), "serve"),
     "openpyxl": "sources",
+    "optuna": "tune",
+    "mlflow": "track",
 }
 
 app = typer.Typer(
@@ -36,7 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (cohort, dicom, run, ablation, bundle, service, info, demo):
+for module in (cohort, dicom, run, study, ablation, bundle, service, info, demo):
     module.register(app)
 
 

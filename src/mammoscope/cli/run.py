@@ -1,4 +1,4 @@
-"""Verbs of a run: train, calibrate, evaluate, compare."""
+"""Verbs of a run: train, calibrate, evaluate, explain, compare."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
     app.command()(train)
     app.command()(calibrate)
     app.command()(evaluate)
+    app.command()(explain)
     app.command()(compare)
 
 
@@ -40,12 +41,17 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run.")] = False,
+    track: Annotated[
+        bool, typer.Option("--track", help="Write it down in MLflow; see section tracking.")
+    ] = False,
 ) -> None:
     """Train a classifier, export its graph, and predict validation and test images with it.
 
     Example: `mammoscope train cohort run --set train.epochs=20 --set model.backbone=resnet18`
     """
-    from mammoscope.cli.console import stage
+    from functools import partial
+
+    from mammoscope.cli.console import errors, stage
     from mammoscope.config import load_config
     from mammoscope.errors import ConfigError
     from mammoscope.processes import is_first_process
@@ -54,7 +60,9 @@ def train(
         raise typer.BadParameter(
             "--fold trains one, --folds all trains every one: give one of them"
         )
-    resolved = load_config(config, settings or [])
+    resolved = load_config(config, [*(settings or []), *(["tracking.enabled=true"] * track)])
+    if folds is not None and resolved.tracking.enabled:
+        raise ConfigError("tracking is of single runs: train --folds all without it")
     first = not resolved.train.is_shared or is_first_process()
     # Checked before torch is loaded, which takes seconds.
     if not resume and first:
@@ -69,18 +77,29 @@ def train(
         return
 
     from mammoscope.export import finish_run
+    from mammoscope.tracking import tracked
     from mammoscope.training import fit
 
+    fold = fold or 0
     if not first:
         # The first process tells, exports and scores.
-        fit(cohort, run, resolved, fold or 0, resume=resume)
+        fit(cohort, run, resolved, fold, resume=resume)
         return
-    with stage("train", bar=False) as current:
-        made = fit(cohort, run, resolved, fold or 0, resume=resume, overwrite=overwrite)
-        current.note = made.summary
-    with stage("score") as current:
-        images = finish_run(run, cohort, progress=current.advance)
-        current.note = f"{images} validation and test images scored with the exported graph"
+    with tracked(resolved, cohort, run, fold=fold, resume=resume) as tracker:
+        told = partial(tracker.epoch, run=run) if tracker else None
+        with stage("train", bar=False) as current:
+            made = fit(
+                cohort, run, resolved, fold, resume=resume, overwrite=overwrite, progress=told
+            )
+            current.note = made.summary
+        with stage("score") as current:
+            images = finish_run(run, cohort, progress=current.advance)
+            current.note = f"{images} validation and test images scored with the exported graph"
+        if tracker is not None:
+            with stage("track", bar=False) as current:
+                current.note = tracker.finish(run) or f"run {tracker.run_id} of {tracker.uri}"
+        elif resolved.tracking.enabled:
+            errors.print("not tracked: pip install 'mammoscope[track]'", soft_wrap=True)
 
 
 def _check_free(run: Path, *, overwrite: bool) -> None:
@@ -154,17 +173,51 @@ def evaluate(
 
     Example: `mammoscope evaluate run`
     """
-    from mammoscope.cli.console import console, stage
+    from mammoscope.cli.console import console, errors, stage
     from mammoscope.evaluation import evaluate_run, run_evaluation_config
+    from mammoscope.tracking import track_report
 
     config = run_evaluation_config(run, settings or [])
     with stage("evaluate", bar=False) as current:
         report = evaluate_run(run, config, overwrite=overwrite, cohort=cohort)
         current.note = f"report in {report.path}"
+    if missed := track_report(run, report.report):
+        errors.print(missed, soft_wrap=True)
     _print_report(report)
     for sentence in report.report["warnings"]:
         console.print(f"[yellow]warning:[/] {sentence}", soft_wrap=True)
     console.print(f"Report: {report.path}")
+
+
+def explain(
+    run: RunArgument,
+    cohort: Annotated[
+        Path | None, typer.Option(help="The run's cohort, if it was moved since training.")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Most images to look at.")] = 200,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an explanation.")] = False,
+) -> None:
+    """Compare heatmaps with known lesions, beside Grad-CAM, and hide what they point at.
+
+    Example: `mammoscope explain run`
+    """
+    from mammoscope.artefacts import check_output
+    from mammoscope.cli.console import console, stage
+
+    check_output(run / "explanation", overwrite=overwrite, marker="explanation.json")
+
+    from mammoscope.attribution import explain_run, explanation_rows
+
+    with stage("explain") as current:
+        made = explain_run(
+            run, cohort=cohort, images=images, overwrite=overwrite, progress=current.advance
+        )
+        current.note = f"{made.report['images']} images with a lesion"
+    kind = "SYNTHETIC " if made.report["synthetic"] else ""
+    print_rows(explanation_rows(made.report), f"Pointing game, {kind}positive images with a box")
+    for note in made.report["notes"]:
+        console.print(note, soft_wrap=True)
+    console.print(f"Explanation: {made.path}", soft_wrap=True)
 
 
 def compare(

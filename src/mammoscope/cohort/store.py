@@ -165,6 +165,13 @@ class PreparedStore:
         with self._open(image_id) as file:
             return Geometry.from_dict(json.loads(file.metadata()[_FACTS])["geometry"])
 
+    def read_breast_px(self, image_id: str) -> float:
+        """Return how many pixels of the original are breast, without reading pixels."""
+        with self._open(image_id) as file:
+            facts = json.loads(file.metadata()[_FACTS])
+        whole = facts["geometry"]["original_height"] * facts["geometry"]["original_width"]
+        return float(facts["breast_fraction"] * whole)
+
     def facts(self) -> pl.DataFrame:
         """Return what ``prepare`` found out about each image, without reading pixels.
 

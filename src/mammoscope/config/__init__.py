@@ -16,6 +16,8 @@ from mammoscope.config.learning import (
     load_config,
 )
 from mammoscope.config.loading import load_settings, validated
+from mammoscope.config.tracking import TrackingConfig
+from mammoscope.config.tuning import TuneConfig
 
 __all__ = [
     "AugmentConfig",
@@ -28,7 +30,9 @@ __all__ = [
     "ModelConfig",
     "PreprocessConfig",
     "Rung",
+    "TrackingConfig",
     "TrainConfig",
+    "TuneConfig",
     "load_config",
     "load_ladder",
     "load_settings",

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mammoscope.config.augmentation import AugmentConfig
 from mammoscope.config.loading import Frozen, load_settings
+from mammoscope.config.tracking import TrackingConfig
 
 __all__ = [
     "AuxiliaryName",
@@ -209,6 +210,11 @@ class EvaluationConfig(Frozen):
     confidence: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.95, description="Level of all intervals."
     )
+    pointing_tolerance_px: Annotated[float, Field(ge=0)] = Field(
+        default=15.0,
+        description="How far from a lesion's box the hottest point may lie in the second form of "
+        "the pointing game, in pixels of the network's input.",
+    )
     seed: Annotated[int, Field(ge=0)] = Field(default=0, description="Of the bootstrap.")
 
     @field_validator("partial_specificity")
@@ -255,6 +261,7 @@ class Config(Frozen):
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
     def _asks_no_label_twice(self) -> Self:

@@ -11,7 +11,7 @@ import polars as pl
 from mammoscope.artefacts import sha256_file
 from mammoscope.errors import RunError
 
-__all__ = ["CohortTable", "read_cohort_table", "with_attributes"]
+__all__ = ["CohortTable", "cohort_folder", "read_cohort_table", "with_attributes"]
 
 _FILES = {"manifest.parquet": "manifest_sha256", "splits.parquet": "splits_sha256"}
 _ATTRIBUTES = {
@@ -38,6 +38,11 @@ class CohortTable:
     note: str = ""
 
 
+def cohort_folder(facts: dict[str, Any], cohort: Path | None = None) -> Path:
+    """Return where a run's cohort lies: where it was said to, else where it lay at training."""
+    return Path(facts["cohort"]["path"]) if cohort is None else Path(cohort)
+
+
 def read_cohort_table(facts: dict[str, Any], cohort: Path | None = None) -> CohortTable:
     """Read manifest and splits of a run's cohort, if they are those it was trained on.
 
@@ -48,7 +53,7 @@ def read_cohort_table(facts: dict[str, Any], cohort: Path | None = None) -> Coho
     Raises:
         RunError: If a cohort that was named is not the run's.
     """
-    folder = Path(facts["cohort"]["path"]) if cohort is None else Path(cohort)
+    folder = cohort_folder(facts, cohort)
     for name, key in _FILES.items():
         path = folder / name
         if not path.is_file():

@@ -26,6 +26,7 @@ __all__ = [
     "samples",
     "values",
     "widened",
+    "widened_share",
 ]
 
 
@@ -82,21 +83,30 @@ def intervals(
 def widened(made: dict[str, Interval], data: Scored, confidence: float) -> dict[str, Interval]:
     """Give a sensitivity or specificity of 0 or 1 an interval with a width.
 
+    See :func:`widened_share`.
+    """
+    result = dict(made)
+    for name, side in (("sensitivity", data.label), ("specificity", ~data.label)):
+        if name in made:
+            patients = np.unique(data.patient[side]).size
+            result[name] = widened_share(made[name], patients, confidence)
+    return result
+
+
+def widened_share(found: Interval, patients: int, confidence: float) -> Interval:
+    """Give a share of 0 or 1 an interval with a width; any other is returned as it is.
+
     Every replicate repeats a share without exception, so its percentiles say nothing. The
     exact bound of as many independent patients takes their place: with all n right, the
     lower end is (tail)^(1/n).
 
     Source: Clopper and Pearson, Biometrika 26, 1934.
     """
-    result = dict(made)
-    for name, side in (("sensitivity", data.label), ("specificity", ~data.label)):
-        found = made.get(name)
-        if found is None or found.value not in (0.0, 1.0) or found.low != found.high:
-            continue
-        bound = ((1 - confidence) / 2) ** (1 / np.unique(data.patient[side]).size)
-        low, high = (bound, 1.0) if found.value else (0.0, 1 - bound)
-        result[name] = Interval(found.value, low, high, found.undefined)
-    return result
+    if found.value not in (0.0, 1.0) or found.low is None or found.low != found.high:
+        return found
+    bound = ((1 - confidence) / 2) ** (1 / patients)
+    low, high = (bound, 1.0) if found.value else (0.0, 1 - bound)
+    return Interval(found.value, low, high, found.undefined)
 
 
 def draw(patients: int, replicates: int, seed: int) -> Draws:

@@ -18,6 +18,7 @@ from mammoscope.evaluation.page_groups import (
     span,
     subgroup_section,
 )
+from mammoscope.evaluation.page_pointing import pointing_section
 from mammoscope.pages import Html, document, element, house_style, joined, table
 from mammoscope.results import RESEARCH_NOTICE
 
@@ -84,10 +85,18 @@ def render_page(
         folds_section(report),
         element("h2", "Subgroups"),
         subgroup_section(report),
+        element("h2", "Where the heat lies"),
+        pointing_section(report),
         element("h2", "Figures"),
         *(_figures(level, pictures) for level, pictures in figures.items()),
         element("h2", "How it was made"),
         _facts(report["run"]),
+        element(
+            "p",
+            "Beside this page lie model_card.html, checklists.html with the rows of CLAIM 2024 and "
+            "TRIPOD+AI that this run answers, and report.json with every figure.",
+            class_="note",
+        ),
         element(
             "details",
             element("summary", "Full configuration"),

@@ -12,10 +12,16 @@ import polars as pl
 from mammoscope.artefacts import check_output, new_folder, read_json, write_json
 from mammoscope.config import Config, EvaluationConfig, load_config, validated
 from mammoscope.errors import ConfigError, RunError
-from mammoscope.evaluation.attributes import CohortTable, read_cohort_table, with_attributes
+from mammoscope.evaluation.attributes import (
+    CohortTable,
+    cohort_folder,
+    read_cohort_table,
+    with_attributes,
+)
 from mammoscope.evaluation.baseline import baseline
 from mammoscope.evaluation.bootstrap import Measure, intervals
 from mammoscope.evaluation.calibration import IDENTITY, Calibration
+from mammoscope.evaluation.evidence import gather
 from mammoscope.evaluation.figures import draw_figures
 from mammoscope.evaluation.folds import fold_rows
 from mammoscope.evaluation.measures import (
@@ -26,9 +32,11 @@ from mammoscope.evaluation.measures import (
     written,
 )
 from mammoscope.evaluation.metrics import confusion
+from mammoscope.evaluation.model_card import write_model_card
 from mammoscope.evaluation.operating_points import choose, point_measures
 from mammoscope.evaluation.overfitting import few_warnings, threshold_warnings
 from mammoscope.evaluation.page import render_page
+from mammoscope.evaluation.pointing import pointing, read_lesions
 from mammoscope.evaluation.reliability import reliability
 from mammoscope.evaluation.run_folder import check_complete, checked_predictions, read_run
 from mammoscope.evaluation.subgroups import subgroups
@@ -101,7 +109,7 @@ def evaluate_run(
     predictions = checked_predictions(run, facts)
     folder = run / "report"
     check_output(folder, overwrite=overwrite, marker="report.json")
-    table = read_cohort_table(facts, cohort)
+    table, where = read_cohort_table(facts, cohort), cohort_folder(facts, cohort)
     validation = read_predictions(predictions, "val")
     check_complete(predictions, facts, "val", validation, table)
     on_validation = {level: scored(validation, level) for level in _LEVELS}
@@ -113,6 +121,7 @@ def evaluate_run(
     _check_classes(measured_on)
     tested = bool(test.height)
     levels = _levels(measured_on, points, config)
+    threshold = float(points["image"][0]["threshold"])
     report = {
         "format_version": 1,
         "kind": "report",
@@ -125,17 +134,19 @@ def evaluate_run(
         "validation": _levels(on_validation, points, config),
         "warnings": _warnings(levels, on_validation, points, tested=tested),
         "calibration": _calibration(facts, rows, config),
-        "folds": fold_rows(validation, float(points["image"][0]["threshold"]), facts),
+        "folds": fold_rows(validation, threshold, facts),
         "subgroups": {
             level: subgroups(rows, level, float(points[level][0]["threshold"]), config)
             for level in _LEVELS
         },
         "baseline": baseline(rows, table, facts, config, _LEVELS),
+        "pointing": pointing(rows, read_lesions(where, table), facts, threshold, config),
         "run": {key: value for key, value in facts.items() if key != "platform"},
         "notes": _notes(facts, table, has_test=tested),
     }
     with new_folder(folder, overwrite=overwrite, marker="report.json") as fresh:
         _write(fresh, report, measured_on, points)
+        write_model_card(fresh, gather(run, facts, report, table, where))
     return Report(folder / "index.html", report)
 
 

@@ -93,10 +93,10 @@ def picture(uri: str, alt: str, **attributes: object) -> Html:
 
 
 def data_uri(pixels: ByteImage) -> str:
-    """Return a grey image, (H, W) uint8, as a JPEG in a data URI."""
-    done, stream = cv2.imencode(
-        ".jpg", np.ascontiguousarray(pixels), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    )
+    """Return a grey image, (H, W) uint8, or RGB, (H, W, 3), as a JPEG in a data URI."""
+    # OpenCV's order of colours is BGR.
+    ordered = np.ascontiguousarray(pixels[..., ::-1] if pixels.ndim == 3 else pixels)
+    done, stream = cv2.imencode(".jpg", ordered, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     if not done:
         raise ValueError(f"an image of shape {pixels.shape} cannot be written as JPEG")
     return "data:image/jpeg;base64," + base64.b64encode(stream.tobytes()).decode("ascii")

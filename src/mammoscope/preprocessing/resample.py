@@ -224,6 +224,14 @@ class Geometry:
         spread[y_min:y_max, x_min:x_max] = part
         return spread
 
+    @property
+    def original_crop(self) -> Box:
+        """What the network sees, in original pixels."""
+        x_min, y_min, x_max, y_max = self.crop
+        if self.mirrored:
+            x_min, x_max = self.original_width - x_max, self.original_width - x_min
+        return Box(x_min, y_min, x_max, y_max)
+
     def _pixels_within(self) -> tuple[int, int, int, int]:
         """The original's (mirrored) pixels whose centres lie in the crop."""
         x_min, y_min, x_max, y_max = (math.ceil(edge - 0.5) for edge in self.crop)

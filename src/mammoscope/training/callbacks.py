@@ -28,10 +28,16 @@ from safetensors.torch import save
 from mammoscope.artefacts import write_atomically
 from mammoscope.training.loading import DataClock
 from mammoscope.training.task import ClassificationTask
+from mammoscope.training.validation import VALIDATION_MEASURES
 
 __all__ = ["AtomicCheckpoints", "BestWeights", "EpochBar", "History", "Patience"]
 
-_MEASURED = ("train_loss", "auxiliary_loss", "val_loss", "val_auroc")
+_MEASURED = (
+    "train_loss",
+    "auxiliary_loss",
+    "val_loss",
+    *(f"val_{name}" for name in VALIDATION_MEASURES),
+)
 _COLUMNS = ("epoch", *_MEASURED, "lr", "seconds", "waiting")
 
 

@@ -43,7 +43,7 @@ from mammoscope.training.run_folder import (
 from mammoscope.training.sampling import EpochSampler, drawn_counts
 from mammoscope.training.task import ClassificationTask
 
-__all__ = ["check_folds", "fit", "load_classifier"]
+__all__ = ["check_folds", "check_input", "fit", "load_classifier"]
 
 _log = get_logger(__name__)
 
@@ -59,6 +59,7 @@ def fit(
     resume: bool = False,
     overwrite: bool = False,
     progress: Callable[[dict[str, float]], None] | None = None,
+    bar: bool = True,
 ) -> FitResult:
     """Train on all folds but one and validate on that one.
 
@@ -70,6 +71,7 @@ def fit(
         overwrite: Replace a run that is there, once all input has been checked.
         resume: Go on from the last whole epoch. A resumed run equals an uninterrupted one.
         progress: Called after each epoch with its row of ``history.csv``.
+        bar: Show it.
 
     Raises:
         CohortError: If an image is not prepared, or a part lacks a class.
@@ -81,9 +83,7 @@ def fit(
     """
     cohort, run = Path(cohort), Path(run)
     config = with_precision(config)
-    check_backbone(config.model.backbone)
-    store = PreparedStore(cohort)
-    parts = _parts(store.rows(), fold, config.train.label)
+    store, parts = check_input(cohort, config, fold)
     counts = {name: rows.height for name, rows in parts.items()}
     facts = describe_run(cohort, config, store.config, fold, counts)
     first = not config.train.is_shared or is_first_process()
@@ -97,7 +97,8 @@ def fit(
     if earlier is not None and checkpoint is not None:
         notes = earlier.get("notes", [])
     history, best = History(run / "history.csv", progress), BestWeights(run / _WEIGHTS)
-    trainer = build_trainer(run, config.train, history, [best, *([EpochBar()] if first else [])])
+    shown = [EpochBar()] if bar and first else []
+    trainer = build_trainer(run, config.train, history, [best, *shown])
     facts["notes"] = notes
     facts["devices"] = {"count": trainer.world_size, "kind": trainer.strategy.root_device.type}
     if first:
@@ -111,6 +112,20 @@ def fit(
     if first:
         write_json(run / RECORD, facts)
     return result_of(facts)
+
+
+def check_input(
+    cohort: Path, config: Config, fold: int
+) -> tuple[PreparedStore, dict[str, pl.DataFrame]]:
+    """Check what training needs of a cohort; returns its images, and its rows by part.
+
+    Raises:
+        CohortError: If an image is not prepared, or a part lacks a class.
+        ConfigError: If the label, fold or backbone is unknown.
+    """
+    check_backbone(config.model.backbone)
+    store = PreparedStore(cohort)
+    return store, _parts(store.rows(), fold, config.train.label)
 
 
 def check_folds(cohort: Path, config: Config) -> tuple[list[int], dict[str, Any]]:

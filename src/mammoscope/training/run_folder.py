@@ -16,7 +16,15 @@ from mammoscope.cohort.manifest import read_cohort, read_eligibility
 from mammoscope.config import Config, PreprocessConfig
 from mammoscope.errors import RunError
 
-__all__ = ["RECORD", "FitResult", "check_run", "describe_run", "read_run", "result_of"]
+__all__ = [
+    "RECORD",
+    "FitResult",
+    "check_run",
+    "describe_run",
+    "differing_keys",
+    "read_run",
+    "result_of",
+]
 
 FORMAT_VERSION = 1
 RECORD = "run.json"
@@ -113,10 +121,11 @@ def check_run(
     differing = [
         key
         for section in ("config", "preprocess", "eligibility", "cohort")
-        for key in _differing(earlier.get(section), facts[section], section)
-        # The same tables in another place are the same cohort.
-        if key != "cohort.path"
-    ] + _differing(earlier.get("fold"), facts["fold"], "fold")
+        for key in differing_keys(earlier.get(section), facts[section], section)
+        # The same tables in another place are the same cohort; where a run is written down
+        # changes nothing of it.
+        if key != "cohort.path" and key.partition(".")[0] != "tracking"
+    ] + differing_keys(earlier.get("fold"), facts["fold"], "fold")
     if differing:
         raise RunError(
             f"{run} cannot be resumed: {', '.join(differing)} differ from the stopped run's"
@@ -135,7 +144,7 @@ def result_of(facts: dict[str, Any]) -> FitResult:
     )
 
 
-def _differing(theirs: Any, ours: Any, name: str) -> list[str]:
+def differing_keys(theirs: Any, ours: Any, name: str) -> list[str]:
     """List the dotted names of the values that differ; ``config.`` goes without saying."""
     if not (isinstance(theirs, dict) and isinstance(ours, dict)):
         return [] if theirs == ours else [name.removeprefix("config.")]
@@ -143,7 +152,7 @@ def _differing(theirs: Any, ours: Any, name: str) -> list[str]:
     return [
         found
         for key in keys
-        for found in _differing(theirs.get(key), ours.get(key), f"{name}.{key}")
+        for found in differing_keys(theirs.get(key), ours.get(key), f"{name}.{key}")
     ]
 
 

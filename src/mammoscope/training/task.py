@@ -9,7 +9,6 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from mammoscope.config import TrainConfig
@@ -23,6 +22,7 @@ from mammoscope.training.optimisation import (
     is_frozen,
     parameter_groups,
 )
+from mammoscope.training.validation import validation_measures
 
 __all__ = ["ClassificationTask"]
 
@@ -146,7 +146,7 @@ class ClassificationTask(lightning.LightningModule):
         self._seen.append((self.scored(images).logit.float().cpu(), labels.cpu()))
 
     def on_validation_epoch_end(self) -> None:
-        """Measure loss and AUROC over the whole validation set."""
+        """Measure loss and ranks over the whole validation set."""
         logits = torch.cat([seen[0] for seen in self._seen])
         labels = torch.cat([seen[1] for seen in self._seen])
         self._seen.clear()
@@ -155,10 +155,9 @@ class ClassificationTask(lightning.LightningModule):
                 f"a validation logit is not finite in epoch {self.current_epoch}; "
                 "the last good checkpoint is kept"
             )
-        known = ~torch.isnan(labels)
-        auroc = float(roc_auc_score(labels[known].numpy(), logits[known].numpy()))
         self.log("val_loss", self._loss(logits, labels), batch_size=1)
-        self.log("val_auroc", auroc, batch_size=1)
+        for name, value in validation_measures(logits, labels).items():
+            self.log(f"val_{name}", value, batch_size=1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimiser, with rates that rise over the warm-up and fall as a cosine."""

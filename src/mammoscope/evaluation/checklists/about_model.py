@@ -1,0 +1,197 @@
+"""Answers on the model: what it is, how it was trained, what it gives."""
+
+from __future__ import annotations
+
+from mammoscope.evaluation.evidence import Evidence
+from mammoscope.results import INTENDED_USE
+
+__all__ = [
+    "augmentation",
+    "calibration",
+    "ensemble",
+    "goal",
+    "imbalance",
+    "initial_weights",
+    "intended_use",
+    "model",
+    "model_file",
+    "outputs",
+    "predictors",
+    "record",
+    "selection",
+    "software",
+    "technology",
+    "thresholds",
+    "training",
+]
+
+_POOLS = {"avg": "their mean", "max": "their maximum", "lse": "a log-sum-exp of them"}
+
+
+def technology(e: Evidence) -> str:
+    """Kind of model and what it predicts."""
+    return (
+        f"A deep neural network ({e['config']['model']['backbone']}) that scores mammograms for "
+        f"{e['report']['label']}."
+    )
+
+
+def intended_use(e: Evidence) -> str:
+    """The bundle's words, and what was learnt."""
+    limit = " Trained on SYNTHETIC images, it is fit for no image of a woman."
+    told = f"{INTENDED_USE} It scores {e['report']['label']}."
+    return told + (limit if e["run"]["synthetic"] else "")
+
+
+def goal(e: Evidence) -> str:
+    """Development, and on what it was measured."""
+    where = {"test": "a held-out test split", "val": "the validation fold only"}
+    kind = "SYNTHETIC images" if e["run"]["synthetic"] else "images"
+    return (
+        f"Development of a model for {e['report']['label']}, measured on "
+        f"{where[e['report']['measured_on']]} of the same {kind}."
+    )
+
+
+def model(e: Evidence) -> str:
+    """Architecture as configured."""
+    settings, how = e["config"]["model"], e["run"]["preprocess"]
+    head = f" Between them {' and '.join(settings['head'])} layers." if settings["head"] else ""
+    others = settings["auxiliary"]
+    told = f" In training, further heads learnt {', '.join(others)}." if others else ""
+    return (
+        f"{settings['backbone']} with one input channel of {how['height']} x {how['width']} "
+        "pixels. Each cell of its last map has a logit; the image's is "
+        f"{_POOLS[settings['pool']]}.{head} Dropout {settings['dropout']:g}.{told}"
+    )
+
+
+def predictors(e: Evidence) -> str:
+    """What enters the network."""
+    how = e["run"]["preprocess"]
+    return f"The pixels of a mammogram, {how['height']} x {how['width']}, {how['bits']} bits."
+
+
+def outputs(e: Evidence) -> str:
+    """Score and heatmap."""
+    levels = " and ".join(e["report"]["levels"])
+    ranks = "" if calibration(e) else " The score ranks; it is no probability."
+    return f"A score from 0 to 1 for each {levels}, and a heatmap.{ranks}"
+
+
+def calibration(e: Evidence) -> str | None:
+    """How scores were made chances, where they were."""
+    found = e["report"].get("calibration")
+    return None if found is None else str(found["sentence"])
+
+
+def thresholds(e: Evidence) -> str:
+    """Operating points as frozen."""
+    points = e["report"]["levels"]["image"]["operating_points"]
+    told = ", ".join(f"{point['name']} at {point['threshold']:.4f}" for point in points)
+    return f"Chosen on validation images and frozen before a test image was read: {told}."
+
+
+def software(e: Evidence) -> str:
+    """Versions."""
+    platform = e["run"].get("platform", {})
+    others = "".join(f", {name} {version}" for name, version in platform.items())
+    return (
+        f"mammoscope {e['run']['package_version']} (code "
+        f"{e['run'].get('code_version') or 'installed'}, Apache-2.0){others}."
+    )
+
+
+def model_file(e: Evidence) -> str:
+    """The exported graph."""
+    digest = e["run"]["hashes"]["model.onnx"][:16]
+    return (
+        f"model.onnx, sha256 {digest}…: all figures come from predictions of this exported graph, "
+        "the same that a bundle deploys."
+    )
+
+
+def record(e: Evidence) -> str:
+    """Where every setting stands."""
+    digest = e["run"]["hashes"]["predictions.parquet"][:16]
+    return (
+        f"run.json holds every setting, seed {e['run']['seed']} and all hashes; report.json holds "
+        f"every figure, from predictions with sha256 {digest}…."
+    )
+
+
+def initial_weights(e: Evidence) -> str:
+    """Where training began."""
+    settings = e["config"]["model"]
+    notes = [note for note in e["run"].get("notes", []) if "weights" in note]
+    if settings["weights"]:
+        begun = "from a local file of weights"
+    elif settings["pretrained"] and not notes and settings["backbone"] != "baseline_cnn":
+        begun = "from ImageNet weights"
+    else:
+        begun = "from random weights"
+    told = f"Training began {begun}, with seed {e['run']['seed']}."
+    return " ".join([told, *(f"{note}." for note in notes)])
+
+
+def training(e: Evidence) -> str:
+    """Optimisation as configured."""
+    how = e["config"]["train"]
+    focal = f" (gamma {how['focal_gamma']:g})" if how["loss"] == "focal" else ""
+    return (
+        f"{e['run']['epochs']} of at most {how['epochs']} epochs, batches of {how['batch_size']}, "
+        f"{how['optimizer']} at {how['lr']:g} with weight decay {how['weight_decay']:g} and "
+        f"{how['warmup']:.0%} warm-up, loss {how['loss']}{focal}, averaged weights "
+        f"{how['ema']:g}, {how['precision']}; {e['run']['timings_s'].get('train', 0):.0f} s."
+    )
+
+
+def augmentation(e: Evidence) -> str:
+    """Random changes that are on."""
+    changes = e["config"]["augment"]
+    told = ", ".join(
+        name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {value}"
+        for name, value in changes.items()
+        if value
+    )
+    return f"Random changes of training images: {told or 'none'}."
+
+
+def imbalance(e: Evidence) -> str:
+    """What is done about few positives."""
+    how = e["config"]["train"]
+    told = [
+        f"weight of a positive {how['positive_weight']}",
+        f"sampling {how['sampling']}"
+        + (
+            ""
+            if how["sampling"] == "all"
+            else f" to {how['negatives_per_positive']:g} negatives per positive"
+        ),
+    ]
+    if how["positives_per_batch"]:
+        told.append(f"at least {how['positives_per_batch']} positives in each batch")
+    left = "" if calibration(e) else " Scores are not corrected for it."
+    return f"{', '.join(told).capitalize()}.{left}"
+
+
+def selection(e: Evidence) -> str:
+    """Which epoch was kept."""
+    best = e["run"]["best"]
+    if e["run"]["fold"] is None:
+        return (
+            "In each fold the weights of the epoch with the highest validation AUROC were kept; "
+            f"out of fold the AUROC is {best['auroc']:.3f}."
+        )
+    return (
+        f"The weights of epoch {best['epoch'] + 1} of {e['run']['epochs']} were kept: the highest "
+        f"validation AUROC, {best['auroc']:.3f}."
+    )
+
+
+def ensemble(e: Evidence) -> str:
+    """One network, or more."""
+    made = e["run"].get("ensemble")
+    if made is not None:
+        return f"{made['folds']} networks, one for each fold, in one graph: {made['combines']}."
+    return f"No ensemble: one network, validated on fold {e['run']['fold']}."

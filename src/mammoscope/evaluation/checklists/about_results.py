@@ -1,0 +1,169 @@
+"""Answers on results: performance, groups, failures, limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mammoscope.config import EvaluationConfig
+from mammoscope.evaluation.evidence import Evidence
+from mammoscope.evaluation.measures import shown, written
+
+__all__ = [
+    "diagnostic",
+    "explanation",
+    "failures",
+    "heterogeneity",
+    "internal",
+    "limitations",
+    "measures",
+    "performance",
+    "pixels_add",
+    "uncertainty",
+]
+
+_DIAGNOSTIC = ("sensitivity", "specificity", "precision")
+# Positives below which an interval is too wide to rest anything on.
+_FEW = 100
+# Share of positives above which a cohort is no screening population.
+_ENRICHED = 0.02
+
+
+def measures(e: Evidence) -> str:
+    """Names of what is measured."""
+    config = EvaluationConfig.model_validate(e["report"]["evaluation"])
+    return f"{', '.join(shown(config).values())}; at image and breast level."
+
+
+def uncertainty(e: Evidence) -> str:
+    """How intervals are made."""
+    how = e["report"]["evaluation"]
+    return (
+        f"{how['confidence']:.0%} percentile intervals from {how['bootstrap']:,} bootstrap "
+        f"replicates that draw patients with all their images, seed {how['seed']}."
+    )
+
+
+def performance(e: Evidence) -> str:
+    """AUROC by level."""
+    split = {"test": "test", "val": "validation (not held-out)"}[e["report"]["measured_on"]]
+    told = "; ".join(
+        f"AUROC by {level} {_told('auroc', values['metrics']['auroc'])} on {values['n']:,} "
+        f"{level}s, {values['positives']:,} positive"
+        for level, values in e["report"]["levels"].items()
+    )
+    return f"{_kind(e)}{split.capitalize()} split: {told}."
+
+
+def diagnostic(e: Evidence) -> str:
+    """Sensitivity and its like at the frozen threshold."""
+    told = []
+    for level, values in e["report"]["levels"].items():
+        figures = ", ".join(
+            f"{name} {_told(name, values['metrics'][name])}" for name in _DIAGNOSTIC
+        )
+        told.append(f"by {level} at {values['threshold']:.4f}: {figures}")
+    return f"{_kind(e)}At the frozen point {e['report']['primary']}, {'; '.join(told)}."
+
+
+def internal(e: Evidence) -> str:
+    """Validation figures."""
+    values, fold = e["report"]["validation"]["image"], e["run"]["fold"]
+    where = "Out of fold" if fold is None else f"Validation fold {fold}"
+    return (
+        f"{_kind(e)}{where}: AUROC by image "
+        f"{_told('auroc', values['metrics']['auroc'])} on {values['n']:,} images, which also chose "
+        "the epoch and the thresholds."
+    )
+
+
+def heterogeneity(e: Evidence) -> str | None:
+    """The largest gap between groups."""
+    found = e["report"]["subgroups"]["image"]
+    if not found["groups"]:
+        return None
+    names = sorted({str(group["attribute"]) for group in found["groups"]})
+    return f"{_kind(e)}Measured by {', '.join(names)}. {found['gap']['sentence']}"
+
+
+def pixels_add(e: Evidence) -> str | None:
+    """The model beside age and machine alone."""
+    made = e["report"]["baseline"]
+    if made is None or not made["levels"]:
+        return None
+    return _kind(e) + " ".join(values["sentence"] for values in made["levels"].values())
+
+
+def explanation(e: Evidence) -> str | None:
+    """The pointing game and the occlusion check, where they were played."""
+    told = ["The heatmap is an output of the model: the logits that the score is pooled from."]
+    game = e["report"]["pointing"]
+    if game["groups"]:
+        told.append(game["sentence"])
+    hidden = (e["explanation"] or {}).get("occlusion", {"images": 0})
+    if hidden["images"]:
+        told.append(
+            "Hiding the hottest region lowers the score more than hiding any of "
+            f"{hidden['other_patches']} others in {hidden['hottest_is_largest']['value']:.0%} of "
+            f"{hidden['images']} positive images."
+        )
+    # Without a measurement there is nothing but a claim.
+    return f"{_kind(e)}{' '.join(told)}" if len(told) > 1 else None
+
+
+def failures(e: Evidence) -> str:
+    """Errors at the frozen threshold, and where the heat lay in missed ones."""
+    told = [
+        f"by {level} {values['confusion']['fn']:,} positives missed and "
+        f"{values['confusion']['fp']:,} negatives called"
+        for level, values in e["report"]["levels"].items()
+    ]
+    missed = [g for g in e["report"]["pointing"]["groups"] if g["group"] == "missed"]
+    if missed and not missed[0]["suppressed"]:
+        share = missed[0]["exact"]["hit"]["value"]
+        told.append(f"of the missed images the heatmap still points at a lesion in {share:.0%}")
+    return f"{_kind(e)}At the frozen threshold {'; '.join(told)}."
+
+
+def limitations(e: Evidence) -> str | None:
+    """What the run itself shows; each is looked for, none is a phrase."""
+    report, image = e["report"], e["report"]["levels"]["image"]
+    share = image["positives"] / image["n"]
+    found = [
+        (e["run"]["synthetic"], "The images are SYNTHETIC: nothing here says how it does on women"),
+        (report["measured_on"] == "val", "There is no test split: figures flatter the model"),
+        (
+            image["positives"] < _FEW,
+            f"Only {image['positives']} positive images are measured: intervals are wide",
+        ),
+        (
+            share > _ENRICHED,
+            f"{share:.0%} of the images are positive, far more than in screening: precision, F1 "
+            "and rates per 1,000 do not carry over",
+        ),
+        (e["shared_patients"], "Patients are in more than one part"),
+        (
+            e["parts"] is not None and len(_sources(e)) == 1,
+            f"All images are of one source ({', '.join(_sources(e))}): no other was tried",
+        ),
+        (
+            bool(report["subgroups"]["image"]["absent"]),
+            f"Not known of the images: {', '.join(report['subgroups']['image']['absent'])}",
+        ),
+        (not report["pointing"]["groups"], "Where the heatmap points was not measured"),
+    ]
+    told = [sentence for true, sentence in found if true]
+    return f"{'. '.join(told)}." if told else None
+
+
+def _sources(e: Evidence) -> list[str]:
+    parts = e["parts"] or {}
+    return sorted({name for part in parts.values() for name in part["source"]})
+
+
+def _told(name: str, metric: dict[str, Any]) -> str:
+    value, low, high = (written(name, metric[key]) for key in ("value", "low", "high"))
+    return value if metric["low"] is None else f"{value} ({low} to {high})"
+
+
+def _kind(e: Evidence) -> str:
+    return "SYNTHETIC images. " if e["run"]["synthetic"] else ""

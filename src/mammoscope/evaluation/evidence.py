@@ -1,0 +1,129 @@
+"""What a run can testify to: its record, its report, its cohort's tables, as plain values.
+
+A model card and the checklists are filled from this and from nothing else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mammoscope.artefacts import read_json
+from mammoscope.config import Config, EligibilityConfig, validated
+from mammoscope.errors import RunError
+from mammoscope.evaluation.attributes import CohortTable
+
+__all__ = ["Evidence", "gather"]
+
+#: ``run``, ``config`` (resolved), ``report``, ``eligibility``, ``cohort``, ``parts``,
+#: ``shared_patients`` and ``explanation``; the last four are null where they were not found.
+Evidence = dict[str, Any]
+
+_QUARTILES = (0.25, 0.5, 0.75)
+
+
+def gather(
+    run: Path, facts: dict[str, Any], report: dict[str, Any], table: CohortTable, cohort: Path
+) -> Evidence:
+    """Collect the evidence of a run.
+
+    Args:
+        run: The run folder.
+        facts: What ``run.json`` holds.
+        report: What ``report.json`` will hold.
+        table: Manifest and splits, or why they could not be read.
+        cohort: Where the cohort lies.
+    """
+    config = validated(Config, facts["config"], f"{run}/run.json").model_dump(mode="json")
+    parts = None if table.rows is None else _parts(table.rows, facts)
+    return {
+        "run": facts,
+        "config": config,
+        "report": report,
+        "eligibility": _eligibility(facts),
+        "cohort": _cohort(cohort, facts, table),
+        "parts": None
+        if parts is None
+        else {name: _part(rows, config["train"]["label"]) for name, rows in parts.items()},
+        "shared_patients": None if parts is None else _shared(parts),
+        "explanation": _explanation(run, facts),
+    }
+
+
+def _cohort(folder: Path, facts: dict[str, Any], table: CohortTable) -> dict[str, Any] | None:
+    """Return what ``cohort.json`` says, if it is of the run's cohort."""
+    path = folder / "cohort.json"
+    if table.rows is None or not path.is_file():
+        return None
+    values = read_json(path, RunError)
+    manifest = values.get("hashes", {}).get("manifest.parquet")
+    if manifest != facts["cohort"]["manifest_sha256"]:
+        return None
+    kept = ("source", "source_roots", "images", "patients", "positives", "findings", "rejects")
+    return {name: values.get(name) for name in kept}
+
+
+def _eligibility(facts: dict[str, Any]) -> dict[str, Any] | None:
+    """Return how many rules refuse and which differ from the defaults."""
+    if "eligibility" not in facts:
+        return None
+    rules = facts["eligibility"]
+    defaults = EligibilityConfig().model_dump(mode="json")
+    return {
+        "refuse": sorted(name for name, action in rules.items() if action == "refuse"),
+        "changed": {name: value for name, value in rules.items() if defaults.get(name) != value},
+    }
+
+
+def _explanation(run: Path, facts: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what ``mammoscope explain`` found, if it was of the same predictions."""
+    path = run / "explanation" / "explanation.json"
+    if not path.is_file():
+        return None
+    values = read_json(path, RunError)
+    same = values.get("predictions_sha256") == facts["hashes"]["predictions.parquet"]
+    return values if same else None
+
+
+def _parts(rows: pl.DataFrame, facts: dict[str, Any]) -> dict[str, pl.DataFrame]:
+    trained, test = rows.filter(pl.col("split") == "train"), rows.filter(pl.col("split") == "test")
+    if facts["fold"] is None:
+        # Of all folds each is trained on, and validates once.
+        return {"train": trained, "test": test}
+    validates = pl.col("fold") == facts["fold"]
+    return {"train": trained.filter(~validates), "val": trained.filter(validates), "test": test}
+
+
+def _shared(parts: dict[str, pl.DataFrame]) -> int:
+    """Count patients that are in more than one part."""
+    every = pl.concat([part.select("patient_id").unique() for part in parts.values()])
+    return int(every["patient_id"].is_duplicated().sum())
+
+
+def _part(rows: pl.DataFrame, label: str) -> dict[str, Any]:
+    """Describe the images of one part."""
+    ages = rows["age"].drop_nulls()
+    return {
+        "images": rows.height,
+        "patients": rows["patient_id"].n_unique(),
+        "positives": int((rows[label] == 1).sum()),
+        "unlabelled": rows[label].null_count(),
+        "age_quartiles": [ages.quantile(share) for share in _QUARTILES] if ages.len() else None,
+        "age_unknown": rows.height - ages.len(),
+        **{
+            name: _counts(rows, name)
+            for name in ("machine_id", "site_id", "density", "view", "source", "implant")
+        },
+    }
+
+
+def _counts(rows: pl.DataFrame, column: str) -> dict[str, int]:
+    """Count the known values of a column; none where there is no such column."""
+    if column not in rows.columns:
+        return {}
+    known = rows.get_column(column).drop_nulls().cast(pl.String)
+    return {
+        str(value): int(count) for value, count in known.value_counts().sort(column).iter_rows()
+    }

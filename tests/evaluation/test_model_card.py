@@ -1,0 +1,226 @@
+"""Card and checklists say what the run says, and nothing else."""
+
+from __future__ import annotations
+
+import copy
+import json
+from contextlib import contextmanager
+
+import polars as pl
+import pytest
+
+from fixtures.runs import predictions, write_cohort, write_run
+from mammoscope.artefacts import sha256_file, write_json
+from mammoscope.evaluation import evaluate_run
+from mammoscope.evaluation.attributes import read_cohort_table
+from mammoscope.evaluation.checklists import CARD, CHECKLISTS, filled, read_list
+from mammoscope.evaluation.checklists.answers import ANSWERS
+from mammoscope.evaluation.evidence import gather
+
+LISTS = (CARD, *CHECKLISTS)
+TRIPOD = (
+    "1 2 3a 3b 3c 4 5a 5b 6a 6b 6c 7 8a 8b 8c 9a 9b 9c 10 11 12a 12b 12c 12d 12e 12f 12g 13 14 15 "
+    "16 17 18a 18b 18c 18d 18e 18f 19 20a 20b 20c 21 22 23a 23b 24 25 26 27a 27b 27c"
+)
+NUMBERS = {
+    "claim_2024": [str(number) for number in range(1, 45)],
+    "tripod_ai_2024": TRIPOD.split(),
+}
+
+
+def with_heat(frame):
+    return frame.with_columns(
+        heat_x=150.0,
+        heat_y=150.0,
+        crop_x_min=0.0,
+        crop_y_min=0.0,
+        crop_x_max=1000.0,
+        crop_y_max=2000.0,
+        breast_px=1_000_000.0,
+    )
+
+
+def make(folder, *, synthetic=True):
+    frame = with_heat(predictions())
+    cohort = write_cohort(folder / "cohort", frame)
+    sides = {"x_min": 100.0, "y_min": 100.0, "x_max": 200.0, "y_max": 200.0}
+    frame.select(
+        "image_id",
+        kind=pl.lit("mass"),
+        malignant=pl.lit(1, pl.Int8),
+        **{name: pl.lit(side) for name, side in sides.items()},
+    ).write_parquet(cohort / "findings.parquet")
+    write_json(
+        cohort / "cohort.json",
+        {
+            "source": "rsna",
+            "source_roots": {"rsna": "x"},
+            "images": 400,
+            "patients": 90,
+            "positives": 40,
+            "findings": 320,
+            "rejects": {"no_breast": 3, "duplicate": 2},
+            "hashes": {"manifest.parquet": sha256_file(cohort / "manifest.parquet")},
+        },
+    )
+    run = write_run(folder / "run", frame, cohort=cohort, synthetic=synthetic)
+    facts = json.loads((run / "run.json").read_text())
+    facts |= {
+        "platform": {"python": "3.11", "torch": "2"},
+        "eligibility": {"implant": "refuse", "biopsy": "refuse"},
+    }
+    write_json(run / "run.json", facts)
+    return run, cohort
+
+
+@pytest.fixture(scope="module")
+def evidence(tmp_path_factory):
+    run, cohort = make(tmp_path_factory.mktemp("card"))
+    report = evaluate_run(run).report
+    facts = json.loads((run / "run.json").read_text())
+    made = gather(run, facts, report, read_cohort_table(facts), cohort)
+    made["explanation"] = {
+        "occlusion": {"images": 9, "other_patches": 8, "hottest_is_largest": {"value": 0.5}}
+    }
+    made["report"]["calibration"] = {"sentence": "Scores were calibrated."}
+    # What one cohort cannot show: a source that only the test split has.
+    made["parts"]["test"]["source"]["inbreast"] = 4
+    made["parts"]["train"]["view"] = {"CC": 80, "MLO": 80}
+    return made
+
+
+def places(value):
+    """Every place of nested values that can be changed: (its container, its key)."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, part in list(pairs):
+        yield value, key
+        if isinstance(part, dict | list):
+            yield from places(part)
+
+
+@contextmanager
+def changed(container, key):
+    """Change one value, or take one away where it is a container."""
+    kept = container[key]
+    order = list(container) if isinstance(container, dict) else None
+    if isinstance(kept, bool):
+        container[key] = not kept
+    elif isinstance(kept, int | float):
+        container[key] = kept + 1
+    elif isinstance(kept, str):
+        container[key] = "val" if kept == "test" else f"X{kept}"
+    elif isinstance(kept, dict) and order:
+        del container[key]
+    try:
+        yield
+    finally:
+        container[key] = kept
+        if order:
+            for name in order:
+                container[name] = container.pop(name)
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_every_answer_of_a_list_exists(name):
+    for item in read_list(name)["items"]:
+        assert set(item.get("answer", ())) <= set(ANSWERS)
+        # What a run cannot answer at all is left to somebody.
+        assert item.get("answer") or item["left"]
+
+
+@pytest.mark.parametrize("name", CHECKLISTS)
+def test_a_list_has_the_papers_items(name):
+    assert [str(item["number"]) for item in read_list(name)["items"]] == NUMBERS[name]
+
+
+def test_every_answer_is_used():
+    used = {
+        a for name in LISTS for item in read_list(name)["items"] for a in item.get("answer", ())
+    }
+    assert used == set(ANSWERS)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_change_the_run_and_the_answer_changes(evidence, name):
+    told = ANSWERS[name](evidence)
+    assert told
+    for container, key in places(evidence):
+        with changed(container, key):
+            try:
+                if ANSWERS[name](evidence) != told:
+                    return
+            # A value that no run has: the answer read it, at least.
+            except (KeyError, ValueError, AttributeError):
+                return
+    pytest.fail(f"{name} says the same of every run")
+
+
+@pytest.mark.parametrize("name", ["sources", "included", "missing", "disjoint", "characteristics"])
+def test_without_the_cohorts_tables_nothing_is_said_of_them(evidence, name):
+    bare = {**evidence, "cohort": None, "parts": None, "shared_patients": None}
+    assert ANSWERS[name](bare) is None
+    statuses = {item["status"] for item in filled("claim_2024", bare)["items"]}
+    assert statuses == {"answered", "in part", "not answered"}
+
+
+def test_a_run_of_all_folds_says_so(evidence):
+    folds = {**evidence["run"], "fold": None, "best": {"auroc": 0.75}}
+    folds["ensemble"] = {"folds": 5, "combines": "mean of logits"}
+    made = {**evidence, "run": folds}
+    assert ANSWERS["ensemble"](made).startswith("5 networks")
+    assert "each fold validates once" in ANSWERS["partition"](made)
+    assert "out of fold the AUROC is 0.750" in ANSWERS["selection"](made)
+    assert "Out of fold: AUROC" in ANSWERS["internal"](made)
+
+
+def test_a_patient_in_two_parts_is_told(evidence):
+    assert "NOT kept apart: 2 patients" in ANSWERS["disjoint"]({**evidence, "shared_patients": 2})
+
+
+def test_what_was_not_measured_is_not_claimed(evidence):
+    unmeasured = copy.deepcopy(evidence)
+    unmeasured["report"]["pointing"]["groups"] = []
+    unmeasured["explanation"] = None
+    assert ANSWERS["explanation"](unmeasured) is None
+    assert "Where the heatmap points was not measured" in ANSWERS["limitations"](unmeasured)
+    within = copy.deepcopy(evidence)
+    del within["parts"]["test"]["source"]["inbreast"]
+    assert ANSWERS["external"](within) is None
+
+
+def test_a_run_writes_card_and_checklists_that_say_synthetic(tmp_path):
+    run, _ = make(tmp_path)
+    evaluate_run(run)
+    report = run / "report"
+    for name in ("model_card.html", "checklists.html", "model_card.md"):
+        assert "SYNTHETIC" in (report / name).read_text()
+    lists = json.loads((report / "checklists.json").read_text())["lists"]
+    assert list(lists) == list(LISTS)
+    by_number = {item["number"]: item for item in lists["claim_2024"]["items"]}
+    assert by_number["44"]["status"] == "not answered"
+    assert by_number["20"]["answers"] == [
+        "The patient: none is in more than one part, counted in the table of splits."
+    ]
+    assert "3 no_breast, 2 duplicate" in " ".join(by_number["35"]["answers"])
+    page = (report / "checklists.html").read_text()
+    assert "not answered" in page
+    assert page.count('scope="row"') == 44 + 52
+
+
+def test_of_real_images_a_run_does_not_say_what_it_cannot_know(tmp_path):
+    run, _ = make(tmp_path, synthetic=False)
+    evaluate_run(run)
+    lists = json.loads((run / "report" / "checklists.json").read_text())["lists"]
+    by_number = {item["number"]: item for item in lists["claim_2024"]["items"]}
+    # Prospective or retrospective, and how names were removed.
+    assert by_number["5"]["status"] == by_number["11"]["status"] == "not answered"
+    assert "synthetic" not in (run / "report" / "model_card.html").read_text().lower()
+
+
+def test_a_cohort_file_of_another_cohort_is_not_believed(tmp_path):
+    run, cohort = make(tmp_path)
+    values = json.loads((cohort / "cohort.json").read_text())
+    write_json(cohort / "cohort.json", {**values, "hashes": {"manifest.parquet": "0" * 64}})
+    evaluate_run(run)
+    lists = json.loads((run / "report" / "checklists.json").read_text())["lists"]
+    assert "400 images" not in json.dumps(lists)
