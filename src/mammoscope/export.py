@@ -26,12 +26,24 @@ from mammoscope.artefacts import (
     write_atomically,
     write_json,
 )
-from mammoscope.bundle import MODEL_FILE, Bundle, write_bundle
+from mammoscope.bundle import (
+    AGGREGATION,
+    FACTS,
+    GRAPH_INPUTS,
+    MODEL_FILE,
+    OTHER_PROJECTION,
+    PROJECTIONS,
+    SIDES,
+    Bundle,
+    OutputContract,
+    write_bundle,
+)
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.errors import RunError
-from mammoscope.inference import Scorer
-from mammoscope.models import Classifier
+from mammoscope.inference import ExamInput, Scorer
+from mammoscope.models import Classifier, MultiViewClassifier, MultiViewGraph
 from mammoscope.training import load_classifier
+from mammoscope.training.units import Unit, UnitDataset, collate, group_units
 from mammoscope.types import GreyImage
 
 __all__ = ["PARITY_TOLERANCE", "export_bundle", "export_graph", "finish_run"]
@@ -39,6 +51,7 @@ __all__ = ["PARITY_TOLERANCE", "export_bundle", "export_graph", "finish_run"]
 #: Largest difference of logits between the training graph and ONNX Runtime.
 PARITY_TOLERANCE = 1e-3
 _PARITY_IMAGES = 8
+_PARITY_EXAMS = 3
 _OPSET = 20
 
 INTENDED_USE = (
@@ -79,21 +92,25 @@ def finish_run(run: Path, cohort: Path, progress: Progress | None = None) -> int
     run = Path(run)
     facts = read_json(run / "run.json", RunError)
     store = PreparedStore(cohort)
-    fold = int(facts["fold"])
+    fold, label = int(facts["fold"]), str(facts["config"]["train"]["label"])
     rows = store.rows().filter(
         ((pl.col("split") == "test") | (pl.col("fold") == fold))
         & pl.col("laterality").is_not_null()
     )
     begun = time.perf_counter()
-    classifier, _, _ = load_classifier(run)
+    network, _, _ = load_classifier(run)
     model = run / MODEL_FILE
-    export_graph(classifier, (store.config.height, store.config.width), model)
+    export_graph(network, (store.config.height, store.config.width), model)
     scorer = Scorer(model)
-    _check_parity(
-        classifier, scorer, [store.read(name) for name in rows["image_id"][:_PARITY_IMAGES]]
-    )
+    if isinstance(network, MultiViewClassifier):
+        _check_exam_parity(network, scorer, store, group_units(rows, "exam", label)[:_PARITY_EXAMS])
+    else:
+        _check_parity(
+            network, scorer, [store.read(name) for name in rows["image_id"][:_PARITY_IMAGES]]
+        )
     exported = time.perf_counter() - begun
-    predictions = _predict(rows, store, scorer, str(facts["config"]["train"]["label"]), progress)
+    score = _predict if scorer.level == "image" else _predict_exams
+    predictions = score(rows, store, scorer, label, progress)
     path = run / "predictions.parquet"
     with write_atomically(path) as temporary:
         predictions.write_parquet(temporary)
@@ -139,6 +156,8 @@ def export_bundle(
     if not (run / "operating_points.json").is_file():
         raise RunError(f"{run} has no operating points: run mammoscope evaluate {run} first")
     chosen = read_json(run / "operating_points.json", RunError)
+    scorer = Scorer(run / MODEL_FILE, threads=1)
+    level, taken = scorer.level, scorer.inputs
     report = read_json(run / "report" / "report.json", RunError)
     validation = pl.read_parquet(run / "predictions.parquet").filter(pl.col("split") == "val")
     with new_folder(folder, overwrite=overwrite, marker="bundle.json") as fresh:
@@ -149,7 +168,13 @@ def export_bundle(
             package_version=__version__,
             synthetic=bool(facts["synthetic"]),
             intended_use=INTENDED_USE,
-            input={"preprocess": facts["preprocess"]},
+            input={
+                "level": level,
+                "inputs": {k: v for k, v in GRAPH_INPUTS[level].items() if k in taken},
+                "preprocess": facts["preprocess"],
+            },
+            output=OutputContract.of(level),
+            aggregation=AGGREGATION[level],
             eligibility=facts["eligibility"],
             operating_points={"primary": chosen["primary"], **chosen["points"]},
             reference=_reference(validation),
@@ -165,29 +190,38 @@ def export_bundle(
         )
 
 
-def export_graph(classifier: Classifier, size: tuple[int, int], path: Path) -> None:
-    """Write a classifier as ONNX: grey values in; logit, score and heatmap out.
+def export_graph(
+    network: Classifier | MultiViewClassifier, size: tuple[int, int], path: Path
+) -> None:
+    """Write a network as ONNX: grey values in; logit, score and heatmap out.
 
     Args:
-        classifier: The network; scaling and sigmoid become part of the graph.
-        size: (H, W) of its input; the batch is free.
+        network: An image model, whose graph takes any number of images; or a breast or exam
+            model, whose graph takes the images of one exam.
+        size: (H, W) of its input.
         path: The file to write.
 
     Raises:
         RunError: If the exporter gives no program.
     """
-    example = torch.zeros(2, 1, *size)
-    graph = _Graph(classifier).eval()
+    graph: nn.Module
+    if isinstance(network, MultiViewClassifier):
+        graph, example = MultiViewGraph(network), _example(network, size)
+        inputs, outputs = graph.inputs, graph.outputs
+    else:
+        graph, example = _Graph(network), (torch.zeros(2, 1, *size),)
+        inputs, outputs = ["image"], ["logit", "score", "heatmap"]
+    several = torch.export.Dim("images")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with write_atomically(path) as temporary, warnings.catch_warnings():
         # The exporter warns of its own internals on every call.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            graph,
-            (example,),
-            input_names=["image"],
-            output_names=["logit", "score", "heatmap"],
-            dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
+            graph.eval(),
+            example,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes={name: None if name == "facts" else {0: several} for name in inputs},
             opset_version=_OPSET,
             dynamo=True,
             verbose=False,
@@ -197,17 +231,82 @@ def export_graph(classifier: Classifier, size: tuple[int, int], path: Path) -> N
         program.save(str(temporary), external_data=False)
 
 
+def _example(network: MultiViewClassifier, size: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Return an exam of four views, by which the graph is traced."""
+    exam = (torch.zeros(4, 1, *size), torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1]))
+    return (*exam, torch.zeros(len(FACTS))) if network.facts else exam
+
+
 def _check_parity(classifier: Classifier, scorer: Scorer, images: list[GreyImage]) -> None:
     """Compare both graphs on real prepared images."""
     batch = torch.from_numpy(np.stack(images)[:, None].astype(np.float32))
     with torch.inference_mode():
         expected = classifier.eval()(batch).logit.numpy()
-    difference = float(np.abs(scorer(images).logit - expected).max())
-    if not difference <= PARITY_TOLERANCE:
+    _check_difference(scorer(images).logit - expected)
+
+
+def _check_exam_parity(
+    network: MultiViewClassifier, scorer: Scorer, store: PreparedStore, exams: list[Unit]
+) -> None:
+    """Compare both graphs on real exams, which the training graph sees padded, in one batch."""
+    dataset = UnitDataset(store, exams, max_value=store.config.max_value)
+    given = collate([dataset[number] for number in range(len(exams))]).given
+    with torch.inference_mode():
+        expected = network.eval()(given)
+    for row, exam in enumerate(exams):
+        made = scorer.exam(_exam_input(exam, store))
+        _check_difference(made.images.logit - expected.image_logit[row][given.mask[row]].numpy())
+        for side, (logit, _) in made.breasts.items():
+            _check_difference(logit - float(expected.breast_logit[row, SIDES.index(side)]))
+        if made.exam is not None:
+            _check_difference(made.exam[0] - float(expected.exam_logit[row]))
+
+
+def _exam_input(exam: Unit, store: PreparedStore) -> ExamInput:
+    return ExamInput(
+        images=[store.read(name) for name in exam.image_ids],
+        lateralities=[SIDES[place] for place in exam.sides],
+        views=[PROJECTIONS[p] if p != OTHER_PROJECTION else None for p in exam.projections],
+        facts=exam.facts,
+    )
+
+
+def _check_difference(difference: Any) -> None:
+    largest = float(np.abs(difference).max())
+    if not largest <= PARITY_TOLERANCE:
         raise RunError(
-            f"the exported graph differs from the training graph by {difference:.2g} in the "
+            f"the exported graph differs from the training graph by {largest:.2g} in the "
             f"logit; at most {PARITY_TOLERANCE} is accepted"
         )
+
+
+def _predict_exams(
+    rows: pl.DataFrame,
+    store: PreparedStore,
+    scorer: Scorer,
+    label: str,
+    progress: Progress | None,
+) -> pl.DataFrame:
+    """Score exam by exam; a row tells the scores of its image, its breast and its exam."""
+    made: dict[str, dict[str, float | None]] = {}
+    for exam in group_units(rows, "exam", label):
+        scores = scorer.exam(_exam_input(exam, store))
+        for place, name in enumerate(exam.image_ids):
+            breast = scores.breasts[SIDES[exam.sides[place]]]
+            made[name] = {
+                "logit": float(scores.images.logit[place]),
+                "score": float(scores.images.score[place]),
+                "breast_logit": breast[0],
+                "breast_score": breast[1],
+                "exam_logit": scores.exam[0] if scores.exam else None,
+                "exam_score": scores.exam[1] if scores.exam else None,
+            }
+        if progress is not None:
+            progress(len(made), rows.height)
+    told = [made[name] for name in rows["image_id"]]
+    columns = [pl.Series(key, [row[key] for row in told], pl.Float64) for key in told[0]]
+    # A breast model says nothing of exams.
+    return _table(rows, [c for c in columns if c.null_count() < rows.height], label)
 
 
 def _predict(
@@ -224,6 +323,11 @@ def _predict(
         scores.append(float(scored.score[0]))
         if progress is not None:
             progress(done, rows.height)
+    columns = [pl.Series("logit", logits, pl.Float64), pl.Series("score", scores, pl.Float64)]
+    return _table(rows, columns, label)
+
+
+def _table(rows: pl.DataFrame, scores: list[pl.Series], label: str) -> pl.DataFrame:
     return rows.select(
         "image_id",
         "patient_id",
@@ -236,8 +340,7 @@ def _predict(
         .then(pl.lit("test"))
         .otherwise(pl.lit("val"))
         .alias("split"),
-        pl.Series("logit", logits, pl.Float64),
-        pl.Series("score", scores, pl.Float64),
+        *scores,
         pl.col(label).alias("cancer"),
     )
 

@@ -23,6 +23,14 @@ __all__ = [
 class ModelConfig(Frozen):
     """The classifier: any timm backbone, one input channel, one heatmap, one logit."""
 
+    level: Literal["image", "breast", "exam"] = Field(
+        default="image",
+        description="What is scored: each image by itself, a breast from all its views, or an "
+        "exam from both breasts.",
+    )
+    facts: tuple[Literal["age", "density", "implant"], ...] = Field(
+        default=(), description="What an exam model is told beside the images, where it is known."
+    )
     backbone: str = Field(
         default="resnet18", description="A name of timm, or baseline_cnn, a small one of ours."
     )
@@ -55,6 +63,14 @@ class AugmentConfig(Frozen):
     noise: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.0, description="Standard deviation of added Gaussian noise, in [0, 1] grey."
     )
+    drop_view: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.1,
+        description="Chance that a breast or exam model is not shown an image; each breast keeps "
+        "one.",
+    )
+    drop_fact: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.2, description="Chance that an exam model is not told a fact."
+    )
 
 
 class TrainConfig(Frozen):
@@ -63,7 +79,18 @@ class TrainConfig(Frozen):
     epochs: Annotated[int, Field(ge=1)] = Field(
         default=30, description="Passes over the training images; the schedule ends with them."
     )
-    batch_size: Annotated[int, Field(ge=1)] = Field(default=16, description="Images per step.")
+    batch_size: Annotated[int, Field(ge=1)] = Field(
+        default=16, description="Images per step; breasts or exams for a model of that level."
+    )
+    most_views: Annotated[int, Field(ge=1)] = Field(
+        default=8,
+        description="Images of a breast or exam that a step shows at most; of more, others in "
+        "each epoch.",
+    )
+    image_weight: Annotated[float, Field(ge=0)] = Field(
+        default=0.5,
+        description="Weight of the images' own loss beside that of the breast or exam.",
+    )
     lr: Annotated[float, Field(gt=0)] = Field(default=3e-4, description="Peak learning rate.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(
         default=1e-2, description="AdamW's decay; norms and biases do not decay."

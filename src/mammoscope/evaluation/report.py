@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from mammoscope.artefacts import check_output, new_folder, read_json, write_json
 from mammoscope.config import Config, EvaluationConfig, load_config, validated
 from mammoscope.errors import ConfigError, RunError
@@ -24,7 +26,11 @@ from mammoscope.evaluation.tables import Level, Scored, read_predictions, scored
 
 __all__ = ["Report", "evaluate_run", "read_report", "run_evaluation_config", "summary_rows"]
 
-_LEVELS: tuple[Level, ...] = ("image", "breast")
+_LEVELS: tuple[Level, ...] = ("image", "breast", "exam")
+_NO_EXAMS = (
+    "Nothing is measured by exam: the exams of the validation or the measured images are all of "
+    "one class."
+)
 _NO_TEST = "There is no test split: all figures are of validation images."
 
 
@@ -90,11 +96,11 @@ def evaluate_run(
     check_output(folder, overwrite=overwrite, marker="report.json")
     table = read_cohort_table(facts, cohort)
     validation = read_predictions(predictions, "val")
-    on_validation = {level: scored(validation, level) for level in _LEVELS}
+    on_validation = _by_level(validation, facts)
     points = _frozen(run, on_validation, config)
     test = read_predictions(predictions, "test")
     rows = with_attributes(test if test.height else validation, table)
-    measured_on = {level: scored(rows, level) for level in _LEVELS}
+    measured_on = {k: data for k, data in _by_level(rows, facts).items() if k in points}
     _check_classes(measured_on)
     report = {
         "format_version": 1,
@@ -105,14 +111,17 @@ def evaluate_run(
         "primary": config.operating_points[0],
         "evaluation": config.model_dump(mode="json"),
         "levels": _levels(measured_on, points, config),
-        "validation": _levels(on_validation, points, config),
+        "validation": _levels({k: on_validation[k] for k in measured_on}, points, config),
         "subgroups": {
             level: subgroups(rows, level, float(points[level][0]["threshold"]), config)
-            for level in _LEVELS
+            for level in measured_on
         },
-        "baseline": baseline(rows, table, facts, config, _LEVELS),
+        "baseline": baseline(rows, table, facts, config, tuple(measured_on)),
         "run": {key: value for key, value in facts.items() if key != "platform"},
-        "notes": _notes(facts, table, has_test=bool(test.height)),
+        "notes": [
+            *_notes(facts, table, has_test=bool(test.height)),
+            *([] if "exam" in measured_on else [_NO_EXAMS]),
+        ],
     }
     with new_folder(folder, overwrite=overwrite, marker="report.json") as fresh:
         _write(fresh, report, measured_on, points)
@@ -160,6 +169,15 @@ def _levels(
     return {level: _level(data, points[level], config) for level, data in measured_on.items()}
 
 
+def _by_level(rows: pl.DataFrame, facts: dict[str, Any]) -> dict[Level, Scored]:
+    """Return scores of each level; exams only where they have both classes, or are scored."""
+    made = {level: scored(rows, level) for level in _LEVELS}
+    one_class = made["exam"].positives in (0, made["exam"].label.size)
+    if one_class and facts["config"]["model"].get("level") != "exam":
+        del made["exam"]
+    return made
+
+
 def _check_classes(measured_on: dict[Level, Scored]) -> None:
     for level, data in measured_on.items():
         if data.positives in (0, data.label.size):
@@ -173,19 +191,19 @@ def read_report(run: Path) -> Report:
 
 
 def summary_rows(report: Report) -> list[list[str]]:
-    """Return header and rows of a table for the terminal: measure, image, breast."""
+    """Return header and rows of a table for the terminal: measure, then a column per level."""
     levels = report.report["levels"]
     confidence = report.report["evaluation"]["confidence"]
-    rows = [[f"measure ({confidence:.0%} interval)", "image", "breast"]]
+    rows = [[f"measure ({confidence:.0%} interval)", *levels]]
     rows.append(
         [
             f"n (with {report.report['label']})",
-            *(f"{levels[k]['n']} ({levels[k]['positives']})" for k in _LEVELS),
+            *(f"{levels[k]['n']} ({levels[k]['positives']})" for k in levels),
         ]
     )
     config = EvaluationConfig.model_validate(report.report["evaluation"])
     for name, title in shown(config).items():
-        rows.append([title, *(_cell(name, levels[level]["metrics"][name]) for level in _LEVELS)])
+        rows.append([title, *(_cell(name, levels[level]["metrics"][name]) for level in levels)])
     return rows
 
 

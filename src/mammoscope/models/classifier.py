@@ -75,13 +75,18 @@ class Classifier(nn.Module):
         Args:
             image: (B, 1, H, W) float32 grey values in [0, max_value].
         """
+        _, local = self.look(image)
+        return ClassifierOutput(self.pooled(local), torch.sigmoid(local))
+
+    def look(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features (B, C, h, w) and the map of local logits (B, h, w) of a batch."""
         scaled = (image / self.max_value - _MEAN) / _SPREAD
         features = self.dropout(self.backbone(scaled))  # (B, C, h, w)
-        local = self.local_logits(features).squeeze(1).float()  # (B, h, w)
-        return ClassifierOutput(self._pooled(local.flatten(1)), torch.sigmoid(local))
+        return features, self.local_logits(features).squeeze(1).float()
 
-    def _pooled(self, local: Tensor) -> Tensor:
-        """Pool (B, h * w) local logits to (B,)."""
+    def pooled(self, local: Tensor) -> Tensor:
+        """Pool a map of local logits (B, h, w) to the images' logits (B,)."""
+        local = local.flatten(1)
         if self.pool == "avg":
             return local.mean(dim=1)
         if self.pool == "max":

@@ -21,12 +21,15 @@ from torch import Tensor, nn
 from mammoscope.errors import RunError
 from mammoscope.models.backbones import TimmBackbone
 
-__all__ = ["bounded_hub", "hub_fault", "load_backbone_weights"]
+__all__ = ["bounded_hub", "hub_fault", "load_backbone_weights", "load_local_logits"]
 
 # Seconds that the hub has to give a first sign of life, and then each packet to arrive.
 _PATIENCE_S = 5.0
 # Layers that turn features into classes: another task's, and none of ours has them.
-_HEADS = ("fc.", "classifier.", "head.", "head_dist.", "local_logits.")
+_HEADS = ("fc.", "classifier.", "head.", "head_dist.")
+# Where the runs of image models, and of breast and exam models, keep their backbone.
+_RUNS = ("backbone.", "classifier.backbone.")
+_PREFIXES = [prefix for run in _RUNS for prefix in (f"{run}body.", run)]
 
 
 def hub_fault(patience_s: float = _PATIENCE_S) -> str | None:
@@ -115,10 +118,34 @@ def load_backbone_weights(backbone: nn.Module, path: Path) -> None:
     target.load_state_dict(folded, strict=False)
 
 
+def load_local_logits(classifier: nn.Module, path: Path) -> None:
+    """Load the layer of local logits, where a file has it, of a run with the same backbone.
+
+    Raises:
+        RunError: If the file cannot be read, or the layer is of another shape.
+    """
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"weights {path} cannot be read as safetensors: {error}") from error
+    own = classifier.state_dict()
+    found = {
+        key: value
+        for name, value in weights.items()
+        if (key := name.removeprefix("classifier.")).startswith("local_logits.") and key in own
+    }
+    wrong = [key for key, value in found.items() if value.shape != own[key].shape]
+    if wrong:
+        raise RunError(f"weights {path}: {', '.join(wrong)} are of another shape")
+    classifier.load_state_dict(found, strict=False)
+
+
 def _without_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in ("backbone.body.", "backbone."):
-        if any(key.startswith(prefix) for key in weights):
-            return {key.removeprefix(prefix): value for key, value in weights.items()}
+    """Keep the backbone of a run's file, whose heads are beside it; others as they are."""
+    for prefix in _PREFIXES:
+        found = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        if found:
+            return found
     return weights
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config, PreprocessConfig, validated
 from mammoscope.errors import CohortError, ConfigError, RunError
 from mammoscope.log import get_logger
-from mammoscope.models import Classifier, build_classifier, check_backbone
+from mammoscope.models import Classifier, build_classifier, build_multiview, check_backbone
 from mammoscope.training.callbacks import BestWeights, EpochBar, History
 from mammoscope.training.dataset import ImageDataset
 from mammoscope.training.loop import Loader, last_checkpoint, run_trainer, with_precision
+from mammoscope.training.multiview import MultiViewTask, PositiveWeights
 from mammoscope.training.run_folder import (
     RECORD,
     FitResult,
@@ -32,7 +34,8 @@ from mammoscope.training.run_folder import (
     result_of,
 )
 from mammoscope.training.sampling import EpochSampler, drawn_counts
-from mammoscope.training.task import ClassificationTask
+from mammoscope.training.task import ClassificationTask, Network
+from mammoscope.training.units import UnitDataset, collate, group_units
 
 __all__ = ["fit", "load_classifier"]
 
@@ -73,7 +76,7 @@ def fit(
     config = with_precision(config)
     check_backbone(config.model.backbone)
     store = PreparedStore(cohort)
-    parts = _parts(store.rows(), fold, config.train.label)
+    parts = _parts(store.rows(), fold, config)
     counts = {name: rows.height for name, rows in parts.items()}
     facts = describe_run(cohort, config, store.config, fold, counts)
     earlier = claim_run(run, facts, resume=resume, overwrite=overwrite)
@@ -91,7 +94,7 @@ def fit(
     history, best = History(run / "history.csv", progress), BestWeights(run / _WEIGHTS)
     run_trainer(
         run,
-        ClassificationTask(classifier, config.train, _positive_weight(parts["train"], config)),
+        _task(classifier, parts["train"], config),
         _loaders(store, parts, config),
         config.train,
         [history, best, EpochBar()],
@@ -112,7 +115,7 @@ def _outcome(history: History, best: BestWeights) -> dict[str, Any]:
     }
 
 
-def load_classifier(run: Path) -> tuple[Classifier, Config, PreprocessConfig]:
+def load_classifier(run: Path) -> tuple[Network, Config, PreprocessConfig]:
     """Rebuild a run's network with its best weights, in evaluation mode.
 
     Raises:
@@ -134,8 +137,9 @@ def load_classifier(run: Path) -> tuple[Classifier, Config, PreprocessConfig]:
     return classifier.eval(), config, preprocess
 
 
-def _parts(rows: pl.DataFrame, fold: int, label: str) -> dict[str, pl.DataFrame]:
+def _parts(rows: pl.DataFrame, fold: int, config: Config) -> dict[str, pl.DataFrame]:
     """Return train, val and test rows, checked for what training needs."""
+    label, level = config.train.label, config.model.level
     if label not in LABEL_COLUMNS:
         raise ConfigError(f"train.label is {label!r}; accepted: {', '.join(LABEL_COLUMNS)}")
     trained = rows.filter(pl.col("split") == "train")
@@ -148,29 +152,49 @@ def _parts(rows: pl.DataFrame, fold: int, label: str) -> dict[str, pl.DataFrame]
         "test": rows.filter(pl.col("split") == "test"),
     }
     for name, part in (("training", parts["train"]), ("validation", parts["val"])):
-        classes = set(part[label].drop_nulls())
+        classes = {int(value) for value in _labels(part, config) if not math.isnan(value)}
         if classes != {0, 1}:
             raise CohortError(
-                f"the {name} images of fold {fold} hold {label} values {sorted(classes)}; "
+                f"the {name} {level}s of fold {fold} hold {label} values {sorted(classes)}; "
                 "both 0 and 1 are needed, and nothing else"
             )
+    if level != "image":
+        # Faults of held-out rows are found before training too.
+        group_units(parts["test"], level, label)
     return parts
 
 
-def _labels(rows: pl.DataFrame, label: str) -> list[float]:
+def _labels(rows: pl.DataFrame, config: Config) -> list[float]:
+    """Return 0, 1 or NaN for what the model scores: images, breasts or exams."""
+    label, level = config.train.label, config.model.level
+    if level != "image":
+        return [unit.label for unit in group_units(rows, level, label)]
     return rows[label].cast(pl.Float64).fill_null(float("nan")).to_list()
 
 
-def _positive_weight(rows: pl.DataFrame, config: Config) -> float:
+def _task(network: Network, rows: pl.DataFrame, config: Config) -> ClassificationTask:
+    if isinstance(network, Classifier):
+        return ClassificationTask(network, config.train, _weight(_labels(rows, config), config))
+    units = group_units(rows, network.level, config.train.label)
+    weights = PositiveWeights(
+        image=_weight([v for unit in units for v in unit.image_labels], config),
+        breast=_weight([v for unit in units for v in unit.breast_labels], config),
+        exam=_weight([unit.label for unit in units], config),
+    )
+    return MultiViewTask(network, config.train, weights)
+
+
+def _weight(labels: list[float], config: Config) -> float:
+    """Return the weight of the positive term for labels of one level."""
     if config.train.positive_weight != "balanced":
         return config.train.positive_weight
-    positives, negatives = drawn_counts(_labels(rows, config.train.label), config.train)
+    positives, negatives = drawn_counts(labels, config.train)
     return negatives / positives
 
 
 def _classifier(
     config: Config, preprocess: PreprocessConfig, rows: pl.DataFrame | None, *, fresh: bool
-) -> tuple[Classifier, list[str]]:
+) -> tuple[Network, list[str]]:
     """Build the network, with the weights to start from only where it starts."""
     model = config.model
     if not fresh:
@@ -179,14 +203,15 @@ def _classifier(
     if rows is not None and config.train.positive_weight != "balanced":
         known = rows[config.train.label].drop_nulls().to_list()
         prior = sum(known) / len(known)
-    classifier, notes = build_classifier(
+    build = build_classifier if model.level == "image" else build_multiview
+    network, notes = build(
         model,
         max_value=preprocess.max_value,
         size=(preprocess.height, preprocess.width),
         prior=prior,
     )
     # Convolutions on a CPU are quicker in this order of memory.
-    return classifier.to(memory_format=torch.channels_last), notes  # type: ignore[call-overload]
+    return network.to(memory_format=torch.channels_last), notes  # type: ignore[call-overload]
 
 
 def _loaders(
@@ -200,24 +225,34 @@ def _loaders(
 
 def _loader(store: PreparedStore, rows: pl.DataFrame, config: Config, *, train: bool) -> Loader:
     settings = config.train
-    images = ImageDataset(
-        store,
-        rows["image_id"].to_list(),
-        _labels(rows, settings.label),
-        max_value=store.config.max_value,
-        augment=config.augment if train else None,
-        seed=settings.seed,
-    )
     options: dict[str, Any] = {
         "batch_size": settings.batch_size,
         "num_workers": settings.workers,
         "persistent_workers": settings.workers > 0,
         # Spawned, not forked: a fork copies the locks of threads that it does not copy.
         "multiprocessing_context": "spawn" if settings.workers else None,
+        "collate_fn": None if config.model.level == "image" else collate,
     }
+    dataset = _dataset(store, rows, config, train=train)
     if not train:
-        return DataLoader(images, **options)
+        return DataLoader(dataset, **options)
     # A last batch of one image would break batch normalisation; it is drawn again later.
-    sampler = EpochSampler(_labels(rows, settings.label), settings)
+    sampler = EpochSampler(_labels(rows, config), settings)
     drop_last = len(sampler) > settings.batch_size
-    return DataLoader(images, sampler=sampler, drop_last=drop_last, **options)
+    return DataLoader(dataset, sampler=sampler, drop_last=drop_last, **options)
+
+
+def _dataset(
+    store: PreparedStore, rows: pl.DataFrame, config: Config, *, train: bool
+) -> ImageDataset | UnitDataset:
+    settings, level = config.train, config.model.level
+    changes: dict[str, Any] = {
+        "max_value": store.config.max_value,
+        "augment": config.augment if train else None,
+        "seed": settings.seed,
+    }
+    if level == "image":
+        names = rows["image_id"].to_list()
+        return ImageDataset(store, names, _labels(rows, config), **changes)
+    units = group_units(rows, level, settings.label)
+    return UnitDataset(store, units, most_views=settings.most_views, **changes)

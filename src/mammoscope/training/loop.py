@@ -11,11 +11,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mammoscope.config import Config, TrainConfig
@@ -24,7 +24,7 @@ from mammoscope.training.task import ClassificationTask
 
 __all__ = ["Loader", "last_checkpoint", "run_trainer", "with_precision"]
 
-Loader = DataLoader[tuple[Tensor, Tensor]]
+Loader = DataLoader[Any]
 
 
 def last_checkpoint(run: Path) -> Path:

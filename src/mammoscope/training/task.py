@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from mammoscope.config import TrainConfig
 from mammoscope.errors import RunError
-from mammoscope.models import Classifier
+from mammoscope.models import Classifier, MultiViewClassifier
 from mammoscope.training.losses import masked_bce
 
-__all__ = ["ClassificationTask", "cosine_with_warmup"]
+__all__ = ["ClassificationTask", "Network", "cosine_with_warmup"]
 
 # The averaged weights follow closely at first: the share kept is (1 + step) / (10 + step)
 # until it reaches the configured decay, so that early epochs do not validate noise.
@@ -34,8 +34,11 @@ def cosine_with_warmup(step: int, total: int, warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
 
 
+Network = Classifier | MultiViewClassifier
+
+
 class ClassificationTask(lightning.LightningModule):
-    """Trains a classifier on one binary label.
+    """Trains a classifier on one binary label: of images, unless a subclass says otherwise.
 
     Args:
         classifier: The network.
@@ -43,19 +46,19 @@ class ClassificationTask(lightning.LightningModule):
         positive_weight: Weight of the positive term of the loss.
     """
 
-    def __init__(self, classifier: Classifier, config: TrainConfig, positive_weight: float) -> None:
+    def __init__(self, classifier: Network, config: TrainConfig, positive_weight: float) -> None:
         super().__init__()
         self.classifier = classifier
         self.config = config
         self.positive_weight = positive_weight
         # In the state dict, so that a resumed run goes on with the same average.
-        self.average: Classifier | None = None
+        self.average: Network | None = None
         if config.ema > 0:
             self.average = copy.deepcopy(classifier).requires_grad_(requires_grad=False)
         self._seen: list[tuple[Tensor, Tensor]] = []
 
     @property
-    def scored(self) -> Classifier:
+    def scored(self) -> Network:
         """The weights that validate and are kept: the average where there is one."""
         return self.classifier if self.average is None else self.average
 
@@ -65,28 +68,38 @@ class ClassificationTask(lightning.LightningModule):
         sequence = np.random.SeedSequence([self.config.seed, self.trainer.global_step])
         torch.manual_seed(int(sequence.generate_state(1)[0]))
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the loss of a batch of images (B, 1, H, W) and labels (B,).
+    def batch_loss(self, batch: Any) -> tuple[Tensor, int]:
+        """Return the loss of a batch of images (B, 1, H, W) and labels (B,), and how many."""
+        images, labels = batch
+        return self.loss(self.classifier(images).logit, labels, self.positive_weight), len(labels)
+
+    def judged(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Return the logits (B,) that the weights to be kept give a batch, and its labels (B,)."""
+        images, labels = batch
+        return self.scored(images).logit, labels
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the loss of a batch.
 
         Raises:
             RunError: If the loss is not finite; the last good checkpoint is kept.
         """
-        images, labels = batch
-        loss = self._loss(self.classifier(images).logit, labels)
+        loss, count = self.batch_loss(batch)
         if not torch.isfinite(loss):
             raise RunError(
                 f"the loss became {float(loss.detach())} in epoch {self.current_epoch}, batch "
                 f"{batch_idx}; the last good checkpoint is kept. A lower train.lr, or "
                 "train.precision=32-true, usually helps"
             )
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=count)
         return loss
 
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, positive_weight: float) -> Tensor:
+        """Return the configured loss of logits and labels of one shape; NaN is left out."""
         return masked_bce(
             logits,
             labels,
-            self.positive_weight,
+            positive_weight,
             soft_positive=self.config.soft_positive,
             focal_gamma=self.config.focal_gamma if self.config.loss == "focal" else 0.0,
         )
@@ -106,11 +119,11 @@ class ClassificationTask(lightning.LightningModule):
                 else:
                     value.copy_(theirs[name])
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Keep a batch's logits until the whole validation set is seen."""
         del batch_idx
-        images, labels = batch
-        self._seen.append((self.scored(images).logit.float().cpu(), labels.cpu()))
+        logits, labels = self.judged(batch)
+        self._seen.append((logits.float().cpu(), labels.cpu()))
 
     def on_validation_epoch_end(self) -> None:
         """Measure loss and AUROC over the whole validation set."""
@@ -124,7 +137,7 @@ class ClassificationTask(lightning.LightningModule):
             )
         known = ~torch.isnan(labels)
         auroc = float(roc_auc_score(labels[known].numpy(), logits[known].numpy()))
-        self.log("val_loss", self._loss(logits, labels), batch_size=1)
+        self.log("val_loss", self.loss(logits, labels, self.positive_weight), batch_size=1)
         self.log("val_auroc", auroc, batch_size=1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
