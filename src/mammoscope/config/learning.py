@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from mammoscope.config.loading import Frozen, load_settings
 
@@ -42,6 +42,14 @@ class ModelConfig(Frozen):
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.1, description="Share of feature channels dropped in training."
     )
+
+    @model_validator(mode="after")
+    def _told_to_exams(self) -> ModelConfig:
+        if self.facts and self.level != "exam":
+            raise ValueError(
+                f"facts={list(self.facts)} are told to exam models only: level is {self.level}"
+            )
+        return self
 
 
 class AugmentConfig(Frozen):

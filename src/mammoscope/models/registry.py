@@ -74,16 +74,11 @@ def build_multiview(
         The network, and sentences that a user should read.
 
     Raises:
-        ConfigError: If the backbone is unknown or unfit, or facts are given to a breast model.
+        ConfigError: If the backbone is unknown or unfit, or the level is image.
         RunError: If a weights file does not fit; the keys are given.
     """
     if config.level == "image":
         raise ConfigError("model.level=image has no views to join; accepted: breast, exam")
-    if config.facts and config.level != "exam":
-        raise ConfigError(
-            f"model.facts={list(config.facts)} are told to an exam model only: set "
-            "model.level=exam, or leave them out"
-        )
     classifier, notes = build_classifier(config, max_value=max_value, size=size, prior=prior)
     if config.weights is not None:
         load_local_logits(classifier, config.weights)
