@@ -23,6 +23,11 @@ def test_a_bundle_reads_back_with_its_input_contract(copied):
     assert (bundle.input.preprocess.height, bundle.input.preprocess.width) == (256, 128)
     assert bundle.operating_points.threshold("image") == 0.5
     assert bundle.operating_points.threshold("breast") == 0.6
+    assert bundle.operating_points.threshold("exam") == 0.7
+    without = bundle.operating_points.model_copy(update={"exam": ()})
+    assert without.threshold("exam") == 0.6
+    assert bundle.input.level == "image"
+    assert list(bundle.input.inputs) == ["image"]
     assert len(bundle.sha256) == 64
 
 

@@ -192,20 +192,20 @@ def test_it_starts_where_an_image_model_ended(exams, tmp_path, joined, quick):
 
 def test_faults_of_the_input_are_found_before_anything_is_written(make_exams, tmp_path, joined):
     run = tmp_path / "run"
-    without = make_exams(change=lambda row: {"exam_id": None})
+    without = make_exams(change=lambda _: {"exam_id": None})
     with pytest.raises(CohortError, match=r"24 of 24 images have no exam_id, i006 first.*=image"):
         fit(without, run, joined("exam"))
     sideless = make_exams(
         change=lambda row: {"laterality": None} if row["image_id"] == "i005" else {}
     )
-    with pytest.raises(CohortError, match="1 of .* images have no laterality, i005 first"):
+    with pytest.raises(CohortError, match=r"1 of \d+ images have no laterality, i005 first"):
         fit(sideless, run, joined("breast"))
     blind = make_exams(
         change=lambda row: {"view": None} if row["patient_id"] in ("p001", "p011") else {}
     )
     with pytest.raises(CohortError, match=r"2 breasts have no image whose view is known.*i006"):
         fit(blind, run, joined("exam"))
-    healthy = make_exams(change=lambda row: {"cancer": 0})
+    healthy = make_exams(change=lambda _: {"cancer": 0})
     with pytest.raises(CohortError, match=r"training exams of fold 0 hold cancer values \[0\]"):
         fit(healthy, run, joined("exam"))
     assert not run.exists()

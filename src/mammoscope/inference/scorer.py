@@ -129,17 +129,17 @@ class Scorer:
     def __call__(self, images: Sequence[GreyImage]) -> Scores:
         """Score prepared images of one size, each by itself.
 
+        Graphs of breasts and exams too score each image by itself before they join them, so
+        that it does not matter which exam these are of.
+
         Args:
             images: B arrays (H, W), uint8 or uint16.
 
         Raises:
-            BundleError: If the graph fails, gives a score that is not finite, or scores exams.
+            BundleError: If the graph fails or gives a score that is not finite.
         """
-        if self.level != "image":
-            raise BundleError(
-                f"the model scores images of one exam together: it is of {self.level}s"
-            )
-        return _scores(self._run(images))
+        side, view = [SIDES[0]] * len(images), [None] * len(images)
+        return _scores(self._run(ExamInput(images, side, view)))
 
     def exam(self, given: ExamInput) -> ExamScores:
         """Score the images of one exam together.
@@ -149,12 +149,7 @@ class Scorer:
         """
         if self.level == "image":
             raise BundleError("the model scores each image by itself: it is of level image")
-        more: dict[str, NDArray[Any]] = {
-            "projection": np.array([projection_code(view) for view in given.views], np.int64),
-            "side": np.array([side_code(side) for side in given.lateralities], np.int64),
-            "facts": np.array(given.facts, np.float32),
-        }
-        made = self._run(given.images, {k: v for k, v in more.items() if k in self.inputs})
+        made = self._run(given)
         logit, score = (made[name].tolist() for name in _BREASTS)
         breasts = {
             side: (logit[place], score[place])
@@ -167,13 +162,17 @@ class Scorer:
         _check_finite(*(value for pair in breasts.values() for value in pair), *(exam or ()))
         return ExamScores(_scores(made), breasts, exam)
 
-    def _run(
-        self, images: Sequence[GreyImage], more: dict[str, NDArray[Any]] | None = None
-    ) -> dict[str, NDArray[np.float32]]:
-        batch = np.stack(list(images))[:, None].astype(np.float32)  # (B, 1, H, W)
+    def _run(self, given: ExamInput) -> dict[str, NDArray[np.float32]]:
+        batch = np.stack(list(given.images))[:, None].astype(np.float32)  # (B, 1, H, W)
+        told: dict[str, NDArray[Any]] = {
+            "image": batch,
+            "projection": np.array([projection_code(view) for view in given.views], np.int64),
+            "side": np.array([side_code(side) for side in given.lateralities], np.int64),
+            "facts": np.array(given.facts, np.float32),
+        }
         names = _LEVEL_OUTPUTS[self.level]
         try:
-            made = self._session.run(names, {"image": batch, **(more or {})})
+            made = self._session.run(names, {name: told[name] for name in self.inputs})
         except _ERRORS as error:
             raise BundleError(
                 f"the model failed on an image of {batch.shape[2:]}: {error}"
