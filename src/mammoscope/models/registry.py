@@ -15,7 +15,7 @@ from mammoscope.models.weights import (
     bounded_hub,
     hub_fault,
     load_backbone_weights,
-    load_local_logits,
+    load_head,
 )
 
 __all__ = ["build_classifier", "build_multiview", "check_backbone"]
@@ -53,6 +53,8 @@ def build_classifier(
     classifier = Classifier(
         backbone, max_value=max_value, pool=config.pool, dropout=config.dropout, prior=prior
     )
+    if config.weights is not None:
+        load_head(classifier, config.weights)
     return classifier, notes
 
 
@@ -80,8 +82,6 @@ def build_multiview(
     if config.level == "image":
         raise ConfigError("model.level=image has no views to join; accepted: breast, exam")
     classifier, notes = build_classifier(config, max_value=max_value, size=size, prior=prior)
-    if config.weights is not None:
-        load_local_logits(classifier, config.weights)
     model = MultiViewClassifier(
         classifier, level=config.level, facts=config.facts, dropout=config.dropout
     )
