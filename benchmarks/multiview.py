@@ -6,11 +6,10 @@
     mammoscope split cohort --test 0.6
     python benchmarks/multiview.py cohort runs
 
-An image model is trained first. From its weights an image, a breast and an exam model are
-trained on for as many epochs each, so that every one has seen every training image equally
-often. They are compared on the test split: AUROC by breast and by exam, and the paired
-difference to the mean of the image model's scores. Other ways to join that model's scores are
-shown beside it. A run that is there already is not trained again.
+Trains an image, a breast and an exam model of one backbone for as many epochs, so that each
+sees every training image equally often, and compares them on the test split: AUROC by breast
+and by exam, and the paired difference to the mean of the image model's scores. Other ways to
+join that model's scores are shown beside it. A run that is there already is not trained again.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ _BATCH = {"image": 16, "breast": 7, "exam": 4}
 _BASE = "mean of single-view scores"
 
 
-def settings(level: str, epochs: int, rate: float, seed: int, overrides: list[str]) -> Config:
-    """Return the settings that all models share, but for level and length."""
+def settings(level: str, epochs: int, seed: int, overrides: list[str]) -> Config:
+    """Return the settings that all models share, but for the level."""
     return load_config(
         None,
         [
@@ -47,7 +46,7 @@ def settings(level: str, epochs: int, rate: float, seed: int, overrides: list[st
             "model.pretrained=false",
             f"train.epochs={epochs}",
             f"train.batch_size={_BATCH[level]}",
-            f"train.lr={rate}",
+            "train.lr=1e-3",
             "train.ema=0.97",
             "train.gradient_clip=0.5",
             "train.precision=auto",
@@ -124,24 +123,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("cohort", type=Path, help="prepared and split")
     parser.add_argument("runs", type=Path, help="folder for the runs")
-    parser.add_argument("--first", type=int, default=8, help="epochs of the first image model")
-    parser.add_argument("--epochs", type=int, default=4, help="epochs of each model after it")
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
-    seed, overrides = options.seed, options.overrides
-    first = options.runs / f"first-{seed}"
+    runs = {level: options.runs / f"{level}-{options.seed}" for level in _BATCH}
     seconds = {
-        "first": trained(
-            options.cohort, first, settings("image", options.first, 1e-3, seed, overrides)
+        level: trained(
+            options.cohort, run, settings(level, options.epochs, options.seed, options.overrides)
         )
+        for level, run in runs.items()
     }
-    start = f"model.weights={first / 'weights.safetensors'}"
-    runs = {level: options.runs / f"{level}-{seed}" for level in _BATCH}
-    for level, run in runs.items():
-        config = settings(level, options.epochs, 5e-4, seed, [start, *overrides])
-        seconds[level] = trained(options.cohort, run, config)
     print({level: round(value) for level, value in seconds.items()}, "seconds")
     config = EvaluationConfig()
     rows = [row for level in ("breast", "exam") for row in compared(runs, level, config)]

@@ -79,9 +79,7 @@ def side_code(laterality: str) -> int:
     return SIDES.index(Laterality(laterality))
 
 
-def fact_values(
-    age: float | None, density: str | None, implant: float | None
-) -> tuple[float, float, float]:
+def fact_values(age: float | None, density: str | None, implant: float | None) -> tuple[float, ...]:
     """Return the numbers of :data:`FACTS`, NaN where unknown."""
     unknown = float("nan")
     letters = [letter.value for letter in Density]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -95,6 +96,12 @@ def test_what_an_epoch_shows_is_drawn_by_seed_and_epoch_and_keeps_an_image_of_ea
     first = [unit.image_ids for unit in shown(0.5, 8, 1)]
     assert first == [unit.image_ids for unit in shown(0.5, 8, 1)]
     assert first != [unit.image_ids for unit in shown(0.5, 8, 2)]
+    # Of a positive breast whose images are not all labelled so, one that is stays.
+    mixed = replace(units[2], image_labels=(0.0, 1.0, 0.0, 0.0), breast_labels=(0.0, 1.0))
+    data = UnitDataset(
+        store, [mixed], max_value=255, augment=NO_CHANGE.model_copy(update={"drop_view": 0.99})
+    )
+    assert all(1.0 in data[(0, epoch)][0].image_labels for epoch in range(8))
     few = shown(0, 4, 0)
     assert {len(unit.image_ids) for unit in few} == {4}
     # Of six images four are shown: one of each view before any is repeated.

@@ -71,7 +71,7 @@ class ExamInput:
     images: Sequence[GreyImage]
     lateralities: Sequence[str]
     views: Sequence[str | None]
-    facts: tuple[float, float, float] = (float("nan"),) * len(FACTS)  # type: ignore[assignment]
+    facts: tuple[float, ...] = (float("nan"),) * len(FACTS)
 
 
 @dataclass(frozen=True, slots=True)

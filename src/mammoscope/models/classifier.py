@@ -61,10 +61,12 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        #: Channels of :meth:`features`.
+        self.channels = backbone.channels
         self.pool = pool
         self.max_value = float(max_value)
         self.dropout = nn.Dropout2d(dropout)
-        self.local_logits = nn.Conv2d(backbone.channels, 1, kernel_size=1)
+        self.local_logits = nn.Conv2d(self.channels, 1, kernel_size=1)
         nn.init.normal_(self.local_logits.weight, std=0.01)
         bounded = min(max(prior, 0.01), 0.99)
         nn.init.constant_(self.local_logits.bias, math.log(bounded / (1 - bounded)))  # type: ignore[arg-type]
@@ -75,14 +77,22 @@ class Classifier(nn.Module):
         Args:
             image: (B, 1, H, W) float32 grey values in [0, max_value].
         """
-        _, local = self.look(image)
+        return self.read(self.features(image))
+
+    def features(self, image: Tensor) -> Tensor:
+        """Return what the backbone makes of a batch, (B, channels, h, w)."""
+        scaled = (image / self.max_value - _MEAN) / _SPREAD
+        features: Tensor = self.backbone(scaled)
+        return features
+
+    def read(self, features: Tensor) -> ClassifierOutput:
+        """Score features (B, channels, h, w)."""
+        local = self.local(features)
         return ClassifierOutput(self.pooled(local), torch.sigmoid(local))
 
-    def look(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features (B, C, h, w) and the map of local logits (B, h, w) of a batch."""
-        scaled = (image / self.max_value - _MEAN) / _SPREAD
-        features = self.dropout(self.backbone(scaled))  # (B, C, h, w)
-        return features, self.local_logits(features).squeeze(1).float()
+    def local(self, features: Tensor) -> Tensor:
+        """Return the map of local logits (B, h, w) of features (B, channels, h, w)."""
+        return self.local_logits(self.dropout(features)).squeeze(1).float()
 
     def pooled(self, local: Tensor) -> Tensor:
         """Pool a map of local logits (B, h, w) to the images' logits (B,)."""

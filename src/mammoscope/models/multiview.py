@@ -91,7 +91,7 @@ class MultiViewClassifier(nn.Module):
         self.classifier = classifier
         self.level = level
         self.facts = facts
-        self.describe = nn.Linear(classifier.backbone.channels + 1, _WIDTH)
+        self.describe = nn.Linear(classifier.channels + 1, _WIDTH)
         self.norm = nn.LayerNorm(_WIDTH)
         self.projection = nn.Embedding(OTHER_PROJECTION + 1, _WIDTH)
         nn.init.normal_(self.projection.weight, std=0.02)
@@ -121,7 +121,8 @@ class MultiViewClassifier(nn.Module):
             Logits (N,), what each shows where it is most suspicious (N, D), local logits
             (N, h, w).
         """
-        features, local = self.classifier.look(image)
+        features = self.classifier.features(image)
+        local = self.classifier.local(features)
         logit = self.classifier.pooled(local)
         heat = torch.softmax(local.flatten(1), dim=1)  # (N, h * w)
         hottest = (features.flatten(2).float() * heat[:, None]).sum(dim=2)  # (N, C)

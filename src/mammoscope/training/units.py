@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -45,7 +46,7 @@ class Unit:
     image_labels: tuple[float, ...]
     breast_labels: tuple[float, ...]
     label: float
-    facts: tuple[float, float, float]
+    facts: tuple[float, ...]
 
 
 class UnitBatch(NamedTuple):
@@ -193,28 +194,32 @@ class UnitDataset(Dataset[tuple[Unit, Tensor]]):
 
 
 def _shown(unit: Unit, config: AugmentConfig, most: int, rng: np.random.Generator) -> Unit:
-    """Draw which images and facts an epoch shows; each breast keeps one, and so its label."""
+    """Draw which images and facts an epoch shows.
+
+    Each breast keeps one, of a positive breast one that is labelled so, and with it its label.
+    """
     order = rng.permutation(len(unit.image_ids)).tolist()
     dropped = rng.random(len(order)) < config.drop_view
-    firsts = {unit.sides[place]: place for place in reversed(order)}
+    # The last to be written wins, so the one wanted most comes last.
+    wanted = sorted(order, key=lambda place: unit.image_labels[place] == 1)
+    firsts = list({unit.sides[place]: place for place in wanted}.values())
+    others = [place for place in order if place not in firsts and not dropped[place]]
     # First one of each breast, then one of each further projection, then repeats.
-    seen: dict[tuple[int, int], int] = {}
+    seen: Counter[tuple[int, int]] = Counter()
     rank = {}
-    for place in order:
+    for place in [*firsts, *others]:
         kind = (unit.sides[place], unit.projections[place])
-        seen[kind] = seen.get(kind, 0) + 1
-        rank[place] = 0 if place in firsts.values() else seen[kind]
-    kept = [place for place in order if rank[place] == 0 or not dropped[place]]
-    kept = sorted(sorted(kept, key=lambda place: rank[place])[: max(most, len(firsts))])
+        rank[place] = 0 if place in firsts else seen[kind]
+        seen[kind] += 1
+    kept = sorted(sorted(rank, key=rank.__getitem__)[: max(most, len(firsts))])
     told = rng.random(len(unit.facts)) >= config.drop_fact
-    return Unit(
+    return replace(
+        unit,
         image_ids=tuple(unit.image_ids[place] for place in kept),
         projections=tuple(unit.projections[place] for place in kept),
         sides=tuple(unit.sides[place] for place in kept),
         image_labels=tuple(unit.image_labels[place] for place in kept),
-        breast_labels=unit.breast_labels,
-        label=unit.label,
-        facts=tuple(v if t else _UNKNOWN for v, t in zip(unit.facts, told, strict=True)),  # type: ignore[arg-type]
+        facts=tuple(v if t else _UNKNOWN for v, t in zip(unit.facts, told, strict=True)),
     )
 
 
