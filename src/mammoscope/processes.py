@@ -63,7 +63,8 @@ def mapped(
         MammoscopeError: If a worker is ended from outside.
     """
     if workers <= 1 or len(tasks) < 2 * chunk:
-        yield from map(function, tasks)
+        for task in tasks:
+            yield function(task)
         return
     try:
         with process_pool(workers) as pool:

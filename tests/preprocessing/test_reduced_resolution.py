@@ -67,7 +67,7 @@ def test_the_quarter_is_within_tolerance_of_the_full_decode(write_jpeg2000, late
     source = SourceImage(write_jpeg2000(noisy_breast(laterality), laterality=laterality))
     prepared = Preprocessor(REDUCED).prepare(source, Laterality(laterality))
     assert prepared.reduction == 2
-    assert prepared.decoder == "pillow jpeg2000"
+    assert prepared.decoder == "imagecodecs jpeg2k"
     full = area_means(source.read(0).pixels, prepared.geometry)
     inside = prepared.pixels > 0
     difference = np.abs(prepared.pixels / 255 - full)[inside]

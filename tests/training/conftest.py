@@ -74,7 +74,11 @@ def make_cohort(tmp_path_factory: pytest.TempPathFactory) -> MakeCohort:
     """Write a prepared and split cohort of blobs."""
 
     def make(
-        images: int = 24, *, folds: int = 2, cancer: Callable[[int], Any] | None = None
+        images: int = 24,
+        *,
+        folds: int = 2,
+        cancer: Callable[[int], Any] | None = None,
+        columns: Callable[[int], dict[str, Any]] = lambda _: {},
     ) -> Path:
         label = cancer or (lambda number: number // folds % 2)
         rows, splits = [], []
@@ -89,6 +93,7 @@ def make_cohort(tmp_path_factory: pytest.TempPathFactory) -> MakeCohort:
                     "laterality": "L",
                     "view": "CC",
                     "cancer": label(number),
+                    **columns(number),
                 }
             )
             held_out = number >= images - 4

@@ -24,10 +24,10 @@ fit_module = importlib.import_module("mammoscope.training.fit")
 
 
 def history(run: Path) -> list[dict[str, str]]:
-    """Rows of history.csv without the one column that a clock decides."""
+    """Rows of history.csv without the columns that a clock decides."""
     with (run / "history.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+    return [{k: v for k, v in row.items() if k not in ("seconds", "waiting")} for row in rows]
 
 
 def killed() -> None:

@@ -10,7 +10,8 @@ import torch
 from mammoscope.config import ModelConfig, TrainConfig
 from mammoscope.errors import RunError
 from mammoscope.models import build_classifier
-from mammoscope.training.task import ClassificationTask, cosine_with_warmup
+from mammoscope.training.optimisation import cosine_with_warmup
+from mammoscope.training.task import ClassificationTask
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mammoscope import __version__, log
-from mammoscope.cli import bundle, cohort, demo, dicom, info, run, service
+from mammoscope.cli import ablation, bundle, cohort, demo, dicom, info, run, service
 from mammoscope.errors import MammoscopeError
 
 __all__ = ["app", "main"]
@@ -36,7 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (cohort, dicom, run, bundle, service, info, demo):
+for module in (cohort, dicom, run, ablation, bundle, service, info, demo):
     module.register(app)
 
 

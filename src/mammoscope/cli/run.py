@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from mammoscope.evaluation import Report
 
-__all__ = ["register"]
+__all__ = ["print_rows", "register"]
 
 RunArgument = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
 
@@ -114,7 +114,7 @@ def compare(
     kind = "SYNTHETIC " if made["synthetic"] else ""
     counts = f"{made['n']} {level}s of {made['patients']} patients, {made['positives']} positive"
     console.print(f"first   {first}\nsecond  {second}", soft_wrap=True)
-    _print_rows(comparison_rows(made), f"{kind}test split: {counts}")
+    print_rows(comparison_rows(made), f"{kind}test split: {counts}")
     for text in (*made["notes"], made["sentence"]):
         console.print(text, soft_wrap=True)
     if json_path is not None:
@@ -127,10 +127,11 @@ def _print_report(report: Report) -> None:
 
     kind = "SYNTHETIC images" if report.report["synthetic"] else "images"
     whose = "Held-out" if report.report["measured_on"] == "test" else "Validation (not held-out)"
-    _print_rows(summary_rows(report), f"{whose} patients, {kind}")
+    print_rows(summary_rows(report), f"{whose} patients, {kind}")
 
 
-def _print_rows(rows: list[list[str]], title: str) -> None:
+def print_rows(rows: list[list[str]], title: str) -> None:
+    """Print rows as a table, the first as its header."""
     from rich.table import Table
 
     from mammoscope.cli.console import console

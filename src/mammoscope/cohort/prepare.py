@@ -210,7 +210,9 @@ def _claim_images(images: Path, config: PreprocessConfig, *, overwrite: bool) ->
 
 def _outcomes(todo: list[dict[str, Any]], workers: int) -> Iterator[Outcome]:
     if workers <= 1 or not todo:
-        yield from map(prepare_image, todo)
+        # Not by map, to which an iterator that ends within an image would look like the end of all.
+        for task in todo:
+            yield prepare_image(task)
         return
     waiting = iter(todo)
     while True:

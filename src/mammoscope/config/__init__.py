@@ -4,9 +4,11 @@ Every model forbids unknown keys; an error names the key, what is accepted, and 
 nearest valid name.
 """
 
+from mammoscope.config.augmentation import AugmentConfig
 from mammoscope.config.imaging import EligibilityConfig, IngestConfig, PreprocessConfig
+from mammoscope.config.ladder import LadderConfig, Rung, load_ladder, rung_settings
 from mammoscope.config.learning import (
-    AugmentConfig,
+    AuxiliaryName,
     Config,
     EvaluationConfig,
     ModelConfig,
@@ -17,14 +19,19 @@ from mammoscope.config.loading import load_settings, validated
 
 __all__ = [
     "AugmentConfig",
+    "AuxiliaryName",
     "Config",
     "EligibilityConfig",
     "EvaluationConfig",
     "IngestConfig",
+    "LadderConfig",
     "ModelConfig",
     "PreprocessConfig",
+    "Rung",
     "TrainConfig",
     "load_config",
+    "load_ladder",
     "load_settings",
+    "rung_settings",
     "validated",
 ]

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from mammoscope.config.augmentation import AugmentConfig
 from mammoscope.config.loading import Frozen, load_settings
 
 __all__ = [
-    "AugmentConfig",
+    "AuxiliaryName",
     "Config",
     "EvaluationConfig",
     "ModelConfig",
     "TrainConfig",
     "load_config",
 ]
+
+
+#: What a network can be asked beside its label: columns of the manifest.
+AuxiliaryName = Literal[
+    "site_id", "laterality", "view", "implant", "biopsy", "invasive", "birads", "density",
+    "difficult_negative_case", "machine_id", "age",
+]  # fmt: skip
 
 
 class ModelConfig(Frozen):
@@ -42,6 +50,21 @@ class ModelConfig(Frozen):
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.1, description="Share of feature channels dropped in training."
     )
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="Largest share of residual paths skipped in training, of the deepest block; "
+        "not every backbone has it.",
+    )
+    head: tuple[Literal["conv", "residual"], ...] = Field(
+        default=(),
+        description="Layers of 3 x 3 convolutions between the backbone and the map of local "
+        "logits, in order.",
+    )
+    auxiliary: tuple[AuxiliaryName, ...] = Field(
+        default=(),
+        description="Columns that further heads learn to tell, in training only; an image whose "
+        "value is unknown teaches them nothing.",
+    )
 
     @model_validator(mode="after")
     def _told_to_exams(self) -> ModelConfig:
@@ -51,34 +74,13 @@ class ModelConfig(Frozen):
             )
         return self
 
-
-class AugmentConfig(Frozen):
-    """Random changes of training images; 0 or false switches one off."""
-
-    flip_vertical: bool = Field(default=True, description="Turn every other image upside down.")
-    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = Field(
-        default=10.0, description="Angle drawn from both sides of 0 up to this."
-    )
-    scale: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.1, description="Zoom drawn from [1 - scale, 1 + scale]."
-    )
-    shift: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.05, description="Largest shift, as a share of height and width."
-    )
-    gamma: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.2, description="Exponent drawn from [1 - gamma, 1 + gamma]."
-    )
-    noise: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.0, description="Standard deviation of added Gaussian noise, in [0, 1] grey."
-    )
-    drop_view: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.1,
-        description="Chance that a breast or exam model is not shown an image; each breast keeps "
-        "one.",
-    )
-    drop_fact: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.2, description="Chance that an exam model is not told a fact."
-    )
+    @field_validator("auxiliary")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} more than once")
+        return names
 
 
 class TrainConfig(Frozen):
@@ -100,8 +102,30 @@ class TrainConfig(Frozen):
         description="Weight of the images' own loss beside that of the breast or exam.",
     )
     lr: Annotated[float, Field(gt=0)] = Field(default=3e-4, description="Peak learning rate.")
+    optimizer: Literal["adamw", "adam", "sgd"] = Field(
+        default="adamw", description="How gradients become steps."
+    )
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.9, description="Of sgd; the others have their own."
+    )
+    nesterov: bool = Field(default=False, description="Nesterov's form of sgd's momentum.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(
-        default=1e-2, description="AdamW's decay; norms and biases do not decay."
+        default=1e-2, description="Decay of weights; norms and biases do not decay."
+    )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0,
+        description="Learning rate of each layer as a share of that of the layer after it; 1 is "
+        "one rate for all.",
+    )
+    frozen_epochs: Literal["all"] | Annotated[int, Field(ge=0)] = Field(
+        default=0, description="First epochs in which the backbone stays as it is, or all."
+    )
+    accumulate: Annotated[int, Field(ge=1)] = Field(
+        default=1, description="Batches whose gradients make one step."
+    )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="Compute the backbone's activations twice instead of keeping them.",
     )
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.1, description="Share of all steps over which the rate rises to lr."
@@ -148,10 +172,28 @@ class TrainConfig(Frozen):
     workers: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Processes that read images; 0 reads in the training process."
     )
+    devices: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        default=1,
+        description="Processors of each machine that train, in Lightning's words; batch_size is "
+        "that of each.",
+    )
+    nodes: Annotated[int, Field(ge=1)] = Field(default=1, description="Machines that train.")
+    strategy: str = Field(
+        default="auto", description="How they share the work: ddp, fsdp or another of Lightning's."
+    )
     seed: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Of weights, order and augmentation."
     )
     label: str = Field(default="cancer", description="Column of the manifest that is learnt.")
+    auxiliary_weight: Annotated[float, Field(ge=0)] = Field(
+        default=0.1, description="Weight of each auxiliary loss beside that of the label."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            raise ValueError("nesterov=true needs optimizer=sgd and a momentum above 0")
+        return self
 
 
 class EvaluationConfig(Frozen):
@@ -159,7 +201,8 @@ class EvaluationConfig(Frozen):
 
     operating_points: tuple[str, ...] = Field(
         default=("best_f1", "specificity=0.9"),
-        description="Targets, chosen on validation images; the first is the primary one.",
+        description="Targets, chosen on validation images; the first is the primary one. "
+        "threshold=0.5 chooses nothing.",
     )
     bootstrap: Annotated[int, Field(ge=0)] = Field(
         default=2000, description="Patient-clustered bootstrap replicates for the intervals."
@@ -191,9 +234,10 @@ class EvaluationConfig(Frozen):
             name, separator, value = target.partition("=")
             if target == "best_f1":
                 continue
-            if name not in ("specificity", "sensitivity") or not separator:
+            if name not in ("specificity", "sensitivity", "threshold") or not separator:
                 raise ValueError(
-                    f"{target!r} is not one of best_f1, specificity=VALUE, sensitivity=VALUE"
+                    f"{target!r} is not one of best_f1, specificity=VALUE, sensitivity=VALUE, "
+                    "threshold=VALUE"
                 )
             if not 0 < float(value) < 1:
                 raise ValueError(f"{target!r}: the value lies between 0 and 1")
@@ -207,6 +251,12 @@ class Config(Frozen):
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _asks_no_label_twice(self) -> Self:
+        if self.train.label in self.model.auxiliary:
+            raise ValueError(f"model.auxiliary names {self.train.label}, which is train.label")
+        return self
 
 
 def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:

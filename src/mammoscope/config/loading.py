@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mammoscope.errors import ConfigError
 
-__all__ = ["Frozen", "load_settings", "validated"]
+__all__ = ["Frozen", "load_settings", "override", "read_yaml", "validated"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -36,13 +36,22 @@ def load_settings(
     Raises:
         ConfigError: If the file cannot be read, or a key or value is not accepted.
     """
-    values = _read_yaml(path) if path is not None else {}
-    for override in overrides:
-        key, separator, text = override.partition("=")
-        if not separator or not key.strip():
-            raise ConfigError(f"--set {override!r} is not of the form key=value")
-        _assign(values, key.strip().split("."), _parse_value(text), override)
+    values = read_yaml(path) if path is not None else {}
+    for item in overrides:
+        override(values, item)
     return validated(model, values)
+
+
+def override(values: dict[str, Any], item: str) -> None:
+    """Set one value of a nested mapping from an item such as ``train.lr=3e-4``.
+
+    Raises:
+        ConfigError: If it is not of that form, or goes through a value.
+    """
+    key, separator, text = item.partition("=")
+    if not separator or not key.strip():
+        raise ConfigError(f"--set {item!r} is not of the form key=value")
+    _assign(values, key.strip().split("."), _parse_value(text), item)
 
 
 def validated(model: type[Model], values: Any, where: str = "") -> Model:
@@ -61,7 +70,12 @@ def validated(model: type[Model], values: Any, where: str = "") -> Model:
         raise ConfigError(prefix + "; ".join(lines)) from error
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file of sections.
+
+    Raises:
+        ConfigError: If it cannot be read, or is no mapping.
+    """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -107,7 +121,9 @@ def _sentence(model: type[BaseModel], error: dict[str, Any]) -> str:
         hint = f"; did you mean {near[0]}?" if near else "."
         return f"unknown key {key}{hint} Accepted here: {', '.join(names)}"
     message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{key}: {message} (found {error.get('input')!r})"
+    found = error.get("input")
+    # A whole section says nothing that its keys in the message do not.
+    return f"{key}: {message}" + ("" if isinstance(found, dict) else f" (found {found!r})")
 
 
 def _names_at(model: type[BaseModel], location: list[str]) -> list[str]:

@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 __all__ = [
+    "JPEG_2000_CODING_STYLE",
+    "JPEG_2000_ORDER_CHANGE",
     "JPEG_END",
     "START_OF_SCAN",
     "Codestream",
+    "jpeg_2000_marks",
+    "jpeg_2000_start",
     "jpeg_marks",
     "read_codestream",
     "run_length_segments",
@@ -32,7 +36,7 @@ _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 # Start of codestream and SIZ, which follows it at once (ISO/IEC 15444-1, A.5.1).
 _JPEG_2000_START = b"\xff\x4f\xff\x51"
 _JP2_SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
-_CODING_STYLE, _COMPONENT_STYLE = 0xFF52, 0xFF53
+JPEG_2000_CODING_STYLE, _COMPONENT_STYLE, JPEG_2000_ORDER_CHANGE = 0xFF52, 0xFF53, 0xFF5F
 _START_OF_TILE, _START_OF_DATA = 0xFF90, 0xFF93
 _RLE_HEADER = 64
 # Segments of a real image: one or two for each of at most some thousand tile parts.
@@ -77,7 +81,7 @@ def read_codestream(frame: bytes) -> Codestream | None:
     """Read the headers of a codestream; ``None`` if it is of no kind known here."""
     if frame.startswith(_JPEG_START):
         return _read_jpeg(frame)
-    start = _jpeg_2000_start(frame)
+    start = jpeg_2000_start(frame)
     return None if start is None else _read_jpeg_2000(frame, start)
 
 
@@ -127,7 +131,7 @@ def jpeg_marks(frame: bytes) -> Iterator[tuple[int, int]]:
         at += 2 + _number(frame, at + 2, 2)
 
 
-def _jpeg_2000_start(frame: bytes) -> int | None:
+def jpeg_2000_start(frame: bytes) -> int | None:
     """Find the codestream: the frame itself, or the ``jp2c`` box of a JP2 file (I.5)."""
     if frame.startswith(_JPEG_2000_START):
         return 0
@@ -159,13 +163,13 @@ def _read_jpeg_2000(frame: bytes, start: int) -> Codestream | None:
         return None
     coding: int | None = None
     whole = frame.rstrip(b"\0").endswith(JPEG_END)
-    for count, (mark, at) in enumerate(_jpeg_2000_marks(frame, start + 2)):
+    for count, (mark, at) in enumerate(jpeg_2000_marks(frame, start + 2)):
         if count > _MOST_SEGMENTS:
             return None
-        if mark == _COMPONENT_STYLE or (mark == _CODING_STYLE and coding is not None):
+        if mark == _COMPONENT_STYLE or (mark == JPEG_2000_CODING_STYLE and coding is not None):
             # Twice, or for a component or a tile alone: what counts is not what was read.
             return None
-        if mark == _CODING_STYLE:
+        if mark == JPEG_2000_CODING_STYLE:
             coding = at
         if mark == _START_OF_TILE:
             whole &= at + _number(frame, at + 6, 4) <= len(frame)
@@ -182,14 +186,21 @@ def _read_jpeg_2000(frame: bytes, start: int) -> Codestream | None:
         signed=bool(frame[start + 42] & 0x80),
         # Of a cut codestream the coarse part may be there: it is for the full decode to refuse.
         # Halves of an image that begins elsewhere than at 0 are centred elsewhere too.
-        reductions=frame[coding + 9] if whole and not (left or top) else 0,
+        reductions=_halvings(frame[coding + 9], tile, tiles) if whole and not (left or top) else 0,
         tiles=tiles,
         packets=tiles * precincts * _number(frame, coding + 6, 2),
         blocks=tiles * blocks,
     )
 
 
-def _jpeg_2000_marks(frame: bytes, at: int) -> Iterator[tuple[int, int]]:
+def _halvings(levels: int, tile: tuple[int, int], tiles: int) -> int:
+    """Return how often tiles can be halved so that they still meet, at most the levels."""
+    while tiles > 1 and any(side % (1 << levels) for side in tile):
+        levels -= 1
+    return levels
+
+
+def jpeg_2000_marks(frame: bytes | bytearray, at: int) -> Iterator[tuple[int, int]]:
     """Yield (mark, where) of all segments of the main header and of every tile part's."""
     tile_part = 0
     while at + 4 <= len(frame):
@@ -233,5 +244,5 @@ def _pieces(frame: bytes, coding: int, tile: tuple[int, int]) -> tuple[int, int]
     return precincts, blocks
 
 
-def _number(frame: bytes, at: int, size: int) -> int:
+def _number(frame: bytes | bytearray, at: int, size: int) -> int:
     return int.from_bytes(frame[at : at + size])

@@ -38,6 +38,7 @@ from mammoscope.dicom.dcmtk import decode_by_dcmtk
 from mammoscope.dicom.header import ImageHeader
 from mammoscope.dicom.isolated import decode_apart
 from mammoscope.dicom.jpeg import decode_jpeg, decode_twice
+from mammoscope.dicom.jpeg2000 import decode_jpeg_2000
 
 __all__ = ["DECODERS", "Decoder"]
 
@@ -71,6 +72,10 @@ def _plain(codec: Callable[[bytes], NDArray[Any]]) -> Decode:
 
 def _jpeg8(frame: bytes, _: ImageHeader, __: int, notes: list[str]) -> NDArray[Any]:
     return decode_jpeg(frame, notes)
+
+
+def _jpeg2k(frame: bytes, _: ImageHeader, reduction: int, __: list[str]) -> NDArray[Any]:
+    return decode_jpeg_2000(frame, reduction)
 
 
 def _run_length(frame: bytes, header: ImageHeader, *_: object) -> NDArray[Any]:
@@ -168,7 +173,7 @@ _JPEG_LOSSLESS = (
 )
 _JPEG_LS = (Decoder("imagecodecs jpegls", _plain(imagecodecs.jpegls_decode)), _GDCM)
 _JPEG_2000 = (
-    Decoder("imagecodecs jpeg2k", _plain(imagecodecs.jpeg2k_decode)),
+    Decoder("imagecodecs jpeg2k", _jpeg2k, reduces=True),
     Decoder("pillow jpeg2000", _pillow, reduces=True),
     _GDCM,
 )
@@ -176,7 +181,7 @@ _JPEG_2000 = (
 # line that OpenJPH cannot decode, and OpenJPH wraps round what its filter takes below 0 when it
 # halves an image.
 _HTJ2K = (
-    Decoder("imagecodecs jpeg2k", _plain(imagecodecs.jpeg2k_decode)),
+    Decoder("imagecodecs jpeg2k", _jpeg2k, reduces=True),
     Decoder("pillow jpeg2000", _pillow, reduces=True),
 )
 

@@ -55,8 +55,9 @@ def choose_threshold(data: Scored, target: str) -> float:
 
     ``best_f1`` takes the highest F1, the higher threshold among equals. ``specificity=S``
     takes the lowest threshold whose specificity is at least S; ``sensitivity=S`` the
-    highest whose sensitivity is at least S. Thresholds lie midway between neighbouring
-    scores, so that none is tied to the last digit of one image.
+    highest whose sensitivity is at least S; ``threshold=T`` is T itself. Thresholds that are
+    chosen lie midway between neighbouring scores, so that none is tied to the last digit of one
+    image.
 
     Raises:
         RunError: If a class is missing, so that nothing can be chosen.
@@ -71,6 +72,8 @@ def choose_threshold(data: Scored, target: str) -> float:
     sensitivity = positives / data.positives
     specificity = 1 - (called - positives) / (data.label.size - data.positives)
     name, _, value = target.partition("=")
+    if name == "threshold":
+        return float(value)
     if name == "best_f1":
         f1 = 2 * positives / (called + data.positives)
         return float(candidates[np.flatnonzero(f1 == f1.max())[-1]])

@@ -7,10 +7,12 @@ from typing import Any
 
 import timm
 import torch
+from timm.models import group_parameters
 from torch import Tensor, nn
 
 from mammoscope.errors import ConfigError
 from mammoscope.models.classifier import FeatureExtractor
+from mammoscope.models.layers import ResidualBlock
 
 __all__ = ["BASELINES", "BaselineCnn", "TimmBackbone"]
 
@@ -27,12 +29,12 @@ class BaselineCnn(FeatureExtractor):
         super().__init__()
         self.channels = 128
         self.blocks = nn.Sequential(
-            _ResidualBlock(1, 24, stride=2),
-            _ResidualBlock(24, 24),
-            _ResidualBlock(24, 48, stride=2),
-            _ResidualBlock(48, 48),
-            _ResidualBlock(48, 128, stride=2, kernels=(4, 1)),
-            _ResidualBlock(128, 128, kernels=(1, 1)),
+            ResidualBlock(1, 24, stride=2),
+            ResidualBlock(24, 24),
+            ResidualBlock(24, 48, stride=2),
+            ResidualBlock(48, 48),
+            ResidualBlock(48, 128, stride=2, kernels=(4, 1)),
+            ResidualBlock(128, 128, kernels=(1, 1)),
         )
 
     def forward(self, image: Tensor) -> Tensor:
@@ -40,36 +42,9 @@ class BaselineCnn(FeatureExtractor):
         features: Tensor = self.blocks(image)
         return features
 
-
-class _ResidualBlock(nn.Module):
-    """Two convolutions beside a shortcut, with an even kernel where the grid is halved.
-
-    With the usual kernel of 3, a cell's centre of view moves half a cell up and to the left at
-    every halving, and heatmaps lie beside what they show.
-    """
-
-    def __init__(
-        self, before: int, after: int, stride: int = 1, kernels: tuple[int, int] | None = None
-    ) -> None:
-        super().__init__()
-        first, second = kernels or (2 + stride, 3)
-        self.body = nn.Sequential(
-            nn.Conv2d(before, after, first, stride, (first - 1) // 2, bias=False),
-            nn.BatchNorm2d(after),
-            nn.ReLU(),
-            nn.Conv2d(after, after, second, 1, second // 2, bias=False),
-            nn.BatchNorm2d(after),
-        )
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or before != after:
-            self.shortcut = nn.Sequential(
-                nn.AvgPool2d(stride),
-                nn.Conv2d(before, after, 1, bias=False),
-                nn.BatchNorm2d(after),
-            )
-
-    def forward(self, image: Tensor) -> Tensor:
-        return torch.relu(self.body(image) + self.shortcut(image))
+    def depths(self) -> dict[str, int]:
+        """Count blocks from the image on."""
+        return {name: int(name.split(".")[1]) for name, _ in self.named_parameters()}
 
 
 class TimmBackbone(FeatureExtractor):
@@ -79,15 +54,19 @@ class TimmBackbone(FeatureExtractor):
         name: Its name in timm.
         size: (H, W) of the input, for those that need it.
         pretrained: Load timm's weights.
+        drop_path: Largest share of residual paths skipped in training.
 
     Raises:
-        ConfigError: If the network cannot take images of that size, or gives no map.
+        ConfigError: If the network cannot take images of that size, gives no map, or has no
+            residual paths to skip.
     """
 
     # timm's models share methods and attributes that no base class declares.
     body: Any
 
-    def __init__(self, name: str, size: tuple[int, int], *, pretrained: bool) -> None:
+    def __init__(
+        self, name: str, size: tuple[int, int], *, pretrained: bool, drop_path: float = 0.0
+    ) -> None:
         super().__init__()
         options: dict[str, Any] = {
             "in_chans": 1,
@@ -95,13 +74,9 @@ class TimmBackbone(FeatureExtractor):
             "global_pool": "",
             "pretrained": pretrained,
         }
-        try:
-            self.body = timm.create_model(name, **options, img_size=size)
-        except TypeError:
-            # Convolutional networks take any size and no such argument.
-            self.body = timm.create_model(name, **options)
-        except AssertionError as error:
-            raise _unfit(name, size, str(error)) from error
+        if drop_path:
+            options["drop_path_rate"] = drop_path
+        self.body = _created(name, options, size)
         try:
             with torch.no_grad():
                 training = self.body.training
@@ -126,6 +101,24 @@ class TimmBackbone(FeatureExtractor):
         """(B, 1, H, W) to (B, C, h, w)."""
         return self._as_map(self.body.forward_features(image))
 
+    def depths(self) -> dict[str, int]:
+        """Count layers from the image on, as timm groups them."""
+        groups = group_parameters(self.body, self.body.group_matcher(coarse=False), reverse=True)
+        return {f"body.{name}": int(depth) for name, depth in groups.items()}
+
+    def undecayed(self) -> set[str]:
+        """Position embeddings and the like, as timm lists them."""
+        listed: set[str] = getattr(self.body, "no_weight_decay", set)()
+        return {f"body.{name}" for name in listed}
+
+    def recompute_activations(self) -> bool:
+        """Switch timm's gradient checkpointing on."""
+        try:
+            self.body.set_grad_checkpointing(True)
+        except (AttributeError, AssertionError):
+            return False
+        return True
+
     def _as_map(self, features: Tensor) -> Tensor:
         if self._grid is not None:
             # Tokens (B, N, C): class and register tokens come first.
@@ -133,6 +126,25 @@ class TimmBackbone(FeatureExtractor):
             tokens = features[:, -rows * columns :]
             return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, rows, columns)
         return features.permute(0, 3, 1, 2) if self._channels_last else features
+
+
+def _created(name: str, options: dict[str, Any], size: tuple[int, int]) -> nn.Module:
+    """Have timm make a network for images of a size, or of any size."""
+    try:
+        return timm.create_model(name, **options, img_size=size)
+    except TypeError:
+        # Convolutional networks take any size and no such argument.
+        pass
+    except AssertionError as error:
+        raise _unfit(name, size, str(error)) from error
+    try:
+        return timm.create_model(name, **options)
+    except TypeError as error:
+        if "drop_path_rate" not in str(error):
+            raise
+        raise ConfigError(
+            f"model.drop_path: {name} has no residual paths that can be skipped; set it to 0"
+        ) from error
 
 
 def _grid(tokens: int, size: tuple[int, int]) -> tuple[int, int] | None:

@@ -7,10 +7,13 @@ from them. The heatmap is therefore what the score is made of, not a later expla
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from mammoscope.models.layers import HEAD_CHANNELS, head_layers
 
 __all__ = ["Classifier", "ClassifierOutput", "FeatureExtractor"]
 
@@ -37,6 +40,22 @@ class FeatureExtractor(nn.Module):
 
     channels: int
 
+    def depths(self) -> dict[str, int]:
+        """Return how deep each parameter lies, by name; 0 is nearest to the image.
+
+        Raises:
+            NotImplementedError: If a backbone does not know.
+        """
+        raise NotImplementedError
+
+    def undecayed(self) -> set[str]:
+        """Return the names of parameters that weight decay is to leave alone."""
+        return set()
+
+    def recompute_activations(self) -> bool:
+        """Compute activations again for the gradient instead of keeping them, where it can."""
+        return False
+
 
 class Classifier(nn.Module):
     """A backbone with a map of local logits and a pool.
@@ -48,6 +67,7 @@ class Classifier(nn.Module):
             log-sum-exp, which lies between the two.
         dropout: Share of feature channels dropped in training.
         prior: Share of positives, at which the untrained output starts.
+        head: Layers between backbone and map of local logits, by kind.
     """
 
     def __init__(
@@ -58,11 +78,13 @@ class Classifier(nn.Module):
         pool: Literal["avg", "max", "lse"] = "lse",
         dropout: float = 0.0,
         prior: float = 0.5,
+        head: Sequence[Literal["conv", "residual"]] = (),
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.head = head_layers(head, backbone.channels)
         #: Channels of :meth:`features`.
-        self.channels = backbone.channels
+        self.channels = min(backbone.channels, HEAD_CHANNELS) if head else backbone.channels
         self.pool = pool
         self.max_value = float(max_value)
         self.dropout = nn.Dropout2d(dropout)
@@ -80,9 +102,9 @@ class Classifier(nn.Module):
         return self.read(self.features(image))
 
     def features(self, image: Tensor) -> Tensor:
-        """Return what the backbone makes of a batch, (B, channels, h, w)."""
+        """Return what the backbone and the head's layers make of a batch, (B, channels, h, w)."""
         scaled = (image / self.max_value - _MEAN) / _SPREAD
-        features: Tensor = self.backbone(scaled)
+        features: Tensor = self.head(self.backbone(scaled))
         return features
 
     def read(self, features: Tensor) -> ClassifierOutput:
@@ -92,7 +114,8 @@ class Classifier(nn.Module):
 
     def local(self, features: Tensor) -> Tensor:
         """Return the map of local logits (B, h, w) of features (B, channels, h, w)."""
-        return self.local_logits(self.dropout(features)).squeeze(1).float()
+        local: Tensor = self.local_logits(self.dropout(features)).squeeze(1).float()
+        return local
 
     def pooled(self, local: Tensor) -> Tensor:
         """Pool a map of local logits (B, h, w) to the images' logits (B,)."""

@@ -100,11 +100,23 @@ class MultiViewClassifier(nn.Module):
         used = torch.tensor([name in facts for name in FACTS])
         self.register_buffer("used_facts", used, persistent=False)
 
+    def own_parameters(self) -> list[nn.Parameter]:
+        """List the parameters that judge, but not those that look at single images."""
+        return [p for name, p in self.named_parameters() if not name.startswith("classifier.")]
+
     def forward(self, given: Views) -> MultiViewOutput:
         """Score a batch of breasts or exams; see :class:`Views`."""
-        batch, most = given.mask.shape
+        return self.read(self.features(given), given)
+
+    def features(self, given: Views) -> Tensor:
+        """Return what the backbone makes of the images that are there, (N, channels, h, w)."""
         # Only what is there is looked at: black stand-ins would shift batch normalisation.
-        image_logit, token, local = self.look(given.views[given.mask])
+        return self.classifier.features(given.views[given.mask])
+
+    def read(self, features: Tensor, given: Views) -> MultiViewOutput:
+        """Score features (N, channels, h, w) of the images that are there."""
+        batch, most = given.mask.shape
+        image_logit, token, local = self.look(features)
         logits = image_logit.new_zeros(batch, most)
         tokens = token.new_zeros(batch, most, _WIDTH)
         heatmap = local.new_zeros(batch, most, *local.shape[1:])
@@ -114,14 +126,13 @@ class MultiViewClassifier(nn.Module):
         breast, exam = self.judge(logits, tokens, given)
         return MultiViewOutput(logits, breast, exam, heatmap)
 
-    def look(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Look at images (N, 1, H, W) one by one.
+    def look(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Look at images one by one, by their features (N, channels, h, w).
 
         Returns:
             Logits (N,), what each shows where it is most suspicious (N, D), local logits
             (N, h, w).
         """
-        features = self.classifier.features(image)
         local = self.classifier.local(features)
         logit = self.classifier.pooled(local)
         heat = torch.softmax(local.flatten(1), dim=1)  # (N, h * w)
@@ -255,7 +266,7 @@ class MultiViewGraph(nn.Module):
         self, image: Tensor, projection: Tensor, side: Tensor, facts: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         """Score images (V, 1, H, W) of one exam; a breast without an image is NaN."""
-        logit, token, local = self.model.look(image)
+        logit, token, local = self.model.look(self.model.classifier.features(image))
         # Grown from what is there, which keeps the number of views free in the exported graph.
         mask = (side >= 0)[None]
         if facts is None:

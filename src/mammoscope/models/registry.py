@@ -36,22 +36,29 @@ def build_classifier(
         The network, and sentences that a user should read (weights that could not be had).
 
     Raises:
-        ConfigError: If the backbone is unknown (the nearest names are given) or cannot take
-            images of that size.
+        ConfigError: If the backbone is unknown (the nearest names are given), cannot take
+            images of that size, or has no residual paths to drop.
         RunError: If a weights file does not fit; the keys are given.
     """
     check_backbone(config.backbone)
     notes: list[str] = []
     if config.backbone in BASELINES:
+        if config.drop_path:
+            raise ConfigError(f"model.drop_path: {config.backbone} has none; set it to 0")
         backbone = BASELINES[config.backbone]()
     elif config.pretrained and config.weights is None:
-        backbone = _pretrained(config.backbone, size, notes)
+        backbone = _pretrained(config, size, notes)
     else:
-        backbone = TimmBackbone(config.backbone, size, pretrained=False)
+        backbone = TimmBackbone(config.backbone, size, pretrained=False, drop_path=config.drop_path)
     if config.weights is not None:
         load_backbone_weights(backbone, config.weights)
     classifier = Classifier(
-        backbone, max_value=max_value, pool=config.pool, dropout=config.dropout, prior=prior
+        backbone,
+        max_value=max_value,
+        pool=config.pool,
+        dropout=config.dropout,
+        prior=prior,
+        head=config.head,
     )
     if config.weights is not None:
         load_head(classifier, config.weights)
@@ -112,13 +119,14 @@ def check_backbone(name: str) -> None:
     )
 
 
-def _pretrained(name: str, size: tuple[int, int], notes: list[str]) -> FeatureExtractor:
+def _pretrained(config: ModelConfig, size: tuple[int, int], notes: list[str]) -> FeatureExtractor:
     """Build a backbone with timm's weights, or with random ones and a note that says why."""
+    name = config.backbone
     fault = hub_fault()
     try:
         # Without the hub, weights may still lie in its local cache.
         with bounded_hub(offline=fault is not None):
-            return TimmBackbone(name, size, pretrained=True)
+            return TimmBackbone(name, size, pretrained=True, drop_path=config.drop_path)
     # The hub's client raises its own classes over several transports; all are OSError,
     # RuntimeError or ValueError, and each means: no weights.
     except (OSError, RuntimeError, ValueError) as error:
@@ -127,4 +135,4 @@ def _pretrained(name: str, size: tuple[int, int], notes: list[str]) -> FeatureEx
             f"ImageNet weights for {name} could not be had ({reason}); "
             "training starts from random weights"
         )
-        return TimmBackbone(name, size, pretrained=False)
+        return TimmBackbone(name, size, pretrained=False, drop_path=config.drop_path)

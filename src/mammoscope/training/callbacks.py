@@ -26,15 +26,19 @@ from rich.progress import (
 from safetensors.torch import save
 
 from mammoscope.artefacts import write_atomically
+from mammoscope.training.loading import DataClock
 from mammoscope.training.task import ClassificationTask
 
 __all__ = ["AtomicCheckpoints", "BestWeights", "EpochBar", "History", "Patience"]
 
-_COLUMNS = ("epoch", "train_loss", "val_loss", "val_auroc", "lr", "seconds")
+_MEASURED = ("train_loss", "auxiliary_loss", "val_loss", "val_auroc")
+_COLUMNS = ("epoch", *_MEASURED, "lr", "seconds", "waiting")
 
 
 class History(Callback):
     """Writes a row per epoch to ``history.csv``; rows of an earlier part are kept.
+
+    ``waiting`` is the share of the epoch's seconds in which there was no batch to work on.
 
     Args:
         path: The file.
@@ -45,30 +49,47 @@ class History(Callback):
         self._path = path
         self._told = told
         self._begun = 0.0
+        #: To be the trainer's profiler.
+        self.clock = DataClock()
         self.rows: list[dict[str, float]] = []
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the epoch's clock."""
         del trainer, pl_module
         self._begun = time.perf_counter()
+        self.clock.waited_s = 0.0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row and write the file anew."""
         del pl_module
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        row: dict[str, float] = {name: metrics[name] for name in _COLUMNS[1:4]}
+        row: dict[str, float] = {name: metrics[name] for name in _MEASURED if name in metrics}
+        seconds = time.perf_counter() - self._begun
         row |= {
             "epoch": trainer.current_epoch,
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
-            "seconds": round(time.perf_counter() - self._begun, 2),
+            "seconds": round(seconds, 2),
+            "waiting": round(self.clock.waited_s / seconds, 4),
         }
         self.rows.append(row)
+        if not trainer.is_global_zero:
+            return
         with write_atomically(self._path) as temporary, temporary.open("w", newline="") as stream:
             writer = csv.DictWriter(stream, _COLUMNS)
             writer.writeheader()
             writer.writerows(self.rows)
         if self._told is not None:
             self._told(dict(row))
+
+    @property
+    def seconds(self) -> float:
+        """Of all epochs."""
+        return sum(row["seconds"] for row in self.rows)
+
+    @property
+    def waiting(self) -> float:
+        """Share of them in which there was no batch to work on."""
+        return sum(row["seconds"] * row["waiting"] for row in self.rows) / max(self.seconds, 1e-9)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the rows so far, for the checkpoint."""
@@ -99,6 +120,8 @@ class BestWeights(Callback):
         if not isinstance(pl_module, ClassificationTask):
             raise TypeError(f"BestWeights serves ClassificationTask, not {type(pl_module)}")
         self.auroc, self.epoch = auroc, trainer.current_epoch
+        if not trainer.is_global_zero:
+            return
         weights = {k: v.contiguous() for k, v in pl_module.scored.state_dict().items()}
         with write_atomically(self._path) as temporary:
             temporary.write_bytes(save(weights))
@@ -146,7 +169,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class EpochBar(Callback):
-    """A bar over all batches of all epochs, with the last epoch's measures beside it.
+    """A bar over all steps of all epochs, with the last epoch's measures beside it.
 
     Where nobody sees a bar, as in a log file, a line per epoch takes its place.
     """
@@ -158,7 +181,7 @@ class EpochBar(Callback):
             TextColumn("[bold]train[/] {task.description}"),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
-            TextColumn("batches"),
+            TextColumn("steps"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
@@ -170,7 +193,7 @@ class EpochBar(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the bar."""
         del pl_module
-        total = int(trainer.num_training_batches) * int(trainer.max_epochs or 1)
+        total = int(trainer.estimated_stepping_batches)
         text = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         done = trainer.global_step
         self._progress.update(self._task, description=text, total=total, completed=done)

@@ -25,13 +25,14 @@ class ImageStore(Protocol):
         ...
 
 
-class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
+class ImageDataset(Dataset[tuple[Tensor, ...]]):
     """Images and labels.
 
     Args:
         store: Where the images are.
         image_ids: Which.
         labels: 0, 1 or NaN for unknown, one for each image.
+        targets: (N, variables) of auxiliary heads, NaN for unknown, if there are any.
         max_value: Largest grey value.
         augment: How to change training images; ``None`` leaves them.
         seed: Seed of the changes.
@@ -42,6 +43,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         store: ImageStore,
         image_ids: Sequence[str],
         labels: Sequence[float],
+        targets: Tensor | None = None,
         *,
         max_value: int,
         augment: AugmentConfig | None = None,
@@ -52,6 +54,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         self._store = store
         self._image_ids = list(image_ids)
         self._labels = torch.tensor(labels, dtype=torch.float32)
+        self._targets = targets
         self._max_value = float(max_value)
         self._augment = augment
         self._seed = seed
@@ -59,8 +62,8 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self._image_ids)
 
-    def __getitem__(self, place: int | tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Return a (1, H, W) float32 image and its label.
+    def __getitem__(self, place: int | tuple[int, int]) -> tuple[Tensor, ...]:
+        """Return a (1, H, W) float32 image, its label, and (variables,) targets if there are any.
 
         Args:
             place: An index, or (index, epoch) as the training sampler gives them.
@@ -74,4 +77,6 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
             sequence = np.random.SeedSequence([self._seed, epoch, index])
             generator = torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
             image = apply(image, draw(self._augment, generator), self._max_value)
-        return image, self._labels[index]
+        if self._targets is None:
+            return image, self._labels[index]
+        return image, self._labels[index], self._targets[index]

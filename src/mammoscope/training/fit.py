@@ -12,23 +12,33 @@ import polars as pl
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import Dataset
 
-from mammoscope.artefacts import write_json
+from mammoscope.artefacts import claim_output, write_json
 from mammoscope.cohort.manifest import LABEL_COLUMNS
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config, PreprocessConfig, validated
 from mammoscope.errors import CohortError, ConfigError, RunError
 from mammoscope.log import get_logger
 from mammoscope.models import Classifier, build_classifier, build_multiview, check_backbone
+from mammoscope.training.auxiliary import AuxiliaryHeads, Variable, encode, plan
 from mammoscope.training.callbacks import BestWeights, EpochBar, History
 from mammoscope.training.dataset import ImageDataset
-from mammoscope.training.loop import Loader, last_checkpoint, run_trainer, with_precision
+from mammoscope.training.loading import Loader
+from mammoscope.training.loop import (
+    build_trainer,
+    is_first_process,
+    last_checkpoint,
+    run_trainer,
+    with_precision,
+)
 from mammoscope.training.multiview import MultiViewTask, PositiveWeights
+from mammoscope.training.optimisation import check_optimisation
 from mammoscope.training.run_folder import (
     RECORD,
     FitResult,
-    claim_run,
+    check_run,
     describe_run,
     read_run,
     result_of,
@@ -67,7 +77,8 @@ def fit(
 
     Raises:
         CohortError: If an image is not prepared, or a part lacks a class.
-        ConfigError: If the label, fold or backbone is unknown.
+        ConfigError: If the label, fold or backbone is unknown, or the network cannot be trained as
+            configured, on this machine or at all.
         OutputError: If the run folder is not empty, or cannot be written.
         RunError: If the resumed run differs, the loss is not finite, or weights do not fit.
         KeyboardInterrupt: If it was stopped from the keyboard; ``resume`` goes on from there.
@@ -79,30 +90,52 @@ def fit(
     parts = _parts(store.rows(), fold, config)
     counts = {name: rows.height for name, rows in parts.items()}
     facts = describe_run(cohort, config, store.config, fold, counts)
-    earlier = claim_run(run, facts, resume=resume, overwrite=overwrite)
+    if not is_first_process():
+        # Lightning starts this command once for each device; the first one writes.
+        overwrite = True
+    earlier = check_run(run, facts, resume=resume, overwrite=overwrite)
     if earlier is not None and earlier["status"] in ("trained", "finished"):
         return result_of(earlier)
-    going_on = resume and last_checkpoint(run).is_file()
+    checkpoint = last_checkpoint(run) if resume and last_checkpoint(run).is_file() else None
     lightning.seed_everything(config.train.seed, workers=True, verbose=False)
-    classifier, notes = _classifier(config, store.config, parts["train"], fresh=not going_on)
-    if earlier is not None and going_on:
+    task, notes, loaders = _made(store, parts, config, facts, fresh=checkpoint is None)
+    if earlier is not None and checkpoint is not None:
         notes = earlier.get("notes", [])
-    for note in notes:
-        _log.warning(note)
-    facts["notes"] = notes
-    write_json(run / RECORD, facts)
     history, best = History(run / "history.csv", progress), BestWeights(run / _WEIGHTS)
-    run_trainer(
-        run,
-        _task(classifier, parts["train"], config),
-        _loaders(store, parts, config),
-        config.train,
-        [history, best, EpochBar()],
-        resume=going_on,
-    )
+    trainer = build_trainer(run, config.train, history, [best, EpochBar()])
+    facts["notes"] = notes
+    facts["devices"] = {"count": trainer.world_size, "kind": trainer.strategy.root_device.type}
+    if is_first_process():
+        for note in notes:
+            _log.warning(note)
+        if not resume:
+            claim_output(run, overwrite=overwrite, marker=RECORD)
+        write_json(run / RECORD, facts)
+    run_trainer(trainer, task, loaders, resume=checkpoint)
     facts |= _outcome(history, best)
-    write_json(run / RECORD, facts)
+    if is_first_process():
+        write_json(run / RECORD, facts)
     return result_of(facts)
+
+
+def _made(
+    store: PreparedStore,
+    parts: dict[str, pl.DataFrame],
+    config: Config,
+    facts: dict[str, Any],
+    *,
+    fresh: bool,
+) -> tuple[ClassificationTask, list[str], tuple[Loader, Loader]]:
+    """Make all that a training needs, and note in its record what auxiliary heads tell apart."""
+    network, notes = _classifier(config, store.config, parts["train"], fresh=fresh)
+    variables, left_out = plan(parts["train"], config.model.auxiliary)
+    facts["auxiliary"] = [variable.as_dict() for variable in variables]
+    looker = network if isinstance(network, Classifier) else network.classifier
+    caution = check_optimisation(looker, config.model, config.train)
+    heads = AuxiliaryHeads(looker.channels, variables) if variables else None
+    task = _task(network, parts["train"], config, heads)
+    notes = [*notes, *left_out, *([caution] if caution else [])]
+    return task, notes, _loaders(store, parts, config, variables)
 
 
 def _outcome(history: History, best: BestWeights) -> dict[str, Any]:
@@ -111,7 +144,8 @@ def _outcome(history: History, best: BestWeights) -> dict[str, Any]:
         "status": "trained",
         "epochs": len(history.rows),
         "best": {"epoch": best.epoch, "auroc": best.auroc},
-        "timings_s": {"train": round(sum(row["seconds"] for row in history.rows), 1)},
+        "timings_s": {"train": round(history.seconds, 1)},
+        "waiting": round(history.waiting, 4),
     }
 
 
@@ -172,16 +206,19 @@ def _labels(rows: pl.DataFrame, config: Config) -> list[float]:
     return rows[label].cast(pl.Float64).fill_null(float("nan")).to_list()
 
 
-def _task(network: Network, rows: pl.DataFrame, config: Config) -> ClassificationTask:
+def _task(
+    network: Network, rows: pl.DataFrame, config: Config, heads: AuxiliaryHeads | None
+) -> ClassificationTask:
     if isinstance(network, Classifier):
-        return ClassificationTask(network, config.train, _weight(_labels(rows, config), config))
+        weight = _weight(_labels(rows, config), config)
+        return ClassificationTask(network, config.train, weight, heads)
     units = group_units(rows, network.level, config.train.label)
     weights = PositiveWeights(
         image=_weight([v for unit in units for v in unit.image_labels], config),
         breast=_weight([v for unit in units for v in unit.breast_labels], config),
         exam=_weight([unit.label for unit in units], config),
     )
-    return MultiViewTask(network, config.train, weights)
+    return MultiViewTask(network, config.train, weights, heads)
 
 
 def _weight(labels: list[float], config: Config) -> float:
@@ -215,16 +252,28 @@ def _classifier(
 
 
 def _loaders(
-    store: PreparedStore, parts: dict[str, pl.DataFrame], config: Config
+    store: PreparedStore,
+    parts: dict[str, pl.DataFrame],
+    config: Config,
+    variables: list[Variable],
 ) -> tuple[Loader, Loader]:
+    targets = encode(parts["train"], variables) if variables else None
     return (
-        _loader(store, parts["train"], config, train=True),
+        _loader(store, parts["train"], config, targets, train=True),
         _loader(store, parts["val"], config, train=False),
     )
 
 
-def _loader(store: PreparedStore, rows: pl.DataFrame, config: Config, *, train: bool) -> Loader:
+def _loader(
+    store: PreparedStore,
+    rows: pl.DataFrame,
+    config: Config,
+    targets: Tensor | None = None,
+    *,
+    train: bool,
+) -> Loader:
     settings = config.train
+    images = _dataset(store, rows, config, targets, train=train)
     options: dict[str, Any] = {
         "batch_size": settings.batch_size,
         "num_workers": settings.workers,
@@ -233,26 +282,31 @@ def _loader(store: PreparedStore, rows: pl.DataFrame, config: Config, *, train: 
         "multiprocessing_context": "spawn" if settings.workers else None,
         "collate_fn": None if config.model.level == "image" else collate,
     }
-    dataset = _dataset(store, rows, config, train=train)
     if not train:
-        return DataLoader(dataset, **options)
+        return Loader(images, **options)
     # A last batch of one image would break batch normalisation; it is drawn again later.
     sampler = EpochSampler(_labels(rows, config), settings)
     drop_last = len(sampler) > settings.batch_size
-    return DataLoader(dataset, sampler=sampler, drop_last=drop_last, **options)
+    return Loader(images, sampler=sampler, drop_last=drop_last, **options)
 
 
 def _dataset(
-    store: PreparedStore, rows: pl.DataFrame, config: Config, *, train: bool
-) -> ImageDataset | UnitDataset:
+    store: PreparedStore,
+    rows: pl.DataFrame,
+    config: Config,
+    targets: Tensor | None,
+    *,
+    train: bool,
+) -> Dataset[Any]:
     settings, level = config.train, config.model.level
+    names = rows["image_id"].to_list()
     changes: dict[str, Any] = {
         "max_value": store.config.max_value,
         "augment": config.augment if train else None,
         "seed": settings.seed,
     }
     if level == "image":
-        names = rows["image_id"].to_list()
-        return ImageDataset(store, names, _labels(rows, config), **changes)
+        return ImageDataset(store, names, _labels(rows, config), targets, **changes)
+    by_name = None if targets is None else dict(zip(names, targets, strict=True))
     units = group_units(rows, level, settings.label)
-    return UnitDataset(store, units, most_views=settings.most_views, **changes)
+    return UnitDataset(store, units, by_name, most_views=settings.most_views, **changes)

@@ -11,20 +11,26 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
-from torch.utils.data import DataLoader
+from lightning.pytorch.utilities import rank_zero_only
 
 from mammoscope.config import Config, TrainConfig
-from mammoscope.training.callbacks import AtomicCheckpoints, Patience
+from mammoscope.errors import ConfigError
+from mammoscope.training.callbacks import AtomicCheckpoints, History, Patience
+from mammoscope.training.loading import Loader
 from mammoscope.training.task import ClassificationTask
 
-__all__ = ["Loader", "last_checkpoint", "run_trainer", "with_precision"]
-
-Loader = DataLoader[Any]
+__all__ = [
+    "build_trainer",
+    "is_first_process",
+    "last_checkpoint",
+    "run_trainer",
+    "with_precision",
+]
 
 
 def last_checkpoint(run: Path) -> Path:
@@ -48,50 +54,85 @@ def with_precision(config: Config) -> Config:
     return config.model_copy(update={"train": train})
 
 
-def run_trainer(
+def build_trainer(
     run: Path,
+    config: TrainConfig,
+    history: History,
+    callbacks: list[lightning.Callback],
+) -> lightning.Trainer:
+    """Return the trainer of a run; nothing is written yet.
+
+    Args:
+        run: The run folder; checkpoints go to its ``checkpoints``.
+        config: Optimisation.
+        history: Keeps a row of each epoch.
+        callbacks: More of what happens around an epoch; their state is checkpointed.
+
+    Raises:
+        ConfigError: If devices, nodes and strategy are not to be had here.
+    """
+    every: list[lightning.Callback] = [history, *callbacks]
+    every += _checkpoints(last_checkpoint(run).parent)
+    if config.patience:
+        every.append(Patience("val_auroc", mode="max", patience=config.patience))
+    try:
+        with _quiet():
+            return lightning.Trainer(
+                accelerator="auto",
+                devices=config.devices,
+                num_nodes=config.nodes,
+                strategy=config.strategy,
+                # Our sampler deals batches to processes itself.
+                use_distributed_sampler=False,
+                accumulate_grad_batches=config.accumulate,
+                max_epochs=config.epochs,
+                precision="32-true" if config.precision == "auto" else config.precision,
+                gradient_clip_val=config.gradient_clip or None,
+                callbacks=every,
+                plugins=[AtomicCheckpoints()],
+                profiler=history.clock,
+                logger=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                default_root_dir=str(run),
+            )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(
+            f"train.devices={config.devices}, train.nodes={config.nodes}, "
+            f"train.strategy={config.strategy} cannot be had on this machine: {reason}"
+        ) from error
+
+
+def run_trainer(
+    trainer: lightning.Trainer,
     task: ClassificationTask,
     loaders: tuple[Loader, Loader],
-    config: TrainConfig,
-    callbacks: list[lightning.Callback],
     *,
-    resume: bool,
+    resume: Path | None,
 ) -> None:
     """Train to the last epoch or to the end of patience.
 
     Args:
-        run: The run folder; checkpoints go to its ``checkpoints``.
+        trainer: From :func:`build_trainer`.
         task: What is trained.
         loaders: Training and validation batches.
-        config: Optimisation.
-        callbacks: More of what happens around an epoch; their state is checkpointed.
-        resume: Go on from the last checkpoint.
+        resume: The checkpoint to go on from.
 
     Raises:
         KeyboardInterrupt: If it was stopped from the keyboard; the last epoch is kept.
     """
-    last = last_checkpoint(run)
-    every: list[lightning.Callback] = [*callbacks, *_checkpoints(last.parent)]
-    if config.patience:
-        every.append(Patience("val_auroc", mode="max", patience=config.patience))
     _keep_freed_memory()
     with _quiet(), _interruptible():
-        trainer = lightning.Trainer(
-            accelerator="auto",
-            devices=1,
-            max_epochs=config.epochs,
-            precision="32-true" if config.precision == "auto" else config.precision,
-            gradient_clip_val=config.gradient_clip or None,
-            callbacks=every,
-            plugins=[AtomicCheckpoints()],
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            default_root_dir=str(run),
-        )
         # A checkpoint is tensors and plain values; nothing in it is executed.
-        trainer.fit(task, *loaders, ckpt_path=str(last) if resume else None, weights_only=True)
+        checkpoint = str(resume) if resume else None
+        trainer.fit(task, *loaders, ckpt_path=checkpoint, weights_only=True)
+
+
+def is_first_process() -> bool:
+    """Say whether this process is the one that writes files; the only one, as a rule."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def _checkpoints(folder: Path) -> list[ModelCheckpoint]:

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from mammoscope import __version__
-from mammoscope.artefacts import claim_output, read_json, sha256_file
+from mammoscope.artefacts import check_output, read_json, sha256_file
 from mammoscope.cohort.manifest import read_cohort, read_eligibility
 from mammoscope.config import Config, PreprocessConfig
 from mammoscope.errors import RunError
 
-__all__ = ["RECORD", "FitResult", "claim_run", "describe_run", "read_run", "result_of"]
+__all__ = ["RECORD", "FitResult", "check_run", "describe_run", "read_run", "result_of"]
 
 FORMAT_VERSION = 1
 RECORD = "run.json"
@@ -91,17 +91,17 @@ def read_run(run: Path) -> dict[str, Any]:
     return facts
 
 
-def claim_run(
+def check_run(
     run: Path, facts: dict[str, Any], *, resume: bool, overwrite: bool = False
 ) -> dict[str, Any] | None:
-    """Return the record of the run to resume, or take an empty folder for a new one.
+    """Return the record of the run to resume, or check that a new one may be written.
 
     Raises:
         OutputError: If a new run's folder is not empty or cannot be written.
         RunError: If there is nothing to resume, or it differs; the keys are named.
     """
     if not resume:
-        claim_output(run, overwrite=overwrite, marker=RECORD)
+        check_output(run, overwrite=overwrite, marker=RECORD)
         return None
     if not (run / RECORD).is_file():
         raise RunError(f"{run} holds no {RECORD}: there is nothing to resume")

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from torch.utils.data import Sampler
 
 from mammoscope.config import TrainConfig
@@ -38,7 +39,8 @@ def drawn_counts(labels: Sequence[float], config: TrainConfig) -> tuple[int, int
 class EpochSampler(Sampler[tuple[int, int]]):
     """The images of an epoch, in an order that seed and epoch alone decide.
 
-    Lightning calls :meth:`set_epoch` before each epoch.
+    Lightning calls :meth:`set_epoch` before each epoch. Where several processes train, each has
+    every so manieth batch of the same order, and all have as many.
 
     Args:
         labels: 0, 1 or NaN for unknown, one for each image.
@@ -63,7 +65,12 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return sum(self._shown) + self._unknown.size
+        whole = sum(self._shown) + self._unknown.size
+        _, processes = _process()
+        if processes == 1:
+            return whole
+        size = self._config.batch_size
+        return whole // (size * processes) * size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         rng = np.random.default_rng([self._config.seed, self._epoch])
@@ -73,6 +80,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
         order = rng.permutation(np.sort(np.concatenate([sick, others])))
         if self._config.positives_per_batch:
             order = self._with_positives(sick, others, rng)
+        process, processes = _process()
+        if processes > 1:
+            size = self._config.batch_size
+            batches = order[: len(self) * processes].reshape(-1, size)
+            order = batches[process::processes].reshape(-1)
         return ((int(index), self._epoch) for index in order)
 
     def _with_positives(self, sick: Ints, others: Ints, rng: np.random.Generator) -> Ints:
@@ -97,13 +109,20 @@ class EpochSampler(Sampler[tuple[int, int]]):
         if not wanted:
             return
         positives = self._shown[0]
-        batches = math.ceil(len(self) / size)
+        batches = math.ceil((sum(self._shown) + self._unknown.size) / size)
         if positives < wanted * batches:
             raise CohortError(
                 f"train.positives_per_batch={wanted} asks for {wanted * batches} positive images "
                 f"in {batches} batches, and an epoch has {positives}: use a larger "
                 "train.batch_size, or train.sampling=oversample"
             )
+
+
+def _process() -> tuple[int, int]:
+    """Return which of how many training processes this one is."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
 
 
 def _drawn(places: Ints, count: int, rng: np.random.Generator) -> Ints:

@@ -3,38 +3,51 @@
 from __future__ import annotations
 
 import copy
-import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from sklearn.metrics import roc_auc_score
-from torch import Tensor, nn
+from torch import Tensor
 
 from mammoscope.config import TrainConfig
 from mammoscope.errors import RunError
 from mammoscope.models import Classifier, MultiViewClassifier
+from mammoscope.training.auxiliary import AuxiliaryHeads
 from mammoscope.training.losses import masked_bce
+from mammoscope.training.optimisation import (
+    build_optimizer,
+    cosine_with_warmup,
+    is_frozen,
+    parameter_groups,
+)
 
-__all__ = ["ClassificationTask", "Network", "cosine_with_warmup"]
+__all__ = ["BatchLoss", "ClassificationTask", "Network"]
 
 # The averaged weights follow closely at first: the share kept is (1 + step) / (10 + step)
 # until it reaches the configured decay, so that early epochs do not validate noise.
 _AVERAGE_WARMUP = 10
-# Parameters of one dimension are norms and biases, which weight decay would only shrink.
-_DECAYED_DIMENSIONS = 2
-
-
-def cosine_with_warmup(step: int, total: int, warmup: int) -> float:
-    """Return the share of the peak rate at a step: a linear rise, then half a cosine to 0."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
 
 
 Network = Classifier | MultiViewClassifier
+
+
+class BatchLoss(NamedTuple):
+    """The loss of a batch, and what auxiliary heads need.
+
+    Attributes:
+        loss: Of the labels.
+        units: How many images, breasts or exams it is of.
+        features: (N, channels, h, w) of its images.
+        targets: (N, variables) of auxiliary heads.
+    """
+
+    loss: Tensor
+    units: int
+    features: Tensor
+    targets: Tensor | None
 
 
 class ClassificationTask(lightning.LightningModule):
@@ -44,9 +57,16 @@ class ClassificationTask(lightning.LightningModule):
         classifier: The network.
         config: Rates, weights and schedule.
         positive_weight: Weight of the positive term of the loss.
+        auxiliary: Heads that are trained beside it, if any.
     """
 
-    def __init__(self, classifier: Network, config: TrainConfig, positive_weight: float) -> None:
+    def __init__(
+        self,
+        classifier: Network,
+        config: TrainConfig,
+        positive_weight: float,
+        auxiliary: AuxiliaryHeads | None = None,
+    ) -> None:
         super().__init__()
         self.classifier = classifier
         self.config = config
@@ -55,43 +75,79 @@ class ClassificationTask(lightning.LightningModule):
         self.average: Network | None = None
         if config.ema > 0:
             self.average = copy.deepcopy(classifier).requires_grad_(requires_grad=False)
+        self.auxiliary = auxiliary
         self._seen: list[tuple[Tensor, Tensor]] = []
+        self._averaged_step: int | None = None
 
     @property
     def scored(self) -> Network:
         """The weights that validate and are kept: the average where there is one."""
         return self.classifier if self.average is None else self.average
 
+    @property
+    def looker(self) -> Classifier:
+        """The network that looks at single images, itself or a part of it."""
+        network = self.classifier
+        return network if isinstance(network, Classifier) else network.classifier
+
+    def on_train_start(self) -> None:
+        """Begin where the average stands."""
+        self._averaged_step = self.trainer.global_step
+
+    def on_train_epoch_start(self) -> None:
+        """Freeze the backbone, running statistics included, or let it go."""
+        frozen = is_frozen(self.config, self.current_epoch)
+        self.looker.backbone.requires_grad_(not frozen).train(not frozen)
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed what layers draw (dropout) by the step alone, so that a resumed run draws alike."""
-        del batch, batch_idx
-        sequence = np.random.SeedSequence([self.config.seed, self.trainer.global_step])
+        del batch
+        place = [self.config.seed, self.trainer.global_step]
+        if self.config.accumulate > 1:
+            place.append(batch_idx)
+        sequence = np.random.SeedSequence(place)
         torch.manual_seed(int(sequence.generate_state(1)[0]))
 
-    def batch_loss(self, batch: Any) -> tuple[Tensor, int]:
-        """Return the loss of a batch of images (B, 1, H, W) and labels (B,), and how many."""
-        images, labels = batch
-        return self.loss(self.classifier(images).logit, labels, self.positive_weight), len(labels)
+    def batch_loss(self, batch: Any) -> BatchLoss:
+        """Return the loss of a batch.
+
+        Args:
+            batch: Images (B, 1, H, W), labels (B,), and with auxiliary heads their targets
+                (B, variables).
+        """
+        images, labels, *targets = batch
+        features = self.looker.features(images)
+        loss = self.loss(self.looker.read(features).logit, labels, self.positive_weight)
+        return BatchLoss(loss, len(labels), features, targets[0] if targets else None)
 
     def judged(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Return the logits (B,) that the weights to be kept give a batch, and its labels (B,)."""
-        images, labels = batch
+        images, labels = batch[:2]
         return self.scored(images).logit, labels
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the loss of a batch.
+        """Return the loss of a batch, that of auxiliary heads included.
+
+        Args:
+            batch: As :meth:`batch_loss` takes it.
+            batch_idx: Which batch of the epoch.
 
         Raises:
             RunError: If the loss is not finite; the last good checkpoint is kept.
         """
-        loss, count = self.batch_loss(batch)
+        loss, count, features, targets = self.batch_loss(batch)
+        told: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": count}
+        self.log("train_loss", loss, **told)
+        if self.auxiliary is not None and targets is not None:
+            further = self.auxiliary.loss(features, targets)
+            self.log("auxiliary_loss", further, **told)
+            loss = loss + self.config.auxiliary_weight * further
         if not torch.isfinite(loss):
             raise RunError(
                 f"the loss became {float(loss.detach())} in epoch {self.current_epoch}, batch "
                 f"{batch_idx}; the last good checkpoint is kept. A lower train.lr, or "
                 "train.precision=32-true, usually helps"
             )
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=count)
         return loss
 
     def loss(self, logits: Tensor, labels: Tensor, positive_weight: float) -> Tensor:
@@ -107,9 +163,11 @@ class ClassificationTask(lightning.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Move the averaged weights towards the current ones."""
         del outputs, batch, batch_idx
-        if self.average is None:
-            return
         step = self.trainer.global_step
+        # Where gradients accumulate, not every batch is a step.
+        if self.average is None or step == self._averaged_step:
+            return
+        self._averaged_step = step
         kept = min(self.config.ema, (1 + step) / (_AVERAGE_WARMUP + step))
         with torch.no_grad():
             ours, theirs = self.average.state_dict(), self.classifier.state_dict()
@@ -141,14 +199,11 @@ class ClassificationTask(lightning.LightningModule):
         self.log("val_auroc", auroc, batch_size=1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW with a rate that rises over the warm-up and falls as a cosine, by step."""
-        decayed = [p for p in self.classifier.parameters() if p.ndim >= _DECAYED_DIMENSIONS]
-        free = [p for p in self.classifier.parameters() if p.ndim < _DECAYED_DIMENSIONS]
-        groups: list[dict[str, list[nn.Parameter] | float]] = [
-            {"params": decayed, "weight_decay": self.config.weight_decay},
-            {"params": free, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.config.lr)
+        """Return the optimiser, with rates that rise over the warm-up and fall as a cosine."""
+        others = [] if self.auxiliary is None else [*self.auxiliary.parameters()]
+        if isinstance(self.classifier, MultiViewClassifier):
+            others += self.classifier.own_parameters()
+        optimizer = build_optimizer(parameter_groups(self.looker, others, self.config), self.config)
         total = int(self.trainer.estimated_stepping_batches)
         warmup = round(self.config.warmup * total)
         schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from mammoscope.models import Views
 from mammoscope.training.augment import apply, draw
 from mammoscope.training.dataset import ImageStore
 
-__all__ = ["Unit", "UnitBatch", "UnitDataset", "collate", "group_units"]
+__all__ = ["Sample", "Unit", "UnitBatch", "UnitDataset", "collate", "group_units"]
 
 _UNKNOWN = float("nan")
 
@@ -49,6 +49,20 @@ class Unit:
     facts: tuple[float, ...]
 
 
+class Sample(NamedTuple):
+    """A unit as training shows it.
+
+    Attributes:
+        unit: What it is.
+        images: (V, 1, H, W) float32.
+        targets: (V, variables) of auxiliary heads.
+    """
+
+    unit: Unit
+    images: Tensor
+    targets: Tensor
+
+
 class UnitBatch(NamedTuple):
     """Units of one batch, padded to the one with the most images.
 
@@ -57,12 +71,14 @@ class UnitBatch(NamedTuple):
         image_label: (B, V), NaN where no image is.
         breast_label: (B, 2).
         label: (B,) of the units.
+        targets: (B, V, variables) of auxiliary heads, NaN where unknown.
     """
 
     given: Views
     image_label: Tensor
     breast_label: Tensor
     label: Tensor
+    targets: Tensor
 
 
 def group_units(rows: pl.DataFrame, level: Level, label: str) -> list[Unit]:
@@ -137,12 +153,13 @@ def _any(labels: Sequence[float]) -> float:
     return _UNKNOWN if not labels or any(math.isnan(v) for v in labels) else 0.0
 
 
-class UnitDataset(Dataset[tuple[Unit, Tensor]]):
+class UnitDataset(Dataset[Sample]):
     """Units with their images.
 
     Args:
         store: Where the images are.
         units: Which.
+        targets: (variables,) of auxiliary heads by image_id, if there are any.
         max_value: Largest grey value.
         most_views: Images of a unit that are shown at most in training.
         augment: How to change what training shows; ``None`` shows everything as it is.
@@ -153,6 +170,7 @@ class UnitDataset(Dataset[tuple[Unit, Tensor]]):
         self,
         store: ImageStore,
         units: Sequence[Unit],
+        targets: Mapping[str, Tensor] | None = None,
         *,
         max_value: int,
         most_views: int = 8,
@@ -161,6 +179,7 @@ class UnitDataset(Dataset[tuple[Unit, Tensor]]):
     ) -> None:
         self._store = store
         self._units = list(units)
+        self._targets = targets or {}
         self._max_value = float(max_value)
         self._most_views = most_views
         self._augment = augment
@@ -169,8 +188,8 @@ class UnitDataset(Dataset[tuple[Unit, Tensor]]):
     def __len__(self) -> int:
         return len(self._units)
 
-    def __getitem__(self, place: int | tuple[int, int]) -> tuple[Unit, Tensor]:
-        """Return a unit, less what is not shown of it, and its images (V, 1, H, W) float32.
+    def __getitem__(self, place: int | tuple[int, int]) -> Sample:
+        """Return a unit, less what is not shown of it, with images and targets.
 
         Args:
             place: An index, or (index, epoch) as the training sampler gives them.
@@ -181,7 +200,8 @@ class UnitDataset(Dataset[tuple[Unit, Tensor]]):
             rng = np.random.default_rng([self._seed, epoch, index])
             unit = _shown(unit, self._augment, self._most_views, rng)
         images = [self._image(name, (epoch, index, n)) for n, name in enumerate(unit.image_ids)]
-        return unit, torch.stack(images)
+        targets = [self._targets.get(name, torch.zeros(0)) for name in unit.image_ids]
+        return Sample(unit, torch.stack(images), torch.stack(targets))
 
     def _image(self, image_id: str, place: tuple[int, int, int]) -> Tensor:
         image = torch.from_numpy(self._store.read(image_id).astype(np.float32))[None]
@@ -223,18 +243,19 @@ def _shown(unit: Unit, config: AugmentConfig, most: int, rng: np.random.Generato
     )
 
 
-def collate(samples: Sequence[tuple[Unit, Tensor]]) -> UnitBatch:
+def collate(samples: Sequence[Sample]) -> UnitBatch:
     """Pad units to the one with the most images."""
-    units = [unit for unit, _ in samples]
+    units = [sample.unit for sample in samples]
     most = max(len(unit.image_ids) for unit in units)
-    shape = samples[0][1].shape[1:]
-    views = torch.zeros(len(units), most, *shape)
+    views = torch.zeros(len(units), most, *samples[0].images.shape[1:])
+    targets = torch.full((len(units), most, samples[0].targets.shape[1]), _UNKNOWN)
     mask = torch.zeros(len(units), most, dtype=torch.bool)
     projection, side = (torch.zeros(len(units), most, dtype=torch.int64) for _ in range(2))
     image_label = torch.full((len(units), most), _UNKNOWN)
-    for row, (unit, images) in enumerate(samples):
+    for row, (unit, images, told) in enumerate(samples):
         there = len(unit.image_ids)
         views[row, :there] = images
+        targets[row, :there] = told
         mask[row, :there] = True
         projection[row, :there] = torch.tensor(unit.projections)
         side[row, :there] = torch.tensor(unit.sides)
@@ -244,4 +265,5 @@ def collate(samples: Sequence[tuple[Unit, Tensor]]) -> UnitBatch:
         image_label=image_label,
         breast_label=torch.tensor([unit.breast_labels for unit in units]),
         label=torch.tensor([unit.label for unit in units]),
+        targets=targets,
     )

@@ -16,8 +16,9 @@ from mammoscope.cohort.synthetic.detector import BLACK_TO_WHITE
 __all__ = ["KINDS", "Lesion", "draw_lesion"]
 
 
-# At difficulty 0: the power of a kind's ease in its weight, and by how much contrast is raised.
-_SELECTION, _EASIER = 4.0, 2.5
+# At difficulty 0: the power of a kind's ease in its weight, and by how much contrast is raised, at
+# most up to where a large mass would be a white hole in the picture.
+_SELECTION, _EASIER, _MOST_RAISED = 4.0, 2.5, 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +131,17 @@ def draw_lesion(
     kind = _draw_kind(rng, malignant=malignant, difficulty=difficulty)
     look = KINDS[kind]
     radius = look.draw_radius_mm(rng)
-    factor = conspicuity * (1 + _EASIER * max(0.0, 1 - difficulty)) if malignant else 1.0
+    contrast = look.draw_contrast(rng, radius)
+    if malignant:
+        raised = contrast * (1 + _EASIER * max(0.0, 1 - difficulty))
+        contrast = conspicuity * max(contrast, min(raised, _MOST_RAISED))
     return Lesion(
         kind=kind,
         malignant=malignant,
         depth_mm=depth,
         place=(float(radius_share * np.cos(turn)), float(radius_share * np.sin(turn))),
         radius_mm=radius,
-        contrast=look.draw_contrast(rng, radius) * factor,
+        contrast=contrast,
         seed=int(rng.integers(2**31)),
     )
 

@@ -1,0 +1,227 @@
+"""Ladders: the same recipe trained rung by rung, measured in one table beside what others found.
+
+A ladder's folder holds ``ladder.json``, a run folder for each rung of each arm, and a cohort
+folder for each rung that needs images prepared otherwise. A rerun finishes what is left.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mammoscope import __version__
+from mammoscope.artefacts import (
+    check_output,
+    claim_output,
+    new_folder,
+    read_json,
+    sha256_json,
+    write_atomically,
+    write_json,
+)
+from mammoscope.cohort.manifest import read_cohort
+from mammoscope.cohort.prepare import prepare
+from mammoscope.cohort.store import PreparedStore
+from mammoscope.config import (
+    Config,
+    LadderConfig,
+    PreprocessConfig,
+    Rung,
+    rung_settings,
+    validated,
+)
+from mammoscope.errors import ConfigError, RunError
+from mammoscope.evaluation import evaluate_run
+from mammoscope.export import finish_run
+from mammoscope.models import check_backbone
+from mammoscope.training import fit
+
+__all__ = ["climb", "ladder_rows"]
+
+RECORD = "ladder.json"
+_RUN_RECORD = "run.json"
+_TABLES = ("manifest.parquet", "splits.parquet", "rejects.csv", "cohort.json", "findings.parquet")
+# What a run of its own would leave anew: another rung measures it otherwise.
+_NOT_COPIED = shutil.ignore_patterns("checkpoints", "report", "operating_points.json")
+_MEASURES = ("f1", "sensitivity", "precision", "accuracy", "auroc")
+
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One run to make."""
+
+    arm: str
+    rung: Rung
+    config: Config
+    preprocess: PreprocessConfig
+    run: Path
+
+
+def climb(
+    cohort: Path,
+    out: Path,
+    ladder: LadderConfig,
+    overrides: Iterable[str] = (),
+    *,
+    arms: Iterable[str] = (),
+    fold: int = 0,
+    workers: int = 2,
+    overwrite: bool = False,
+    told: Told = lambda _: None,
+) -> dict[str, Any]:
+    """Train, export and evaluate every rung of a ladder; what is finished already is kept.
+
+    Args:
+        cohort: A cohort folder, prepared and split.
+        out: The ladder's folder.
+        ladder: What to train.
+        overrides: Settings on top of every rung's, such as ``train.epochs=3``, or ``ARM:`` and
+            one of an arm's.
+        arms: Which arms; all by default.
+        fold: The fold that validates.
+        workers: Processes that prepare images.
+        overwrite: Replace a ladder that is there.
+        told: Called with a sentence when a rung begins.
+
+    Returns:
+        What ``ladder.json`` holds.
+
+    Raises:
+        ConfigError: If a rung's settings are not accepted; all are checked before work starts.
+        CohortError: If the cohort is not prepared or split.
+        RunError: If a rung that is there was made with other settings.
+        OutputError: If the folder holds something else, or cannot be written.
+    """
+    cohort, out = Path(cohort), Path(out)
+    own = PreparedStore(cohort).config
+    steps = _steps(out, ladder, own, list(overrides), list(arms))
+    record = _record(cohort, ladder, fold)
+    if overwrite or not (out / RECORD).is_file():
+        check_output(out, overwrite=overwrite, marker=RECORD)
+        claim_output(out, overwrite=overwrite, marker=RECORD)
+    write_json(out / RECORD, record)
+    cohorts = {sha256_json(own.model_dump(mode="json")): cohort}
+    for step in steps:
+        digest = sha256_json(step.preprocess.model_dump(mode="json"))
+        if digest not in cohorts:
+            told(f"prepare images for rung {step.rung.name}")
+            folder = out / "cohorts" / step.rung.name
+            cohorts[digest] = _prepared(cohort, folder, step.preprocess, workers)
+    made: list[_Step] = []
+    for step in steps:
+        told(f"rung {step.rung.name} of {step.arm}")
+        where = cohorts[sha256_json(step.preprocess.model_dump(mode="json"))]
+        record["rungs"].append(_climbed(step, made, where, fold, ladder.level))
+        write_json(out / RECORD, record)
+        made.append(step)
+    return record
+
+
+def ladder_rows(record: dict[str, Any]) -> list[list[str]]:
+    """Return ``ladder.json`` as rows of a table, header first; published figures in brackets."""
+    header = ["arm", "rung", "evaluation F1", "test F1", "sensitivity", "precision", "accuracy"]
+    rows = [[*header, "AUROC"]]
+    for rung in record["rungs"]:
+        cells = [_cell(rung, name) for name in ("evaluation_f1", "test_f1", *_MEASURES[1:])]
+        rows.append([rung["arm"], rung["says"] or rung["name"], *cells])
+    return rows
+
+
+def _cell(rung: dict[str, Any], name: str) -> str:
+    measured = rung["measured"][name]
+    text = "undefined" if measured["value"] is None else f"{measured['value']:.3f}"
+    if name in ("test_f1", "auroc") and measured.get("low") is not None:
+        text += f" ({measured['low']:.3f} to {measured['high']:.3f})"
+    theirs = rung["published"].get(name)
+    return text if theirs is None else f"{text} [{theirs:.3f}]"
+
+
+def _steps(
+    out: Path, ladder: LadderConfig, own: PreprocessConfig, overrides: list[str], arms: list[str]
+) -> list[_Step]:
+    """Resolve and check all rungs before any is trained."""
+    strange = [arm for arm in arms if arm not in ladder.arms]
+    if strange:
+        raise ConfigError(f"--arm {strange[0]} is not one of {', '.join(ladder.arms)}")
+    steps = []
+    for arm in arms or ladder.arms:
+        for place, rung in enumerate(ladder.rungs):
+            config, prepare_with = rung_settings(ladder, arm, place, overrides)
+            check_backbone(config.model.backbone)
+            values = {**own.model_dump(), **prepare_with}
+            preprocess = validated(PreprocessConfig, values, f"rung {rung.name}, prepare")
+            run = out / arm / f"{place + 1}-{rung.name}"
+            steps.append(_Step(arm, rung, config, preprocess, run))
+    return steps
+
+
+def _record(cohort: Path, ladder: LadderConfig, fold: int) -> dict[str, Any]:
+    return {
+        "format_version": 1,
+        "kind": "ladder",
+        "package_version": __version__,
+        "synthetic": bool(read_cohort(cohort)["synthetic"]),
+        "title": ladder.title,
+        "source": ladder.source,
+        "level": ladder.level,
+        "fold": fold,
+        "rungs": [],
+    }
+
+
+def _prepared(cohort: Path, folder: Path, config: PreprocessConfig, workers: int) -> Path:
+    """Prepare the cohort's images otherwise, in a cohort folder with the same tables."""
+    for name in _TABLES:
+        if (cohort / name).is_file():
+            with write_atomically(folder / name) as temporary:
+                shutil.copyfile(cohort / name, temporary)
+    prepare(folder, config, workers=workers)
+    return folder
+
+
+def _climbed(step: _Step, made: list[_Step], cohort: Path, fold: int, level: str) -> dict[str, Any]:
+    """Train, export and evaluate one rung, or what is left of that."""
+    there = (step.run / _RUN_RECORD).is_file()
+    twin = next((other for other in made if _trains_alike(step, other)), None)
+    if not there and twin is not None:
+        _copy_run(twin.run, step)
+        there = True
+    fit(cohort, step.run, step.config, fold, resume=there)
+    facts = read_json(step.run / _RUN_RECORD, RunError)
+    if facts["status"] != "finished":
+        finish_run(step.run, cohort)
+    report = evaluate_run(step.run, step.config.evaluation, overwrite=True).report
+    metrics = report["levels"][level]["metrics"]
+    measured = {"test_f1" if name == "f1" else name: metrics[name] for name in _MEASURES}
+    measured["evaluation_f1"] = report["validation"][level]["metrics"]["f1"]
+    return {
+        "arm": step.arm,
+        "name": step.rung.name,
+        "says": step.rung.says,
+        "run": str(step.run),
+        "copied_from": None if twin is None else str(twin.run),
+        "measured_on": report["measured_on"],
+        "threshold": report["levels"][level]["threshold"],
+        "measured": measured,
+        "published": step.rung.published,
+    }
+
+
+def _trains_alike(step: _Step, other: _Step) -> bool:
+    """Say whether two rungs differ in what is measured only."""
+    ours, theirs = (s.config.model_dump(exclude={"evaluation"}) for s in (step, other))
+    return step.preprocess == other.preprocess and ours == theirs
+
+
+def _copy_run(source: Path, step: _Step) -> None:
+    """Take a finished run over, to be measured in another way."""
+    with new_folder(step.run, overwrite=False, marker=_RUN_RECORD) as fresh:
+        shutil.copytree(source, fresh, dirs_exist_ok=True, ignore=_NOT_COPIED)
+        facts = read_json(fresh / _RUN_RECORD, RunError)
+        facts["config"]["evaluation"] = step.config.evaluation.model_dump(mode="json")
+        write_json(fresh / _RUN_RECORD, facts)

@@ -1,0 +1,58 @@
+"""Batches that are read while the step before them computes, and how long steps wait for them."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from lightning.pytorch.profilers import Profiler
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+__all__ = ["DataClock", "Loader"]
+
+# Batches read ahead; more would only take memory, as reading is the quicker of the two.
+_AHEAD = 2
+
+
+class Loader(DataLoader[tuple[Tensor, ...]]):
+    """A loader that reads ahead in a thread where it has no worker processes.
+
+    It starts with the first batch that is asked for and not with ``iter``: Lightning makes the
+    iterator of a resumed run before it tells the sampler the epoch.
+    """
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:  # type: ignore[override]
+        batches: Iterator[tuple[Tensor, ...]] = super().__iter__()
+        if self.num_workers:
+            yield from batches
+            return
+        pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        try:
+            coming = deque(pool.submit(next, batches, None) for _ in range(_AHEAD))
+            while (batch := coming.popleft().result()) is not None:
+                coming.append(pool.submit(next, batches, None))
+                yield batch
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class DataClock(Profiler):
+    """Counts the seconds in which the loop has no batch to work on, in training and validation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited_s = 0.0
+        self._begun = 0.0
+
+    def start(self, action_name: str) -> None:
+        """Start where a batch is asked for."""
+        if action_name.endswith("_next"):
+            self._begun = time.perf_counter()
+
+    def stop(self, action_name: str) -> None:
+        """Count until it is there."""
+        if action_name.endswith("_next"):
+            self.waited_s += time.perf_counter() - self._begun
