@@ -6,10 +6,11 @@
     mammoscope split cohort --test 0.6
     python benchmarks/multiview.py cohort runs
 
-Trains an image, a breast and an exam model of one backbone for as many epochs, so that each
-sees every training image equally often, and compares them on the test split: AUROC by breast
-and by exam, and the paired difference to the mean of the image model's scores. Other ways to
-join that model's scores are shown beside it. A run that is there already is not trained again.
+An image model is trained first. From its weights an image, a breast and an exam model are
+trained on for as many epochs each, so that every one has seen every training image equally
+often. They are compared on the test split: AUROC by breast and by exam, and the paired
+difference to the mean of the image model's scores. Other ways to join that model's scores are
+shown beside it. A run that is there already is not trained again.
 """
 
 from __future__ import annotations
@@ -123,18 +124,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("cohort", type=Path, help="prepared and split")
     parser.add_argument("runs", type=Path, help="folder for the runs")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--first", type=int, default=8, help="epochs of the first image model")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs of each model after it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
-    runs = {level: options.runs / f"{level}-{options.seed}" for level in _BATCH}
-    seconds = {
-        level: trained(
-            options.cohort, run, settings(level, options.epochs, options.seed, options.overrides)
-        )
-        for level, run in runs.items()
-    }
+    seed, overrides = options.seed, options.overrides
+    first = options.runs / f"first-{seed}"
+    begins = settings("image", options.first, seed, overrides)
+    seconds = {"first": trained(options.cohort, first, begins)}
+    start = f"model.weights={first / 'weights.safetensors'}"
+    runs = {level: options.runs / f"{level}-{seed}" for level in _BATCH}
+    for level, run in runs.items():
+        goes_on = settings(level, options.epochs, seed, [start, *overrides])
+        seconds[level] = trained(options.cohort, run, goes_on)
     print({level: round(value) for level, value in seconds.items()}, "seconds")
     config = EvaluationConfig()
     rows = [row for level in ("breast", "exam") for row in compared(runs, level, config)]
