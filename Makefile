@@ -47,6 +47,7 @@ reference: $(VENV)/.dev ## Write the reference pages that follow from code
 benchmark: $(VENV)/.dev ## Measure against what one would run instead
 	$(BIN)/python benchmarks/prepare.py
 	$(BIN)/python benchmarks/predict.py
+	$(BIN)/python benchmarks/evaluate.py
 
 clean: ## Remove the environment and all outputs
 	rm -rf $(VENV) $(OUT) fuzz-out .mypy_cache .ruff_cache .pytest_cache .coverage*

@@ -102,6 +102,15 @@ class Estimate(_Part):
     high: float | None
 
 
+class Choice(_Part):
+    """How far a threshold moves when patients are drawn anew, and how much it flatters itself."""
+
+    replicates: int
+    low: float | None
+    high: float | None
+    optimism: float | None
+
+
 class OperatingPoint(_Part):
     """A threshold, the target that chose it, and what it measured on the validation images."""
 
@@ -113,6 +122,8 @@ class OperatingPoint(_Part):
     specificity: Estimate
     precision: Estimate
     f1: Estimate
+    recall_rate: Estimate | None = None
+    choice: Choice | None = None
 
 
 class OperatingPoints(_Part):
@@ -150,6 +161,10 @@ class OutputContract(_Part):
     logit: str = "(B,) float32, before the sigmoid"
     score: str = "(B,) float32 in [0, 1]"
     heatmap: str = "(B, h, w) float32 in [0, 1], covering the input's field of view"
+    local_score: str = (
+        "(B, h, w) float32 in [0, 1], the heatmap on the scale of the score; where the graph "
+        "lacks it the two are one"
+    )
     breast_logit: str | None = None
     breast_score: str | None = None
     exam_logit: str | None = None

@@ -24,7 +24,6 @@ from mammoscope.artefacts import (
     read_json,
     sha256_file,
     write_atomically,
-    write_json,
 )
 from mammoscope.bundle import (
     AGGREGATION,
@@ -42,11 +41,12 @@ from mammoscope.cohort.store import PreparedStore
 from mammoscope.errors import RunError
 from mammoscope.inference import ExamInput, Scorer
 from mammoscope.models import Classifier, MultiViewClassifier, MultiViewGraph
+from mammoscope.scores import settle_scores
 from mammoscope.training import load_classifier
 from mammoscope.training.units import Unit, UnitDataset, collate, group_units
 from mammoscope.types import GreyImage
 
-__all__ = ["PARITY_TOLERANCE", "export_bundle", "export_graph", "finish_run"]
+__all__ = ["PARITY_TOLERANCE", "export_bundle", "export_graph", "finish_run", "predicted"]
 
 #: Largest difference of logits between the training graph and ONNX Runtime.
 PARITY_TOLERANCE = 1e-3
@@ -86,12 +86,14 @@ def finish_run(run: Path, cohort: Path, progress: Progress | None = None) -> int
         How many images were scored.
 
     Raises:
-        RunError: If the graph's logits differ from the training graph's.
+        RunError: If the cohort was prepared otherwise since training, or the graph's logits
+            differ from the training graph's.
         BundleError: If the graph gives a score that is not finite.
     """
     run = Path(run)
     facts = read_json(run / "run.json", RunError)
     store = PreparedStore(cohort)
+    _check_preprocess(run, facts, store)
     fold, label = int(facts["fold"]), str(facts["config"]["train"]["label"])
     rows = store.rows().filter(
         ((pl.col("split") == "test") | (pl.col("fold") == fold))
@@ -109,19 +111,13 @@ def finish_run(run: Path, cohort: Path, progress: Progress | None = None) -> int
             network, scorer, [store.read(name) for name in rows["image_id"][:_PARITY_IMAGES]]
         )
     exported = time.perf_counter() - begun
-    score = _predict if scorer.level == "image" else _predict_exams
-    predictions = score(rows, store, scorer, label, progress)
-    path = run / "predictions.parquet"
-    with write_atomically(path) as temporary:
-        predictions.write_parquet(temporary)
-    facts["status"] = "finished"
-    facts["hashes"] = {MODEL_FILE: sha256_file(model), path.name: sha256_file(path)}
+    predictions = predicted(rows, store, scorer, label, progress)
     facts["timings_s"] = {
         **facts.get("timings_s", {}),
         "export": round(exported, 2),
         "score": round(time.perf_counter() - begun - exported, 2),
     }
-    write_json(run / "run.json", facts)
+    settle_scores(run, facts, predictions)
     return rows.height
 
 
@@ -159,6 +155,10 @@ def export_bundle(
     scorer = Scorer(run / MODEL_FILE, threads=1)
     level, taken = scorer.level, scorer.inputs
     report = read_json(run / "report" / "report.json", RunError)
+    if report["run"]["hashes"] != facts["hashes"]:
+        raise RunError(
+            f"{run}/report is of other predictions: run mammoscope evaluate {run} --overwrite"
+        )
     validation = pl.read_parquet(run / "predictions.parquet").filter(pl.col("split") == "val")
     with new_folder(folder, overwrite=overwrite, marker="bundle.json") as fresh:
         return write_bundle(
@@ -175,19 +175,26 @@ def export_bundle(
             },
             output=OutputContract.of(level),
             aggregation=AGGREGATION[level],
+            calibration=facts.get("calibration", {"method": "none"}),
             eligibility=facts["eligibility"],
             operating_points={"primary": chosen["primary"], **chosen["points"]},
             reference=_reference(validation),
-            training={
-                "backbone": facts["config"]["model"]["backbone"],
-                "fold": facts["fold"],
-                "counts": facts["counts"],
-                "cohort": {k: v for k, v in facts["cohort"].items() if k != "path"},
-                "run_hashes": facts["hashes"],
-                "measured_on": report["measured_on"],
-                "measured": report["levels"],
-            },
+            training=_training(facts, report),
         )
+
+
+def _training(facts: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    """Return what a bundle says of how it came about."""
+    return {
+        "backbone": facts["config"]["model"]["backbone"],
+        "fold": facts["fold"],
+        **({"ensemble": facts["ensemble"]} if "ensemble" in facts else {}),
+        "counts": facts["counts"],
+        "cohort": {k: v for k, v in facts["cohort"].items() if k != "path"},
+        "run_hashes": facts["hashes"],
+        "measured_on": report["measured_on"],
+        "measured": report["levels"],
+    }
 
 
 def export_graph(
@@ -237,6 +244,21 @@ def _example(network: MultiViewClassifier, size: tuple[int, int]) -> tuple[Tenso
     return (*exam, torch.zeros(len(FACTS))) if network.facts else exam
 
 
+def _check_preprocess(run: Path, facts: dict[str, Any], store: PreparedStore) -> None:
+    """Refuse images that were prepared otherwise than those that the weights have seen."""
+    learnt, found = facts["preprocess"], store.config.model_dump(mode="json")
+    changed = [
+        f"{name} is {found.get(name)!r} and was {learnt.get(name)!r}"
+        for name in {**found, **learnt}
+        if found.get(name) != learnt.get(name)
+    ]
+    if changed:
+        raise RunError(
+            f"{store.cohort} is prepared otherwise than when {run} was trained: "
+            f"{', '.join(changed)}. Prepare it as it was, or train a new run"
+        )
+
+
 def _check_parity(classifier: Classifier, scorer: Scorer, images: list[GreyImage]) -> None:
     """Compare both graphs on real prepared images."""
     batch = torch.from_numpy(np.stack(images)[:, None].astype(np.float32))
@@ -280,51 +302,53 @@ def _check_difference(difference: Any) -> None:
         )
 
 
-def _predict_exams(
+def predicted(
+    rows: pl.DataFrame,
+    store: PreparedStore,
+    scorer: Scorer,
+    label: str,
+    progress: Progress | None = None,
+) -> pl.DataFrame:
+    """Return a row per image with the graph's logits, as ``predictions.parquet`` has them.
+
+    Args:
+        rows: Which images, from the store's rows.
+        store: Where they are.
+        scorer: The graph.
+        label: Column that is told as ``cancer``.
+        progress: Called with (done, total) images.
+    """
+    if scorer.level != "image":
+        return _table(rows, _of_exams(rows, store, scorer, label, progress), label)
+    logits = []
+    for done, image_id in enumerate(rows["image_id"], start=1):
+        logits.append(float(scorer([store.read(image_id)]).logit[0]))
+        if progress is not None:
+            progress(done, rows.height)
+    return _table(rows, [pl.Series("logit", logits, pl.Float64)], label)
+
+
+def _of_exams(
     rows: pl.DataFrame,
     store: PreparedStore,
     scorer: Scorer,
     label: str,
     progress: Progress | None,
-) -> pl.DataFrame:
-    """Score exam by exam; a row tells the scores of its image, its breast and its exam."""
-    made: dict[str, dict[str, float | None]] = {}
+) -> list[pl.Series]:
+    """Score exam by exam; a row tells the logits of its image, its breast and its exam."""
+    made: dict[str, dict[str, float]] = {}
     for exam in group_units(rows, "exam", label):
         scores = scorer.exam(_exam_input(exam, store))
         for place, name in enumerate(exam.image_ids):
-            breast = scores.breasts[SIDES[exam.sides[place]]]
             made[name] = {
                 "logit": float(scores.images.logit[place]),
-                "score": float(scores.images.score[place]),
-                "breast_logit": breast[0],
-                "breast_score": breast[1],
-                "exam_logit": scores.exam[0] if scores.exam else None,
-                "exam_score": scores.exam[1] if scores.exam else None,
+                "breast_logit": scores.breasts[SIDES[exam.sides[place]]][0],
+                **({"exam_logit": scores.exam[0]} if scores.exam else {}),
             }
         if progress is not None:
             progress(len(made), rows.height)
     told = [made[name] for name in rows["image_id"]]
-    columns = [pl.Series(key, [row[key] for row in told], pl.Float64) for key in told[0]]
-    # A breast model says nothing of exams.
-    return _table(rows, [c for c in columns if c.null_count() < rows.height], label)
-
-
-def _predict(
-    rows: pl.DataFrame,
-    store: PreparedStore,
-    scorer: Scorer,
-    label: str,
-    progress: Progress | None,
-) -> pl.DataFrame:
-    logits, scores = [], []
-    for done, image_id in enumerate(rows["image_id"], start=1):
-        scored = scorer([store.read(image_id)])
-        logits.append(float(scored.logit[0]))
-        scores.append(float(scored.score[0]))
-        if progress is not None:
-            progress(done, rows.height)
-    columns = [pl.Series("logit", logits, pl.Float64), pl.Series("score", scores, pl.Float64)]
-    return _table(rows, columns, label)
+    return [pl.Series(key, [row[key] for row in told], pl.Float64) for key in told[0]]
 
 
 def _table(rows: pl.DataFrame, scores: list[pl.Series], label: str) -> pl.DataFrame:

@@ -23,6 +23,7 @@ VERBS = (
     "deidentify",
     "lint",
     "train",
+    "calibrate",
     "evaluate",
     "export",
     "predict",
@@ -98,6 +99,9 @@ def test_the_version_is_printed(run):
         ["merge", "only-the-output"],
         ["predict", "bundle", "study"],
         ["train", "a", "b", "--no-such-option"],
+        ["train", "a", "b", "--folds", "0,1"],
+        ["train", "a", "b", "--fold", "1", "--folds", "all"],
+        ["calibrate", "run"],
     ],
 )
 def test_wrong_usage_exits_2_with_usage(run, words):
@@ -151,7 +155,9 @@ def test_ctrl_c_exits_130_without_a_traceback(run, monkeypatch):
     monkeypatch.setattr("mammoscope.cohort.splits.split_cohort", interrupted)
     status, _, err = run("split", "a")
     assert status == 130
-    assert err == "stopped: the same command goes on, or says that it needs --overwrite\n"
+    assert (
+        err == "stopped: the same command goes on, or says that it needs --resume or --overwrite\n"
+    )
 
 
 @pytest.mark.parametrize("text", ["512", "512x", "x", "512*256", "-5x5", "1.5x2"])
@@ -179,8 +185,8 @@ def test_compare_prints_a_table_and_a_sentence_and_leaves_json(run, tmp_path):
     made = json.loads(out.read_text())
     assert (made["format_version"], made["level"]) == (1, "breast")
     assert made["evaluation"]["bootstrap"] == 20
-    status, _, err = run("compare", *folders, "--level", "exam")
-    assert (status, "image, breast are accepted" in err) == (1, True)
+    status, _, err = run("compare", *folders, "--level", "woman")
+    assert (status, "'woman' is not one of 'image'" in err) == (2, True)
     status, _, err = run("compare", *folders, "--set", "train.lr=1")
     assert (status, "section evaluation only" in err) == (1, True)
 

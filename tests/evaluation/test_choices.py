@@ -6,11 +6,15 @@ from sklearn.metrics import f1_score
 
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
-from mammoscope.evaluation import bootstrap
+from mammoscope.evaluation import bootstrap, operating_points
 from mammoscope.evaluation.bootstrap import intervals
 from mammoscope.evaluation.measures import measures_at, measures_of_ranks
+from mammoscope.evaluation.metrics import best_f1, pf1
 from mammoscope.evaluation.operating_points import choose, choose_threshold
+from mammoscope.evaluation.overfitting import few_warnings, threshold_warnings
 from mammoscope.evaluation.tables import Scored
+
+KEPT = ("sensitivity", "specificity")
 
 
 def data(seed=0, patients=60, images=4):
@@ -137,6 +141,127 @@ def test_every_configured_point_comes_with_its_intervals():
     assert [point["name"] for point in points] == ["best_f1", "specificity=0.9"]
     assert points[1]["specificity"]["value"] >= 0.9
     assert points[0]["f1"]["low"] <= points[0]["f1"]["value"] <= points[0]["f1"]["high"]
+
+
+def test_a_recall_rate_is_kept_and_no_looser_threshold_would_do():
+    scored = data()
+    threshold = choose_threshold(scored, "recall_rate=0.1")
+    assert (scored.score >= threshold).mean() <= 0.1
+    assert (scored.score >= scored.score[scored.score < threshold].max()).mean() > 0.1
+
+
+def test_a_recall_rate_can_be_that_of_another_prevalence():
+    """At 0.5 % hardly anyone has cancer, so the recall rate is all but 1 - specificity."""
+    scored = data(patients=400)
+    threshold = choose_threshold(scored, "recall_rate=0.1", prevalence=0.005)
+    called = scored.score >= threshold
+    sick = scored.label
+    rate = 0.005 * called[sick].mean() + 0.995 * called[~sick].mean()
+    assert 0.09 < rate <= 0.1
+    assert threshold < choose_threshold(scored, "recall_rate=0.1")
+    config = EvaluationConfig(
+        bootstrap=50, operating_points=("recall_rate=0.1",), calibration="platt", prevalence=0.005
+    )
+    point = choose(scored, config)[0]
+    assert point["threshold"] == threshold
+    assert point["recall_rate"]["value"] == pytest.approx(rate)
+    assert point["recall_rate"]["low"] < rate < point["recall_rate"]["high"]
+
+
+@given(seed=st.integers(0, 10_000))
+def test_pf1_of_scores_is_never_above_the_best_f1_of_calls(seed):
+    """Why best_pf1 and best_f1 are one threshold: pF1 is a mean of F1 over thresholds."""
+    rng = np.random.default_rng(seed)
+    score, label = rng.random(30) ** rng.integers(1, 5), rng.random(30) < 0.3
+    label[:2] = True, False
+    assert pf1(score, label) <= best_f1(score, label) + 1e-12
+    scored = Scored(score, label, np.arange(30))
+    chosen = choose_threshold(scored, "best_pf1")
+    assert chosen == choose_threshold(scored, "best_f1")
+    sent = (score >= chosen).astype(np.float64)
+    assert pf1(sent, label) == pytest.approx(best_f1(score, label))
+
+
+@pytest.mark.parametrize(
+    "target", ["best_f1", "specificity=0.8", "sensitivity=0.8", "recall_rate=0.3"]
+)
+def test_a_choice_under_weights_is_the_choice_on_repeated_rows(target):
+    scored = data(patients=20, images=2)
+    draws = bootstrap.draw(20, 40, seed=0)
+    curve = operating_points._Curve(scored)
+    index, _ = curve.picked(target, draws[:, curve.patient].astype(float), None)
+    for times, threshold in zip(draws, curve.candidates[index], strict=True):
+        rows = np.repeat(np.arange(scored.score.size), times[scored.patient])
+        again = Scored(scored.score[rows], scored.label[rows], scored.patient[rows])
+        expected = choose_threshold(again, target)
+        # Midway between drawn scores is not midway between all: who is called is the same.
+        np.testing.assert_array_equal(again.score >= threshold, again.score >= expected)
+    choice = choose(scored, EvaluationConfig(bootstrap=40, operating_points=(target,)))[0]["choice"]
+    assert choice["replicates"] == 40
+    assert (choice["low"], choice["high"]) == pytest.approx(
+        np.quantile(curve.candidates[index], [0.025, 0.975])
+    )
+
+
+def test_a_choice_flatters_itself_more_on_few_patients():
+    """Scores without meaning: F1 is overfitted, the more so the fewer choose."""
+    rng = np.random.default_rng(0)
+
+    def optimism(patients):
+        scored = Scored(rng.random(patients), rng.random(patients) < 0.2, np.arange(patients))
+        return choose(scored, EvaluationConfig(bootstrap=200))[0]["choice"]["optimism"]
+
+    assert optimism(40) > 0.05
+    assert optimism(40) > 3 * abs(optimism(4000))
+
+
+def point(value, half, target="best_f1", optimism=0.0):
+    estimate = {"value": value, "low": value - half, "high": value + half}
+    names = ("f1", "sensitivity", "specificity", "recall_rate")
+    return {
+        "name": target,
+        "target": target,
+        "confidence": 0.95,
+        **dict.fromkeys(names, estimate),
+        "choice": {"low": 0.2, "high": 0.7, "optimism": optimism, "replicates": 100},
+    }
+
+
+@pytest.mark.parametrize(
+    ("target", "measured", "words"),
+    [
+        ("best_f1", 0.55, []),
+        ("best_f1", 0.20, ["F1 is 0.200", "sensitivity is 0.200", "specificity is 0.200"]),
+        ("best_f1", 0.90, []),
+        ("recall_rate=0.1", 0.90, ["recall rate is 0.900 on test and was 0.600"]),
+        ("recall_rate=0.1", 0.62, []),
+    ],
+)
+def test_a_threshold_that_does_not_hold_its_promise_is_told(target, measured, words):
+    # 0.6 ± 0.1 promised: a difference of sqrt(2) * 0.1 = 0.14 or less is chance.
+    found = {name: point(measured, 0.1)[name] for name in ("f1", *KEPT, "recall_rate")}
+    said = threshold_warnings(point(0.6, 0.1, target), found, "image")
+    assert len(said) == len(words)
+    assert all(word in sentence for word, sentence in zip(words, said, strict=True))
+
+
+def test_a_threshold_that_is_given_is_taken_as_it_is_and_measured():
+    scored = data()
+    (point,) = choose(scored, EvaluationConfig(bootstrap=30, operating_points=("threshold=0.4",)))
+    assert point["threshold"] == 0.4
+    assert point["choice"] == {"replicates": 0, "low": None, "high": None, "optimism": None}
+    measured = {name: point[name] for name in KEPT}
+    assert threshold_warnings(point, measured, "image") == []
+
+
+def test_a_threshold_that_rests_on_few_or_fits_them_is_told():
+    assert "chosen on 12 positive breasts only" in few_warnings(12, "breast")[0]
+    assert few_warnings(30, "breast") == []
+    (said,) = threshold_warnings(point(0.6, 0.1, optimism=0.08), None, "breast")
+    assert "choose from 0.200 to 0.700" in said
+    assert "0.080 better" in said
+    recalled = point(0.1, 0.02, "recall_rate=0.1", optimism=-0.06)
+    assert "0.060 better" in threshold_warnings(recalled, None, "image")[0]
 
 
 def test_one_class_alone_cannot_choose():

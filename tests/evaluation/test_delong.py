@@ -13,184 +13,18 @@ from mammoscope.evaluation.delong import areas, compare_areas
 # Albumin, total protein, Krebs-Goplerud score, outcome of 43 of the 49 patients whom DeLong,
 # DeLong and Clarke-Pearson compare in Biometrics 44, 1988 (six lack a value), as tabled in the
 # SAS/STAT User's Guide, LOGISTIC procedure, "Comparing Receiver Operating Characteristic Curves".
-# The scores tie often. fmt: off
-OVARIAN = np.array(
-    [
-        3.0,
-        5.8,
-        10,
-        0,
-        3.2,
-        6.3,
-        5,
-        1,
-        3.9,
-        6.8,
-        3,
-        1,
-        2.8,
-        4.8,
-        6,
-        0,
-        3.2,
-        5.8,
-        3,
-        1,
-        0.9,
-        4.0,
-        5,
-        0,
-        2.5,
-        5.7,
-        8,
-        0,
-        1.6,
-        5.6,
-        5,
-        1,
-        3.8,
-        5.7,
-        5,
-        1,
-        3.7,
-        6.7,
-        6,
-        1,
-        3.2,
-        5.4,
-        4,
-        1,
-        3.8,
-        6.6,
-        6,
-        1,
-        4.1,
-        6.6,
-        5,
-        1,
-        3.6,
-        5.7,
-        5,
-        1,
-        4.3,
-        7.0,
-        4,
-        1,
-        3.6,
-        6.7,
-        4,
-        0,
-        2.3,
-        4.4,
-        6,
-        1,
-        4.2,
-        7.6,
-        4,
-        0,
-        4.0,
-        6.6,
-        6,
-        0,
-        3.5,
-        5.8,
-        6,
-        1,
-        3.8,
-        6.8,
-        7,
-        1,
-        3.0,
-        4.7,
-        8,
-        0,
-        4.5,
-        7.4,
-        5,
-        1,
-        3.7,
-        7.4,
-        5,
-        1,
-        3.1,
-        6.6,
-        6,
-        1,
-        4.1,
-        8.2,
-        6,
-        1,
-        4.3,
-        7.0,
-        5,
-        1,
-        4.3,
-        6.5,
-        4,
-        1,
-        3.2,
-        5.1,
-        5,
-        1,
-        2.6,
-        4.7,
-        6,
-        1,
-        3.3,
-        6.8,
-        6,
-        0,
-        1.7,
-        4.0,
-        7,
-        0,
-        3.7,
-        6.1,
-        5,
-        1,
-        3.3,
-        6.3,
-        7,
-        1,
-        4.2,
-        7.7,
-        6,
-        1,
-        3.5,
-        6.2,
-        5,
-        1,
-        2.9,
-        5.7,
-        9,
-        0,
-        2.1,
-        4.8,
-        7,
-        1,
-        2.8,
-        6.2,
-        8,
-        0,
-        4.0,
-        7.0,
-        7,
-        1,
-        3.3,
-        5.7,
-        6,
-        1,
-        3.7,
-        6.9,
-        5,
-        1,
-        3.6,
-        6.6,
-        5,
-        1,
-    ]
-).reshape(-1, 4)
-# fmt: on
+# The scores tie often.
+TABLE = """
+3.0 5.8 10 0   3.2 6.3 5 1   3.9 6.8 3 1   2.8 4.8 6 0   3.2 5.8 3 1   0.9 4.0 5 0
+2.5 5.7 8 0   1.6 5.6 5 1   3.8 5.7 5 1   3.7 6.7 6 1   3.2 5.4 4 1   3.8 6.6 6 1
+4.1 6.6 5 1   3.6 5.7 5 1   4.3 7.0 4 1   3.6 6.7 4 0   2.3 4.4 6 1   4.2 7.6 4 0
+4.0 6.6 6 0   3.5 5.8 6 1   3.8 6.8 7 1   3.0 4.7 8 0   4.5 7.4 5 1   3.7 7.4 5 1
+3.1 6.6 6 1   4.1 8.2 6 1   4.3 7.0 5 1   4.3 6.5 4 1   3.2 5.1 5 1   2.6 4.7 6 1
+3.3 6.8 6 0   1.7 4.0 7 0   3.7 6.1 5 1   3.3 6.3 7 1   4.2 7.7 6 1   3.5 6.2 5 1
+2.9 5.7 9 0   2.1 4.8 7 1   2.8 6.2 8 0   4.0 7.0 7 1   3.3 5.7 6 1   3.7 6.9 5 1
+3.6 6.6 5 1
+"""
+OVARIAN = np.array([float(word) for word in TABLE.split()]).reshape(-1, 4)
 
 
 def kernel(score, label):
@@ -267,19 +101,29 @@ def test_without_clusters_the_covariance_is_delongs(data):
     assert areas(scores, label).covariance == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_data_of_the_1988_paper():
-    """Areas and test by scikit-learn and brute force; the paper's areas are of 49 patients."""
+def test_the_data_of_the_1988_paper_give_the_published_figures():
+    """Areas, standard errors and differences as the SAS/STAT User's Guide prints them (ROC
+    association statistics, and ROC contrast estimation by row, of the same example).
+
+    The paper's own figures are of all 49 patients.
+    """
     label = OVARIAN[:, 3] == 1
-    scores = [OVARIAN[:, 0], -OVARIAN[:, 2], OVARIAN[:, 1]]
-    found = areas(scores, label)
-    assert found.value == pytest.approx([roc_auc_score(label, score) for score in scores])
-    theta, covariance = brute_force(scores, label, np.arange(label.size))
-    assert found.covariance == pytest.approx(covariance)
-    test = compare_areas(scores[1], scores[2], label)
-    variance = covariance[1, 1] + covariance[2, 2] - 2 * covariance[1, 2]
-    assert test.value == pytest.approx(theta[2] - theta[1])
-    assert test.standard_error == pytest.approx(np.sqrt(variance))
-    assert test.high - test.low == pytest.approx(2 * 1.959964 * np.sqrt(variance))
+    albumin, score, protein = OVARIAN[:, 0], -OVARIAN[:, 2], OVARIAN[:, 1]
+    found = areas([albumin, score, protein], label)
+    assert found.value.round(4).tolist() == [0.7366, 0.7258, 0.6478]
+    assert np.sqrt(np.diag(found.covariance)).round(4).tolist() == [0.0927, 0.1028, 0.1000]
+    published = {
+        "albumin": (albumin, (0.0108, 0.0953, -0.1761, 0.1976, 0.9102)),
+        "protein": (protein, (-0.0780, 0.1046, -0.2830, 0.1271, 0.4561)),
+    }
+    for other, figures in published.values():
+        test = compare_areas(score, other, label)
+        ours = (test.value, test.standard_error, test.low, test.high, test.p)
+        assert tuple(round(value, 4) for value in ours) == figures
+    contrast = np.array([[1, -1, 0], [0, -1, 1]])
+    difference = contrast @ found.value
+    statistic = difference @ np.linalg.solve(contrast @ found.covariance @ contrast.T, difference)
+    assert round(float(statistic), 4) == 2.5340
 
 
 def test_an_area_and_its_variance_worked_by_hand():

@@ -1,3 +1,4 @@
+import html
 import json
 import re
 
@@ -14,6 +15,7 @@ from mammoscope.evaluation import (
     run_evaluation_config,
     summary_rows,
 )
+from mammoscope.evaluation.calibration import Calibration
 from mammoscope.evaluation.tables import read_predictions, scored
 
 
@@ -151,6 +153,58 @@ def test_without_a_test_split_validation_is_measured_and_flagged(tmp_path):
     made = evaluate_run(run)
     assert made.report["measured_on"] == "val"
     assert "There is no test split" in made.path.read_text()
+
+
+def test_calibration_is_measured_before_and_after(tmp_path):
+    """Logits too steep and too high: a slope of a quarter and an intercept mend them."""
+    calibration = Calibration(
+        method="platt", slope=0.25, intercept=-1.5, images=80, fitted_prevalence=0.15
+    )
+    steep = predictions().with_columns(logit=pl.col("logit") * 8)
+    frame = steep.with_columns(score=pl.Series(calibration(steep["logit"].to_numpy())))
+    run = write_run(tmp_path / "run", frame)
+    facts = json.loads((run / "run.json").read_text())
+    told = {**calibration.as_dict(), "asked": "platt", "notes": ["A note on it."]}
+    write_json(run / "run.json", {**facts, "calibration": told})
+    made = evaluate_run(run)
+    found = made.report["calibration"]["levels"]["image"]
+    assert found["after"]["slope"]["value"] == pytest.approx(
+        4 * found["before"]["slope"]["value"], rel=0.05
+    )
+    assert found["after"]["brier"]["value"] < found["before"]["brier"]["value"]
+    assert found["after"]["ece"]["value"] < found["before"]["ece"]["value"]
+    for name in ("brier", "ece", "slope", "intercept"):
+        assert found["after"][name]["low"] <= found["after"][name]["value"]
+        assert found["after"][name]["value"] <= found["after"][name]["high"]
+    page = made.path.read_text()
+    assert "slope 0.25" in page
+    assert "A note on it." in page
+    assert "image, uncalibrated" in page
+    assert any("Brier score" in row[0] for row in summary_rows(made))
+    # Without a calibration there is no before.
+    plain = evaluate_run(write_run(tmp_path / "plain", predictions()))
+    assert plain.report["calibration"]["levels"]["image"]["before"] is None
+    assert "uncalibrated" not in plain.path.read_text()
+
+
+def test_scores_made_with_another_calibration_are_not_measured_as_this_one(tmp_path):
+    run = write_run(tmp_path / "run", predictions())
+    facts = json.loads((run / "run.json").read_text())
+    write_json(run / "run.json", {**facts, "calibration": {"method": "platt"}})
+    config = run_evaluation_config(run, ["evaluation.prevalence=0.005"])
+    with pytest.raises(ConfigError, match=r"mammoscope calibrate .* --set evaluation\.prevalence"):
+        evaluate_run(run, config)
+
+
+def test_a_threshold_that_fails_on_test_is_told_on_page_and_report(tmp_path):
+    worse = predictions(patients=120).with_columns(
+        score=pl.when((pl.col("split") == "test") & (pl.col("cancer") == 1))
+        .then(pl.col("score") / 10)
+        .otherwise("score")
+    )
+    made = evaluate_run(write_run(tmp_path / "run", worse))
+    assert any("sensitivity is" in sentence for sentence in made.report["warnings"])
+    assert made.report["warnings"][0] in html.unescape(made.path.read_text())
 
 
 def test_edited_predictions_are_refused(run):

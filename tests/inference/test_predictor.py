@@ -8,8 +8,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import mammoscope
+from mammoscope.bundle import OperatingPoints
 from mammoscope.config import PreprocessConfig
 from mammoscope.errors import BundleError, IncompleteExamError
+from mammoscope.evaluation.calibration import Calibration
+from mammoscope.graphs import write_calibrated
 from mammoscope.inference import Predictor, Scorer, read_exam
 from mammoscope.preprocessing import Preprocessor, read_pixels
 
@@ -167,3 +170,35 @@ def test_a_file_that_is_no_graph_of_ours_is_refused(tmp_path):
     onnx.save(model, tmp_path / "y.onnx")
     with pytest.raises(BundleError, match=r"gives \['logit', 'score'\]"):
         Scorer(tmp_path / "y.onnx")
+
+
+def test_a_calibrated_graph_finds_the_same_regions_and_scores_them_as_images(
+    predictor, bundle_dir, exam_folder, tmp_path
+):
+    """Scores a hundredth of what they were, the threshold with them: boxes and heat stay."""
+    rare = Calibration(method="platt", fitted_prevalence=0.5, prevalence=0.01)
+    write_calibrated(bundle_dir / "model.onnx", tmp_path / "rare.onnx", rare)
+    exam = read_exam(exam_folder)
+    # Half of what the highest image scores, so that there is something to find.
+    threshold = max(image.score for image in predictor(exam).images) / 2
+
+    def at(threshold, graph):
+        told = predictor.bundle.operating_points.model_dump()
+        for level in ("image", "breast"):
+            told[level][0]["threshold"] = threshold
+        points = OperatingPoints.model_validate(told)
+        bundle = predictor.bundle.model_copy(update={"operating_points": points})
+        return Predictor(bundle, Scorer(graph))(exam)
+
+    before = at(threshold, bundle_dir / "model.onnx")
+    rarer = float(rare(np.log(np.array([threshold / (1 - threshold)])))[0])
+    after = at(rarer, tmp_path / "rare.onnx")
+    assert any(image.findings for image in before.images)
+    for ours, theirs in zip(after.images, before.images, strict=True):
+        assert ours.logit == theirs.logit
+        assert ours.suspicious == theirs.suspicious
+        np.testing.assert_array_equal(ours.heatmap, theirs.heatmap)
+        assert [f.box for f in ours.findings] == [f.box for f in theirs.findings]
+        for finding in ours.findings:
+            # This graph's logit is its hottest cell.
+            assert finding.score <= ours.score * 1.001

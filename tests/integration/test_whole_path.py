@@ -16,6 +16,7 @@ from mammoscope.cohort.manifest import read_eligibility
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import EligibilityConfig
 from mammoscope.errors import RunError
+from mammoscope.evaluation.calibration import Calibration
 from mammoscope.export import PARITY_TOLERANCE, export_bundle
 from mammoscope.inference import Scorer, load_bundle, read_exam
 from mammoscope.preprocessing import Preprocessor, SourceImage
@@ -62,8 +63,10 @@ def test_no_patient_is_in_two_splits_and_all_test_images_are_predicted(home):
     tested = predictions.filter(pl.col("split") == "test")
     assert set(tested["image_id"]) == set(splits.filter(pl.col("split") == "test")["image_id"])
     assert predictions["score"].is_between(0, 1).all()
-    sigmoid = 1 / (1 + np.exp(-predictions["logit"].to_numpy()))
-    np.testing.assert_allclose(predictions["score"], sigmoid, atol=1e-6)
+    facts = json.loads((home / "run" / "run.json").read_text())
+    calibration = Calibration.from_dict(facts["calibration"])
+    expected = calibration(predictions["logit"].to_numpy())
+    np.testing.assert_allclose(predictions["score"], expected, atol=1e-6)
 
 
 def test_report_bundle_and_info_say_synthetic(home, capsys):
@@ -115,6 +118,7 @@ def test_predictions_of_the_run_are_those_of_the_bundle(home):
     for row in predictions.iter_rows(named=True):
         scored = scorer([store.read(row["image_id"])])
         assert float(scored.logit[0]) == pytest.approx(row["logit"], abs=1e-6)
+        assert float(scored.score[0]) == pytest.approx(row["score"], abs=1e-6)
 
 
 def test_an_unseen_exam_is_scored_from_its_files(home, capsys):

@@ -14,7 +14,7 @@ from mammoscope.errors import MammoscopeError
 
 __all__ = ["app", "main"]
 
-_STOPPED = "stopped: the same command goes on, or says that it needs --overwrite\n"
+_STOPPED = "stopped: the same command goes on, or says that it needs --resume or --overwrite\n"
 _INTERRUPTED = 130
 # What each optional part of the installation brings.
 _EXTRAS = {

@@ -140,12 +140,30 @@ def _run(path: Path) -> tuple[str, dict[str, Any]]:
         "status": values["status"],
         "backbone": values["config"]["model"]["backbone"],
         "level": values["config"]["model"].get("level", "image"),
-        "fold": values["fold"],
+        "fold": values["fold"] if "folds" not in values else f"all of {values['folds']}",
         "images": values.get("counts"),
         "best": values.get("best"),
+        **_scoring(values),
         "evaluated": "yes" if (path / "report" / "report.json").is_file() else "not yet",
         **_check(path, values.get("hashes", {}), RunError),
     }
+
+
+def _scoring(values: dict[str, Any]) -> dict[str, str]:
+    """Say how scores are made, and what an ensemble costs, where a run or bundle tells."""
+    told = {}
+    found, cost = values.get("calibration"), values.get("ensemble")
+    if found is not None:
+        told["calibration"] = str(found["method"])
+        if found.get("prevalence") is not None:
+            told["calibration"] += f", share of positive images {found['prevalence']:.2%}"
+    if cost is not None:
+        told["ensemble"] = (
+            f"{cost['combines']} of {cost['folds']} folds\n"
+            f"{cost['bytes'] / 1e6:.1f} MB, one fold {cost['fold_bytes'] / 1e6:.1f} MB\n"
+            f"{cost['ms_per_image']:.3g} ms per image, one fold {cost['fold_ms_per_image']:.3g} ms"
+        )
+    return told
 
 
 def _bundle(path: Path) -> tuple[str, dict[str, Any]]:
@@ -166,6 +184,7 @@ def _bundle(path: Path) -> tuple[str, dict[str, Any]]:
         f"{bundle.input.preprocess.bits} bits",
         "operating point": f"{points.primary}: image {points.threshold('image'):.4f}, "
         f"breast {points.threshold('breast'):.4f}, exam {points.threshold('exam'):.4f}",
+        **_scoring({"calibration": bundle.calibration, **bundle.training}),
         "bundle.json": f"sha256 {bundle.sha256[:12]} ✓",
         **{name: f"sha256 {digest[:12]} ✓" for name, digest in bundle.hashes.items()},
     }

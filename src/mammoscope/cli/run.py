@@ -1,4 +1,4 @@
-"""Verbs of a run: train, evaluate, compare."""
+"""Verbs of a run: train, calibrate, evaluate, compare."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from mammoscope.config import Config
     from mammoscope.evaluation import Report
 
 __all__ = ["print_rows", "register"]
@@ -18,6 +19,7 @@ RunArgument = Annotated[Path, typer.Argument(help="Run folder.", show_default=Fa
 def register(app: typer.Typer) -> None:
     """Add this module's verbs."""
     app.command()(train)
+    app.command()(calibrate)
     app.command()(evaluate)
     app.command()(compare)
 
@@ -29,7 +31,13 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, such as train.lr=3e-4.")
     ] = None,
-    fold: Annotated[int, typer.Option(min=0, help="Fold that validates.")] = 0,
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="Fold that validates; 0 by default.")
+    ] = None,
+    folds: Annotated[
+        Literal["all"] | None,
+        typer.Option(help="Train every fold in turn, and make one run of them."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run.")] = False,
 ) -> None:
@@ -37,24 +45,87 @@ def train(
 
     Example: `mammoscope train cohort run --set train.epochs=20 --set model.backbone=resnet18`
     """
-    from mammoscope.artefacts import check_output
     from mammoscope.cli.console import stage
     from mammoscope.config import load_config
 
+    if fold is not None and folds is not None:
+        raise typer.BadParameter(
+            "--fold trains one, --folds all trains every one: give one of them"
+        )
     resolved = load_config(config, settings or [])
     # Checked before torch is loaded, which takes seconds.
     if not resume:
-        check_output(run, overwrite=overwrite, marker="run.json")
+        _check_free(run, overwrite=overwrite)
+    if folds is not None:
+        _train_folds(cohort, run, resolved, resume=resume, overwrite=overwrite)
+        return
 
     from mammoscope.export import finish_run
     from mammoscope.training import fit
 
     with stage("train", bar=False) as current:
-        made = fit(cohort, run, resolved, fold, resume=resume, overwrite=overwrite)
+        made = fit(cohort, run, resolved, fold or 0, resume=resume, overwrite=overwrite)
         current.note = made.summary
     with stage("score") as current:
         images = finish_run(run, cohort, progress=current.advance)
         current.note = f"{images} validation and test images scored with the exported graph"
+
+
+def _check_free(run: Path, *, overwrite: bool) -> None:
+    """Check that a run may be made here, and say how to go on with one that was stopped."""
+    from mammoscope.artefacts import check_output, read_json
+    from mammoscope.errors import OutputError, RunError
+
+    if not overwrite and (run / "run.json").is_file():
+        status = read_json(run / "run.json", RunError).get("status")
+        if status != "finished":
+            raise OutputError(
+                f"{run} holds a run that was stopped: --resume goes on with it, --overwrite "
+                "replaces it"
+            )
+    check_output(run, overwrite=overwrite, marker="run.json")
+
+
+def _train_folds(cohort: Path, run: Path, config: Config, *, resume: bool, overwrite: bool) -> None:
+    from mammoscope.cli.console import stage
+    from mammoscope.folds import claim_folds, combine_folds, train_fold
+
+    with stage("check", bar=False) as current:
+        folds = claim_folds(cohort, run, config, resume=resume, overwrite=overwrite)
+        current.note = f"{len(folds)} folds, each with both classes on both sides"
+    for fold in folds:
+        with stage(f"fold {fold}", bar=False) as current:
+            current.note = train_fold(cohort, run, config, fold)
+    with stage("combine") as current:
+        facts = combine_folds(run, cohort, progress=current.advance)
+        cost = facts["ensemble"]
+        current.note = (
+            f"out-of-fold AUROC {facts['best']['auroc']:.3f} of {facts['predicted']['val']} "
+            f"images; one graph of {cost['folds']} folds: {cost['bytes'] / 1e6:.1f} MB and "
+            f"{cost['ms_per_image']:.3g} ms per image, one fold {cost['fold_bytes'] / 1e6:.1f} MB "
+            f"and {cost['fold_ms_per_image']:.3g} ms"
+        )
+
+
+def calibrate(
+    run: RunArgument,
+    settings: Annotated[
+        list[str],
+        typer.Option(
+            "--set", help="evaluation.calibration=METHOD, evaluation.prevalence=SHARE, or both."
+        ),
+    ],
+) -> None:
+    """Calibrate a finished run's scores anew: its graph and predictions; no image is scored again.
+
+    Example: `mammoscope calibrate run --set evaluation.prevalence=0.005`
+    """
+    from mammoscope.cli.console import stage
+    from mammoscope.scores import calibrate_run
+
+    with stage("calibrate", bar=False) as current:
+        made = calibrate_run(run, settings)
+        current.note = f"{made.sentence} Next: mammoscope evaluate {run} --overwrite"
 
 
 def evaluate(
@@ -79,6 +150,8 @@ def evaluate(
         report = evaluate_run(run, config, overwrite=overwrite, cohort=cohort)
         current.note = f"report in {report.path}"
     _print_report(report)
+    for sentence in report.report["warnings"]:
+        console.print(f"[yellow]warning:[/] {sentence}", soft_wrap=True)
     console.print(f"Report: {report.path}")
 
 

@@ -196,13 +196,28 @@ class TrainConfig(Frozen):
         return self
 
 
+#: Targets of operating points that take a value.
+_TARGETS = ("specificity", "sensitivity", "recall_rate", "threshold")
+
+
 class EvaluationConfig(Frozen):
     """What the report measures."""
 
     operating_points: tuple[str, ...] = Field(
         default=("best_f1", "specificity=0.9"),
-        description="Targets, chosen on validation images; the first is the primary one. "
-        "threshold=0.5 chooses nothing.",
+        description="Targets, chosen on validation images; the first is the primary one. best_f1, "
+        "best_pf1, specificity=VALUE, sensitivity=VALUE or recall_rate=VALUE; threshold=0.5 "
+        "chooses nothing.",
+    )
+    calibration: Literal["none", "temperature", "platt", "isotonic"] = Field(
+        default="platt",
+        description="How validation logits become scores; part of the exported graph, so set for "
+        "train or calibrate.",
+    )
+    prevalence: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Share of positive images where the model will be used; scores are corrected "
+        "to it. None keeps the share of the validation images.",
     )
     bootstrap: Annotated[int, Field(ge=0)] = Field(
         default=2000, description="Patient-clustered bootstrap replicates for the intervals."
@@ -232,16 +247,27 @@ class EvaluationConfig(Frozen):
             raise ValueError("at least one operating point is needed")
         for target in targets:
             name, separator, value = target.partition("=")
-            if target == "best_f1":
+            if target in ("best_f1", "best_pf1"):
                 continue
-            if name not in ("specificity", "sensitivity", "threshold") or not separator:
+            if name not in _TARGETS or not separator:
                 raise ValueError(
-                    f"{target!r} is not one of best_f1, specificity=VALUE, sensitivity=VALUE, "
-                    "threshold=VALUE"
+                    f"{target!r} is not one of best_f1, best_pf1, "
+                    + ", ".join(f"{known}=VALUE" for known in _TARGETS)
                 )
             if not 0 < float(value) < 1:
                 raise ValueError(f"{target!r}: the value lies between 0 and 1")
+        if len(set(targets)) < len(targets):
+            raise ValueError("an operating point is named twice")
         return targets
+
+    @model_validator(mode="after")
+    def _scores_to_correct(self) -> EvaluationConfig:
+        if self.prevalence is not None and self.calibration == "none":
+            raise ValueError(
+                "prevalence corrects scores that are probabilities: set calibration to "
+                "temperature, platt or isotonic"
+            )
+        return self
 
 
 class Config(Frozen):

@@ -86,12 +86,7 @@ def baseline(
     if table.rows is None:
         return None
     label = str(facts["config"]["train"]["label"])
-    # Null folds are the test split's.
-    training = table.rows.filter(
-        (pl.col("split") == "train")
-        & (pl.col("fold") != int(facts["fold"]))
-        & pl.col(label).is_not_null()
-    )
+    training = _training_rows(rows, table.rows, facts).filter(pl.col(label).is_not_null())
     encoding = _Encoding.of(training)
     sees = [
         *(["age"] if encoding.mean is not None else []),
@@ -118,6 +113,15 @@ def baseline(
         pair = Pair(other.score, data.score, data.label, data.patient)
         made["levels"][level] = _level(pair, sees, level, config)
     return made
+
+
+def _training_rows(rows: pl.DataFrame, cohort: pl.DataFrame, facts: dict[str, Any]) -> pl.DataFrame:
+    """Return the rows that the model has learnt from, none of them of a measured patient."""
+    training = cohort.filter(pl.col("split") == "train")
+    if facts["fold"] is not None:
+        # Null folds are the test split's.
+        return training.filter(pl.col("fold") != int(facts["fold"]))
+    return training.join(rows.select("patient_id").unique(), on="patient_id", how="anti")
 
 
 def _level(pair: Pair, sees: list[str], level: Level, config: EvaluationConfig) -> dict[str, Any]:
@@ -148,6 +152,8 @@ def _level(pair: Pair, sees: list[str], level: Level, config: EvaluationConfig) 
 
 
 def _notes(training: pl.DataFrame, encoding: _Encoding) -> list[str]:
+    if training.is_empty():
+        return ["Every patient with a fold is measured; none is left to fit a baseline on."]
     notes = []
     ages, machines = (training[name].drop_nulls() for name in ("age", "machine_id"))
     if encoding.mean is None:

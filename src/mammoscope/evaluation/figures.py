@@ -11,7 +11,6 @@ import numpy as np
 
 from mammoscope.evaluation.metrics import precision_recall_curve, roc_curve
 from mammoscope.evaluation.tables import Scored
-from mammoscope.statistics import wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,8 +20,8 @@ __all__ = ["draw_figures"]
 
 # Okabe and Ito's colours, which the colour-blind tell apart.
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#7a7a7a"
-_BINS = 10
 _BAND_REPLICATES = 200
+_NEAR_ZERO = 0.25
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "mammoscope",
     "svg.fonttype": "none",
@@ -37,7 +36,11 @@ _STYLE: dict[Any, Any] = {
 
 
 def draw_figures(
-    data: Scored, thresholds: dict[str, float], title: str, seed: int = 0
+    data: Scored,
+    thresholds: dict[str, float],
+    title: str,
+    calibration: dict[str, Any],
+    seed: int = 0,
 ) -> dict[str, str]:
     """Draw all figures of one level.
 
@@ -45,6 +48,8 @@ def draw_figures(
         data: Scores and labels.
         thresholds: Operating points by name.
         title: What the data are; says *synthetic* where they are.
+        calibration: Reliability of the scores ``after`` calibration and, where there was one,
+            ``before``, with their ``bins``.
         seed: Seed of the ROC band.
 
     Returns:
@@ -54,7 +59,7 @@ def draw_figures(
     draws: dict[str, Callable[[Axes], None]] = {
         "roc": lambda axes: _roc(axes, data, thresholds, seed),
         "precision_recall": lambda axes: _precision_recall(axes, data, thresholds),
-        "reliability": lambda axes: _reliability(axes, data),
+        "reliability": lambda axes: _reliability(axes, calibration),
         "scores": lambda axes: _scores(axes, data, thresholds),
     }
     for name, draw in draws.items():
@@ -107,22 +112,30 @@ def _precision_recall(axes: Axes, data: Scored, thresholds: dict[str, float]) ->
     axes.legend(loc="lower left", fontsize=9)
 
 
-def _reliability(axes: Axes, data: Scored) -> None:
+def _reliability(axes: Axes, calibration: dict[str, Any]) -> None:
     """Observed share of positives in bins of equal size, with Wilson intervals."""
-    order = np.argsort(data.score)
-    bins = [part for part in np.array_split(order, min(_BINS, order.size)) if part.size]
-    total = np.array([part.size for part in bins], dtype=np.float64)
-    positives = np.array([data.label[part].sum() for part in bins], dtype=np.float64)
-    mean_score = np.array([data.score[part].mean() for part in bins])
-    low, high = wilson_interval(positives, total)
-    share = positives / total
-    errors = np.clip(np.stack([share - low, high - share]), 0, None)
     axes.plot([0, 1], [0, 1], color=_GREY, lw=1, ls="--", label="perfect calibration")
-    axes.errorbar(
-        mean_score, share, yerr=errors, fmt="o", color=_BLUE, capsize=3, label="95 % interval"
-    )
+    after, before = (calibration[key] for key in ("after", "before"))
+    drawn = [(after, _BLUE, _BLUE, "95 % interval" if before is None else "as scored")]
+    if before is not None:
+        drawn.insert(0, (before, _GREY, "white", "uncalibrated"))
+    for found, colour, filling, name in drawn:
+        bins = found["bins"]
+        mean, share, low, high = (
+            np.array([part[key] for part in bins]) for key in ("mean_score", "share", "low", "high")
+        )
+        errors = np.clip(np.stack([share - low, high - share]), 0, None)
+        axes.errorbar(
+            mean, share, yerr=errors, fmt="o", color=colour, mfc=filling, capsize=3, label=name
+        )
+    # Scores for screening lie near 0, where a square of all scores would show nothing.
+    reach = max(part[key] for part in after["bins"] for key in ("high", "mean_score"))
+    top = 1.0 if reach > _NEAR_ZERO else 1.1 * reach
     axes.set(
-        xlabel="mean score in bin", ylabel="share of positives", xlim=(0, 1), ylim=(-0.01, 1.01)
+        xlabel="mean score in bin",
+        ylabel="share of positives",
+        xlim=(0, top),
+        ylim=(-0.01 * top, 1.01 * top),
     )
     axes.set_aspect("equal")
     axes.legend(loc="upper left", fontsize=9)

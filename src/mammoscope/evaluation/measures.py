@@ -10,7 +10,24 @@ from mammoscope.evaluation.metrics import mcclish, pf1_of
 from mammoscope.evaluation.weighted import Calls
 from mammoscope.types import Floats
 
-__all__ = ["measures_at", "measures_of_ranks", "shown", "written", "written_p"]
+__all__ = [
+    "CALIBRATION_MEASURES",
+    "measures_at",
+    "measures_of_ranks",
+    "shown",
+    "written",
+    "written_p",
+]
+
+#: Names for people of what :mod:`mammoscope.evaluation.reliability` measures.
+CALIBRATION_MEASURES = {
+    "brier": "Brier score",
+    "ece": "Expected calibration error",
+    "intercept": "Calibration intercept (0 is right)",
+    "slope": "Calibration slope (1 is right)",
+}
+# In screening these are a few thousandths.
+_SMALL = frozenset({"brier", "ece", "mean_score", "share"})
 
 
 def measures_at(threshold: float) -> dict[str, Measure]:
@@ -75,10 +92,12 @@ def shown(config: EvaluationConfig) -> dict[str, str]:
 
 
 def written(name: str, value: float | None) -> str:
-    """Write a value: rates per thousand with one digit, shares with three."""
+    """Write a value: rates per thousand with one digit, shares with three, small ones with four."""
     if value is None:
         return "undefined"
-    return f"{value:.1f}" if name.endswith("_per_1000") else f"{value:.3f}"
+    if name.endswith("_per_1000"):
+        return f"{value:.1f}"
+    return f"{value:.4f}" if name in _SMALL else f"{value:.3f}"
 
 
 def written_p(p: float | None) -> str:

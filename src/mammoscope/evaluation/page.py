@@ -6,6 +6,11 @@ from importlib.resources import files
 from typing import Any
 
 from mammoscope.evaluation.measures import written
+from mammoscope.evaluation.page_choices import (
+    calibration_section,
+    folds_section,
+    points_section,
+)
 from mammoscope.evaluation.page_groups import (
     baseline_section,
     estimate,
@@ -32,8 +37,9 @@ _CAPTIONS = {
     ),
     "reliability": (
         "Reliability",
-        "If scores were probabilities, the dots would lie on the diagonal. Scores of a weighted "
-        "loss usually lie above it: read them as ranks.",
+        "Where scores are chances, the dots lie on the diagonal: bins of equal size, their mean "
+        "score against their share of positives. Hollow dots are the same images before "
+        "calibration.",
     ),
     "scores": (
         "Distribution of scores",
@@ -71,12 +77,10 @@ def render_page(
         element("h2", "Who was called"),
         element("div", *(_confusion(report, level) for level in levels), class_="pair"),
         element("h2", "Operating points"),
-        element(
-            "p",
-            "Thresholds were chosen on validation images and frozen before a test image was "
-            "looked at.",
-        ),
-        *(_points_table(report, level) for level in levels),
+        points_section(report),
+        element("h2", "Calibration"),
+        calibration_section(report),
+        folds_section(report),
         element("h2", "Subgroups"),
         subgroup_section(report),
         element("h2", "Figures"),
@@ -157,26 +161,6 @@ def _confusion(report: dict[str, Any], level: str) -> Html:
     )
 
 
-def _points_table(report: dict[str, Any], level: str) -> Html:
-    measures = ("sensitivity", "specificity")
-    rows = (
-        (
-            point["name"],
-            f"{point['threshold']:.4f}",
-            *(estimate(name, point["chosen_on_validation"][name]) for name in measures),
-            *(estimate(name, point["measured"][name]) for name in measures),
-        )
-        for point in report["levels"][level]["operating_points"]
-    )
-    head = (
-        "target",
-        "threshold",
-        *(f"{name}, validation" for name in measures),
-        *(f"{name}, {report['measured_on']}" for name in measures),
-    )
-    return table(head, rows, f"Operating points, {kind(report)}{level} level")
-
-
 def _figures(level: str, pictures: dict[str, str]) -> Html:
     made = []
     for name, svg in pictures.items():
@@ -207,15 +191,12 @@ def _unique_ids(svg: str, level: str, name: str) -> Html:
 
 
 def _facts(run: dict[str, Any]) -> Html:
-    best = run["best"]
     facts = {
         "Backbone": run["config"]["model"]["backbone"],
         "Input": f"{run['preprocess']['height']} x {run['preprocess']['width']} pixels, "
         f"{run['preprocess']['bits']} bits",
         "Images": ", ".join(f"{count} {part}" for part, count in run["counts"].items()),
-        "Fold that validates": run["fold"],
-        "Epochs": f"{run['epochs']}, best {best['epoch'] + 1} "
-        f"(validation AUROC {best['auroc']:.3f})",
+        **_trained(run),
         "Seed": run["seed"],
         "Time": ", ".join(f"{name} {value:.0f} s" for name, value in run["timings_s"].items()),
         "Model": f"model.onnx, sha256 {run['hashes']['model.onnx'][:16]}…",
@@ -228,6 +209,20 @@ def _facts(run: dict[str, Any]) -> Html:
         for name, value in facts.items()
     )
     return element("table", element("tbody", *rows))
+
+
+def _trained(run: dict[str, Any]) -> dict[str, object]:
+    best = run["best"]
+    if run["fold"] is None:
+        return {
+            "Folds": f"{len(run['folds'])}, each validated on patients that it had not seen",
+            "Epochs": f"{run['epochs']} in all (out-of-fold AUROC {best['auroc']:.3f})",
+        }
+    return {
+        "Fold that validates": run["fold"],
+        "Epochs": f"{run['epochs']}, best {best['epoch'] + 1} "
+        f"(validation AUROC {best['auroc']:.3f})",
+    }
 
 
 def _plain(config: dict[str, Any]) -> str:

@@ -15,14 +15,24 @@ from mammoscope.errors import ConfigError, RunError
 from mammoscope.evaluation.attributes import CohortTable, read_cohort_table, with_attributes
 from mammoscope.evaluation.baseline import baseline
 from mammoscope.evaluation.bootstrap import Measure, intervals
+from mammoscope.evaluation.calibration import IDENTITY, Calibration
 from mammoscope.evaluation.figures import draw_figures
-from mammoscope.evaluation.measures import measures_at, measures_of_ranks, shown, written
+from mammoscope.evaluation.folds import fold_rows
+from mammoscope.evaluation.measures import (
+    CALIBRATION_MEASURES,
+    measures_at,
+    measures_of_ranks,
+    shown,
+    written,
+)
 from mammoscope.evaluation.metrics import confusion
-from mammoscope.evaluation.operating_points import choose
+from mammoscope.evaluation.operating_points import choose, point_measures
+from mammoscope.evaluation.overfitting import few_warnings, threshold_warnings
 from mammoscope.evaluation.page import render_page
-from mammoscope.evaluation.run_folder import checked_predictions, read_run
+from mammoscope.evaluation.reliability import reliability
+from mammoscope.evaluation.run_folder import check_complete, checked_predictions, read_run
 from mammoscope.evaluation.subgroups import subgroups
-from mammoscope.evaluation.tables import Level, Scored, read_predictions, scored
+from mammoscope.evaluation.tables import Level, Scored, read_predictions, scored, uncalibrated
 
 __all__ = ["Report", "evaluate_run", "read_report", "run_evaluation_config", "summary_rows"]
 
@@ -91,27 +101,35 @@ def evaluate_run(
     run = Path(run)
     facts = read_run(run)
     config = config or run_evaluation_config(run)
+    _check_calibration(run, facts, config)
     predictions = checked_predictions(run, facts)
     folder = run / "report"
     check_output(folder, overwrite=overwrite, marker="report.json")
     table = read_cohort_table(facts, cohort)
     validation = read_predictions(predictions, "val")
+    check_complete(predictions, facts, "val", validation, table)
     on_validation = _by_level(validation, facts)
     points = _frozen(run, on_validation, config)
     test = read_predictions(predictions, "test")
+    check_complete(predictions, facts, "test", test, table)
     rows = with_attributes(test if test.height else validation, table)
     measured_on = {k: data for k, data in _by_level(rows, facts).items() if k in points}
     _check_classes(measured_on)
+    tested = bool(test.height)
+    levels = _levels(measured_on, points, config)
     report = {
         "format_version": 1,
         "kind": "report",
         "synthetic": bool(facts["synthetic"]),
-        "measured_on": "test" if test.height else "val",
+        "measured_on": "test" if tested else "val",
         "label": facts["config"]["train"]["label"],
         "primary": config.operating_points[0],
         "evaluation": config.model_dump(mode="json"),
-        "levels": _levels(measured_on, points, config),
+        "levels": levels,
         "validation": _levels({k: on_validation[k] for k in measured_on}, points, config),
+        "warnings": _warnings(levels, on_validation, points, tested=tested),
+        "calibration": _calibration(facts, rows, config, tuple(measured_on)),
+        "folds": fold_rows(validation, float(points["image"][0]["threshold"]), facts),
         "subgroups": {
             level: subgroups(rows, level, float(points[level][0]["threshold"]), config)
             for level in measured_on
@@ -119,13 +137,65 @@ def evaluate_run(
         "baseline": baseline(rows, table, facts, config, tuple(measured_on)),
         "run": {key: value for key, value in facts.items() if key != "platform"},
         "notes": [
-            *_notes(facts, table, has_test=bool(test.height)),
+            *_notes(facts, table, has_test=tested),
             *([] if "exam" in measured_on else [_NO_EXAMS]),
         ],
     }
     with new_folder(folder, overwrite=overwrite, marker="report.json") as fresh:
         _write(fresh, report, measured_on, points)
     return Report(folder / "index.html", report)
+
+
+def _check_calibration(run: Path, facts: dict[str, Any], config: EvaluationConfig) -> None:
+    """Refuse settings that the run's graph and scores were not made with."""
+    if "calibration" not in facts:
+        return
+    own = EvaluationConfig.model_validate(facts["config"]["evaluation"])
+    for key in ("calibration", "prevalence"):
+        made, asked = (
+            "null" if getattr(settings, key) is None else getattr(settings, key)
+            for settings in (own, config)
+        )
+        if made != asked:
+            raise ConfigError(
+                f"evaluation.{key} is {asked}, the scores of {run} were made with {made}: run "
+                f"mammoscope calibrate {run} --set evaluation.{key}={asked} first"
+            )
+
+
+def _calibration(
+    facts: dict[str, Any],
+    rows: pl.DataFrame,
+    config: EvaluationConfig,
+    measured: tuple[Level, ...],
+) -> dict[str, Any]:
+    """Measure calibration by level, and what it was before where scores were calibrated."""
+    made = Calibration.from_dict(facts["calibration"]) if "calibration" in facts else IDENTITY
+    levels = {}
+    for level in measured:
+        before = None
+        if not made.is_identity:
+            before = reliability(scored(uncalibrated(rows), level), config)
+        levels[level] = {"after": reliability(scored(rows, level), config), "before": before}
+    return {**made.as_dict(), "sentence": made.sentence, "levels": levels}
+
+
+def _warnings(
+    levels: dict[str, dict[str, Any]],
+    on_validation: dict[Level, Scored],
+    points: dict[Level, list[dict[str, Any]]],
+    *,
+    tested: bool,
+) -> list[str]:
+    """Say of every frozen threshold what speaks against it."""
+    said = []
+    for level, chosen in points.items():
+        if level not in levels:
+            continue
+        said += few_warnings(on_validation[level].positives, level)
+        for point, found in zip(chosen, levels[level]["operating_points"], strict=True):
+            said += threshold_warnings(point, found["measured"] if tested else None, level)
+    return said
 
 
 def _write(
@@ -158,6 +228,7 @@ def _notes(facts: dict[str, Any], table: CohortTable, *, has_test: bool) -> list
         *([] if has_test else [_NO_TEST]),
         *([table.note] if table.note else []),
         *facts.get("notes", []),
+        *facts.get("calibration", {}).get("notes", []),
     ]
 
 
@@ -204,6 +275,9 @@ def summary_rows(report: Report) -> list[list[str]]:
     config = EvaluationConfig.model_validate(report.report["evaluation"])
     for name, title in shown(config).items():
         rows.append([title, *(_cell(name, levels[level]["metrics"][name]) for level in levels)])
+    found = report.report["calibration"]["levels"]
+    for name, title in CALIBRATION_MEASURES.items():
+        rows.append([title, *(_cell(name, found[level]["after"][name]) for level in levels)])
     return rows
 
 
@@ -234,8 +308,11 @@ def _level(data: Scored, points: list[dict[str, Any]], config: EvaluationConfig)
             {
                 "name": point["name"],
                 "threshold": point["threshold"],
-                "chosen_on_validation": {k: point[k] for k in ("sensitivity", "specificity")},
-                "measured": measure(measures_at(float(point["threshold"]))),
+                "chosen_on_validation": {
+                    key: point[key] for key in ("sensitivity", "specificity", "recall_rate")
+                },
+                "choice": point["choice"],
+                "measured": measure(point_measures(float(point["threshold"]), config)),
             }
             for point in points
         ],
@@ -254,7 +331,9 @@ def _write_figures(
     for level, data in measured_on.items():
         thresholds = {point["name"]: float(point["threshold"]) for point in points[level]}
         title = f"{report['measured_on']} split, {level} level, {kind}"
-        figures[level] = draw_figures(data, thresholds, title)
+        figures[level] = draw_figures(
+            data, thresholds, title, report["calibration"]["levels"][level]
+        )
         for name, svg in figures[level].items():
             (folder / "figures" / f"{level}_{name}.svg").write_text(svg, encoding="utf-8")
     return figures

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from mammoscope.artefacts import read_json, sha256_file
 from mammoscope.errors import RunError
+from mammoscope.evaluation.attributes import CohortTable
 
-__all__ = ["checked_predictions", "read_run"]
+__all__ = ["check_complete", "checked_predictions", "read_run"]
 
 
 def read_run(run: Path) -> dict[str, Any]:
@@ -39,3 +42,34 @@ def checked_predictions(run: Path, facts: dict[str, Any]) -> Path:
     if sha256_file(path) != expected:
         raise RunError(f"{path} was edited: its SHA-256 is not {expected} of run.json")
     return path
+
+
+def check_complete(
+    path: Path, facts: dict[str, Any], split: str, rows: pl.DataFrame, table: CohortTable
+) -> None:
+    """Refuse predictions that lack an image which the run scored.
+
+    Args:
+        path: Where the predictions lie, for the message.
+        facts: What ``run.json`` holds; runs of earlier versions do not count their predictions.
+        split: Val or test.
+        rows: Its predictions.
+        table: The cohort, which can name the image.
+
+    Raises:
+        RunError: If an image is missing; the message counts, and names one where it can.
+    """
+    expected = facts.get("predicted", {}).get(split, rows.height)
+    if rows.height == expected:
+        return
+    named = ""
+    if table.rows is not None and rows.height < expected:
+        own = table.rows.filter(pl.col("split") == ("test" if split == "test" else "train"))
+        if split == "val" and facts["fold"] is not None:
+            own = own.filter(pl.col("fold") == facts["fold"])
+        missing = own.join(rows, on="image_id", how="anti")["image_id"]
+        named = f", {missing[0]} is not there" if len(missing) else ""
+    raise RunError(
+        f"{path} holds {rows.height} {split} images, the run scored {expected}{named}; a missing "
+        "image is never 'no cancer': train the run again"
+    )

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from mammoscope.errors import RunError
 
-__all__ = ["Level", "Scored", "labelled", "read_predictions", "scored", "units"]
+__all__ = [
+    "Level",
+    "Scored",
+    "labelled",
+    "read_predictions",
+    "scored",
+    "uncalibrated",
+    "units",
+]
 
 Level = Literal["image", "breast", "exam"]
 
@@ -92,6 +100,14 @@ def scored(rows: pl.DataFrame, level: Level) -> Scored:
         level: Image, breast or exam.
     """
     return labelled(units(rows, level))[0]
+
+
+def uncalibrated(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return predictions whose scores are the plain sigmoids of their logits."""
+    names = [name for name in ("logit", "breast_logit", "exam_logit") if name in rows.columns]
+    return rows.with_columns(
+        (1 / (1 + (-pl.col(name)).exp())).alias(name.replace("logit", "score")) for name in names
+    )
 
 
 def units(rows: pl.DataFrame, level: Level, columns: Sequence[str] = ()) -> pl.DataFrame:

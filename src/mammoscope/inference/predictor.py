@@ -194,7 +194,7 @@ class Predictor:
         image, prepared = reading.image, reading.prepared
         score, heatmap = float(scores.score[place]), scores.heatmap[place]
         suspicious = score >= self._image_threshold
-        findings = find_regions(heatmap, prepared.geometry, self._image_threshold)
+        findings = find_regions(scores.local_score[place], prepared.geometry, self._image_threshold)
         height, width = reading.source.shape
         result = ImageResult(
             image_id=image.image_id,

@@ -26,6 +26,7 @@ _LEVEL_OUTPUTS: dict[Level, list[str]] = {
     "breast": [*_OUTPUTS, *_BREASTS],
     "exam": [*_OUTPUTS, *_BREASTS, *_EXAM],
 }
+_LOCAL = "local_score"
 # ONNX Runtime's own errors, made in C++, share no parent but Exception.
 _ERRORS = (
     RuntimeError,
@@ -49,12 +50,14 @@ class Scores:
     Attributes:
         logit: (B,) float32 before the sigmoid.
         score: (B,) float32 in [0, 1].
-        heatmap: (B, h, w) float32 in [0, 1].
+        heatmap: (B, h, w) float32 in [0, 1], as it is drawn.
+        local_score: (B, h, w) float32 in [0, 1], its cells on the scale of the score.
     """
 
     logit: NDArray[np.float32]
     score: NDArray[np.float32]
     heatmap: FloatImage
+    local_score: FloatImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,8 @@ class Scorer:
                 f"{model} takes {self.inputs} and gives {outputs}; a mammoscope graph of level "
                 f"{self.level} takes {expected} and gives {_LEVEL_OUTPUTS[self.level]}"
             )
+        # A graph without calibration needs no second map.
+        self._outputs = [*_LEVEL_OUTPUTS[self.level], *([_LOCAL] if _LOCAL in outputs else [])]
 
     def __call__(self, images: Sequence[GreyImage]) -> Scores:
         """Score prepared images of one size, each by itself.
@@ -170,19 +175,18 @@ class Scorer:
             "side": np.array([side_code(side) for side in given.lateralities], np.int64),
             "facts": np.array(given.facts, np.float32),
         }
-        names = _LEVEL_OUTPUTS[self.level]
         try:
-            made = self._session.run(names, {name: told[name] for name in self.inputs})
+            made = self._session.run(self._outputs, {name: told[name] for name in self.inputs})
         except _ERRORS as error:
             raise BundleError(
                 f"the model failed on an image of {batch.shape[2:]}: {error}"
             ) from error
-        return dict(zip(names, made, strict=True))
+        return dict(zip(self._outputs, made, strict=True))
 
 
 def _scores(made: dict[str, NDArray[np.float32]]) -> Scores:
     _check_finite(made["logit"], made["score"])
-    return Scores(made["logit"], made["score"], made["heatmap"])
+    return Scores(made["logit"], made["score"], made["heatmap"], made.get(_LOCAL, made["heatmap"]))
 
 
 def _check_finite(*values: float | NDArray[np.float32]) -> None:

@@ -47,7 +47,7 @@ from mammoscope.training.sampling import EpochSampler, drawn_counts
 from mammoscope.training.task import ClassificationTask, Network
 from mammoscope.training.units import UnitDataset, collate, group_units
 
-__all__ = ["fit", "load_classifier"]
+__all__ = ["check_folds", "fit", "load_classifier"]
 
 _log = get_logger(__name__)
 
@@ -116,6 +116,38 @@ def fit(
     if is_first_process():
         write_json(run / RECORD, facts)
     return result_of(facts)
+
+
+def check_folds(cohort: Path, config: Config) -> tuple[list[int], dict[str, Any]]:
+    """Check everything that training each fold of a cohort in turn needs.
+
+    Returns:
+        The folds, and the record of the run that holds them all.
+
+    Raises:
+        CohortError: If an image is not prepared, or folds lack a class; every fault is listed.
+        ConfigError: If the label or backbone is unknown.
+    """
+    config = with_precision(config)
+    check_backbone(config.model.backbone)
+    store = PreparedStore(cohort)
+    rows = store.rows()
+    folds = sorted(set(rows.filter(pl.col("split") == "train")["fold"]))
+    if len(folds) < 2:
+        raise CohortError(f"{cohort} has the folds {folds}; at least two are needed")
+    faults = []
+    for fold in folds:
+        try:
+            parts = _parts(rows, fold, config)
+            EpochSampler(_labels(parts["train"], config), config.train)
+        except CohortError as error:
+            faults.append(str(error))
+    if faults:
+        raise CohortError("; ".join(faults))
+    trained = sum(parts[name].height for name in ("train", "val"))
+    counts = {"train": trained, "val": trained, "test": parts["test"].height}
+    facts = describe_run(cohort, config, store.config, None, counts)
+    return folds, facts | {"folds": folds}
 
 
 def _made(

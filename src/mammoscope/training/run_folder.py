@@ -51,9 +51,13 @@ class FitResult:
 
 
 def describe_run(
-    cohort: Path, config: Config, preprocess: PreprocessConfig, fold: int, counts: dict[str, int]
+    cohort: Path,
+    config: Config,
+    preprocess: PreprocessConfig,
+    fold: int | None,
+    counts: dict[str, int],
 ) -> dict[str, Any]:
-    """Return the record of a run that is about to train."""
+    """Return the record of a run that is about to train; of all folds where ``fold`` is none."""
     return {
         "format_version": FORMAT_VERSION,
         "kind": "run",

@@ -1,0 +1,141 @@
+"""The report's sections on what was decided on validation: calibration, thresholds, folds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mammoscope.evaluation.measures import CALIBRATION_MEASURES, written
+from mammoscope.evaluation.page_groups import estimate, kind
+from mammoscope.pages import Html, element, joined, table
+
+__all__ = ["calibration_section", "folds_section", "points_section"]
+
+_CALIBRATED = (
+    "A score that is a chance meets the share of cancers among images that score alike. An "
+    "intercept above 0 says that scores are too low on the whole, a slope below 1 that they go "
+    "too far to both ends. The calibration error adds up how far ten bins of scores miss; with "
+    "few images it is above 0 by chance."
+)
+
+
+def calibration_section(report: dict[str, Any]) -> Html:
+    """Return how far scores can be read as chances, before and after they were calibrated."""
+    made = report["calibration"]
+    before = any(found["before"] for found in made["levels"].values())
+    told = [("before", "uncalibrated")] if before else []
+    told.append(("after", "as scored"))
+    head = ["", *(f"{level}, {word}" for level in made["levels"] for _, word in told)]
+    rows: list[tuple[object, ...]] = [
+        (
+            title,
+            *(
+                estimate(name, found[key][name])
+                for found in made["levels"].values()
+                for key, _ in told
+            ),
+        )
+        for name, title in CALIBRATION_MEASURES.items()
+    ]
+    for name, title in (("mean_score", "Mean score"), ("share", "Share of positives")):
+        cells = (
+            written(name, found[key][name]) for found in made["levels"].values() for key, _ in told
+        )
+        rows.append((title, *cells))
+    rows.append(
+        (
+            "Brier score: reliability - resolution + uncertainty",
+            *(
+                " ".join(
+                    (
+                        written("brier", found[key]["parts"]["reliability"]),
+                        "-",
+                        written("brier", found[key]["parts"]["resolution"]),
+                        "+",
+                        written("brier", found[key]["parts"]["uncertainty"]),
+                    )
+                )
+                for found in made["levels"].values()
+                for key, _ in told
+            ),
+        )
+    )
+    caption = f"Calibration on {kind(report)}{report['measured_on']} images"
+    if report["evaluation"]["prevalence"] is not None:
+        caption += (
+            f", weighted to a share of positive images of {report['evaluation']['prevalence']:.2%}"
+        )
+    text = element("p", made["sentence"], f" {_CALIBRATED}")
+    return joined([text, element("div", table(tuple(head), rows, caption), class_="scroll")])
+
+
+def points_section(report: dict[str, Any]) -> Html:
+    """Return every frozen threshold: what it promised, what it gave, and what warns of it."""
+    where = "out-of-fold" if report["run"].get("folds") else "validation"
+    start = element(
+        "p",
+        f"Thresholds were chosen on {where} images and frozen before a test image was looked at. "
+        "Below each stands where 95 % of replicates of its patients would have put it.",
+    )
+    warned = [element("p", sentence, class_="note") for sentence in report["warnings"]]
+    return joined([start, *warned, *(_points(report, level) for level in report["levels"])])
+
+
+def _points(report: dict[str, Any], level: str) -> Html:
+    measures = ("sensitivity", "specificity", "recall_rate")
+    rows = (
+        (
+            point["name"],
+            _threshold(point),
+            *(estimate(name, point["chosen_on_validation"][name]) for name in measures),
+            *(estimate(name, point["measured"][name]) for name in measures),
+        )
+        for point in report["levels"][level]["operating_points"]
+    )
+    titles = [name.replace("_", " ") for name in measures]
+    head = (
+        "target",
+        "threshold",
+        *(f"{name}, validation" for name in titles),
+        *(f"{name}, {report['measured_on']}" for name in titles),
+    )
+    made = table(head, rows, f"Operating points, {kind(report)}{level} level")
+    return element("div", made, class_="scroll")
+
+
+def _threshold(point: dict[str, Any]) -> Html:
+    value, choice = element("b", f"{point['threshold']:.4f}"), point["choice"]
+    if choice["low"] is None:
+        return value
+    return joined([value, element("span", f"{choice['low']:.4f} to {choice['high']:.4f}")], " ")
+
+
+def folds_section(report: dict[str, Any]) -> Html | None:
+    """Return what each fold gave on its own images; nothing for a run of one fold."""
+    if not report["folds"]:
+        return None
+    rows = (
+        (
+            row["fold"],
+            row["n"],
+            row["positives"],
+            f"{row['epochs']}, best {row['best_epoch'] + 1}",
+            *(written(name, row[name]) for name in ("auroc", "mean_score", *_AT)),
+        )
+        for row in report["folds"]
+    )
+    head = ("fold", "images", "positive", "epochs", "AUROC", "mean score", *_AT)
+    caption = (
+        f"Out-of-fold {kind(report)}images by the fold that had not seen them, sensitivity and "
+        f"specificity at the one threshold of {report['primary']}"
+    )
+    cost = report["run"]["ensemble"]
+    text = (
+        f"The model is the mean of {cost['folds']} folds' logits in one graph: "
+        f"{cost['bytes'] / 1e6:.1f} MB and {cost['ms_per_image']:.3g} ms per image where it was "
+        f"made, one fold {cost['fold_bytes'] / 1e6:.1f} MB and {cost['fold_ms_per_image']:.3g} ms."
+    )
+    made = element("div", table(head, rows, caption), class_="scroll")
+    return joined([element("h2", "Folds"), element("p", text), made])
+
+
+_AT = ("sensitivity", "specificity")

@@ -1,0 +1,117 @@
+"""A run's logits made into its scores: calibrated on validation, in its graph and its predictions.
+
+The graph's arithmetic and the column ``score`` come from the same nodes, so that report, bundle
+and service give one score for one logit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mammoscope.artefacts import sha256_file, write_atomically, write_json
+from mammoscope.bundle import MODEL_FILE
+from mammoscope.config import EvaluationConfig
+from mammoscope.errors import RunError
+from mammoscope.evaluation import run_evaluation_config
+from mammoscope.evaluation.calibration import Calibration, fit_calibration
+from mammoscope.evaluation.run_folder import checked_predictions, read_run
+from mammoscope.evaluation.tables import Level, read_predictions, units
+from mammoscope.graphs import scores_of, write_calibrated
+
+__all__ = ["calibrate_run", "settle_scores"]
+
+_PREDICTIONS = "predictions.parquet"
+_JOINED: dict[Level, str] = {"breast": "breast_logit", "exam": "exam_logit"}
+
+
+def settle_scores(run: Path, facts: dict[str, Any], predictions: pl.DataFrame) -> Calibration:
+    """Calibrate a run's logits, write them into graph and predictions, and call the run finished.
+
+    Args:
+        run: The run folder, with its graph.
+        facts: What ``run.json`` is to hold; completed here.
+        predictions: Rows with ``split``, ``logit`` and ``cancer``; of a breast or exam model also
+            ``breast_logit`` and ``exam_logit``, which are calibrated by breasts and by exams.
+    """
+    config = EvaluationConfig.model_validate(facts["config"]["evaluation"])
+    validation = predictions.filter(pl.col("split") == "val")
+    calibration, notes = _fitted(validation, "image", "logit", config)
+    joined: dict[str, Calibration] = {}
+    for level, name in _JOINED.items():
+        if name in predictions.columns:
+            joined[level], more = _fitted(validation, level, name, config)
+            notes += [f"By {level}: {note}" for note in more]
+    before = facts.get("hashes", {}).get(_PREDICTIONS)
+    # Not finished until graph, predictions and their hashes are of one mind.
+    write_json(run / "run.json", {**facts, "status": "trained"})
+    model, path = run / MODEL_FILE, run / _PREDICTIONS
+    write_calibrated(model, model, calibration, joined)
+    scored = _with_score(predictions, "logit", calibration)
+    for level, name in _JOINED.items():
+        if level in joined:
+            scored = _with_score(scored, name, joined[level])
+    with write_atomically(path) as temporary:
+        scored.write_parquet(temporary)
+    facts |= {
+        "status": "finished",
+        "calibration": {
+            **calibration.as_dict(),
+            "asked": config.calibration,
+            "notes": notes,
+            **({"joined": {k: made.as_dict() for k, made in joined.items()}} if joined else {}),
+        },
+        "predicted": {split: int((scored["split"] == split).sum()) for split in ("val", "test")},
+        "hashes": {MODEL_FILE: sha256_file(model), path.name: sha256_file(path)},
+    }
+    if facts["hashes"][path.name] != before:
+        # Thresholds of other scores.
+        (run / "operating_points.json").unlink(missing_ok=True)
+    write_json(run / "run.json", facts)
+    return calibration
+
+
+def _fitted(
+    rows: pl.DataFrame, level: Level, name: str, config: EvaluationConfig
+) -> tuple[Calibration, list[str]]:
+    """Fit the calibration of one level's logits on its images, breasts or exams."""
+    # The score is not there yet; a unit's rows agree on its logit.
+    own = units(rows.with_columns(score=pl.lit(0.0)), level, (name,))
+    known = own.filter(pl.col("cancer").is_not_null())
+    return fit_calibration(known[name].to_numpy(), known["cancer"].to_numpy() == 1, config)
+
+
+def _with_score(rows: pl.DataFrame, logit: str, calibration: Calibration) -> pl.DataFrame:
+    """Put the scores of a column of logits beside it."""
+    name = logit.replace("logit", "score")
+    score = pl.Series(name, scores_of(rows[logit].to_numpy(), calibration))
+    rows = rows.drop(name, strict=False)
+    return rows.insert_column(rows.columns.index(logit) + 1, score)
+
+
+def calibrate_run(run: Path, overrides: Iterable[str]) -> Calibration:
+    """Fit another calibration to a finished run; no image is scored anew.
+
+    Thresholds chosen before are removed: they are of other scores.
+
+    Args:
+        run: The run folder.
+        overrides: Settings of section evaluation, such as ``evaluation.prevalence=0.005``.
+
+    Raises:
+        RunError: If the run is not finished, or its predictions or graph were edited.
+        ConfigError: If a setting is not accepted.
+    """
+    run = Path(run)
+    facts = read_run(run)
+    config = run_evaluation_config(run, overrides)
+    path = checked_predictions(run, facts)
+    model = run / MODEL_FILE
+    if not model.is_file() or sha256_file(model) != facts["hashes"][MODEL_FILE]:
+        raise RunError(f"{model} is missing or was edited: its SHA-256 is not that of run.json")
+    predictions = pl.concat([read_predictions(path, "val"), read_predictions(path, "test")])
+    facts["config"]["evaluation"] = config.model_dump(mode="json")
+    return settle_scores(run, facts, predictions)

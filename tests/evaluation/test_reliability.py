@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss
+
+from mammoscope.config import EvaluationConfig
+from mammoscope.evaluation.reliability import bins_of, reliability
+from mammoscope.evaluation.tables import Scored
+
+CONFIG = EvaluationConfig(bootstrap=200)
+
+
+def drawn(n=3000, images=2, slope=1.0, intercept=0.0, seed=0):
+    """Scores whose true chance is sigmoid(slope * logit + intercept)."""
+    rng = np.random.default_rng(seed)
+    logit = np.repeat(rng.normal(-1, 1.5, n // images), images)
+    label = rng.random(n) < 1 / (1 + np.exp(-(slope * logit + intercept)))
+    return Scored(1 / (1 + np.exp(-logit)), label, np.arange(n) // images)
+
+
+def test_scores_that_are_chances_have_slope_one_and_intercept_zero():
+    found = reliability(drawn(), CONFIG)
+    for name, right in (("slope", 1.0), ("intercept", 0.0)):
+        assert found[name]["low"] < right < found[name]["high"], name
+    assert found["ece"]["value"] < 0.03
+    assert found["ece"]["low"] < 0.01
+
+
+def test_the_slope_is_that_of_a_logistic_regression():
+    data = drawn(slope=0.6, intercept=-0.7)
+    logit = np.log(data.score / (1 - data.score))[:, None]
+    expected = LogisticRegression(C=np.inf, tol=1e-10).fit(logit, data.label)
+    found = reliability(data, CONFIG)
+    assert found["slope"]["value"] == pytest.approx(expected.coef_[0, 0], abs=1e-3)
+    assert found["slope"]["high"] < 1
+    # With a slope of 1 the intercept brings the mean score to the share of positives.
+    shifted = 1 / (1 + np.exp(-(logit[:, 0] + found["intercept"]["value"])))
+    assert shifted.mean() == pytest.approx(data.label.mean())
+
+
+def test_the_slopes_interval_covers_as_often_as_it_says():
+    """200 studies of patients with four images that share their chance and their label."""
+    rng, covered = np.random.default_rng(5), 0
+    for _ in range(200):
+        logit = np.repeat(rng.normal(0, 1.5, 80), 4)
+        label = np.repeat(rng.random(80) < 1 / (1 + np.exp(-logit[::4])), 4)
+        data = Scored(1 / (1 + np.exp(-logit)), label, np.arange(320) // 4)
+        slope = reliability(data, EvaluationConfig(bootstrap=0))["slope"]
+        covered += slope["low"] < 1 < slope["high"]
+    # Images taken as witnesses of their own would cover two thirds.
+    assert covered / 200 > 0.88
+
+
+def test_the_brier_score_is_scikit_learns_and_its_parts_add_up():
+    data = drawn(slope=0.6)
+    found = reliability(data, CONFIG)
+    assert found["brier"]["value"] == pytest.approx(brier_score_loss(data.label, data.score))
+    assert found["brier"]["low"] < found["brier"]["value"] < found["brier"]["high"]
+    # Exact where a bin holds one score only.
+    tenths = Scored(np.repeat(np.arange(0.05, 1, 0.1), 300), data.label, data.patient)
+    found = reliability(tenths, CONFIG)
+    parts = found["parts"]
+    whole = parts["reliability"] - parts["resolution"] + parts["uncertainty"]
+    assert whole == pytest.approx(found["brier"]["value"])
+
+
+def test_the_calibration_error_worked_by_hand():
+    """Ten bins of two: all scores 0.3, one of two positive in each: the error is 0.2."""
+    data = Scored(np.full(20, 0.3), np.tile([True, False], 10), np.arange(20))
+    assert reliability(data, CONFIG)["ece"]["value"] == pytest.approx(0.2)
+
+
+def test_another_prevalence_measures_as_if_positives_were_that_rare():
+    """Positives at 50 %, weighted to 20 %: as if every negative stood there four times."""
+    data = drawn(2000, images=1, seed=4)
+    half = np.concatenate([np.flatnonzero(data.label)[:400], np.flatnonzero(~data.label)[:400]])
+    part = Scored(data.score[half], data.label[half], data.patient[half])
+    rows = np.concatenate([half[:400], np.tile(half[400:], 4)])
+    whole = Scored(data.score[rows], data.label[rows], data.patient[rows])
+    found = reliability(part, EvaluationConfig(bootstrap=0, prevalence=0.2))
+    expected = reliability(whole, EvaluationConfig(bootstrap=0))
+    for name in ("brier", "slope", "intercept"):
+        assert found[name]["value"] == pytest.approx(expected[name]["value"]), name
+    assert found["share"] == pytest.approx(0.2)
+    assert found["mean_score"] == pytest.approx(expected["mean_score"])
+    for row in found["bins"]:
+        assert row["low"] < row["share"] < row["high"]
+
+
+def test_classes_that_do_not_overlap_have_no_slope():
+    score = np.linspace(0.1, 0.9, 40)
+    found = reliability(Scored(score, score > 0.5, np.arange(40)), CONFIG)
+    assert found["slope"] == {"value": None, "low": None, "high": None}
+    assert found["intercept"]["value"] is not None
+
+
+def test_bins_hold_every_image_once():
+    rows = bins_of(drawn(1003, images=1))
+    assert sum(row["n"] for row in rows) == 1003
+    assert len(rows) == 10
+    assert [row["mean_score"] for row in rows] == sorted(row["mean_score"] for row in rows)

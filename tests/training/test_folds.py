@@ -1,0 +1,296 @@
+"""Every fold in turn, one run of them all: resumable, out of fold, one graph."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mammoscope.artefacts import sha256_file, write_json
+from mammoscope.bundle import read_bundle
+from mammoscope.cli import main
+from mammoscope.cohort.store import PreparedStore
+from mammoscope.config import Config
+from mammoscope.errors import CohortError, ConfigError, RunError
+from mammoscope.evaluation import evaluate_run
+from mammoscope.evaluation.calibration import Calibration
+from mammoscope.export import export_bundle, finish_run
+from mammoscope.folds import claim_folds, combine_folds, train_fold
+from mammoscope.inference import Scorer
+from mammoscope.training import fit
+from mammoscope.training.task import ClassificationTask
+
+fit_module = importlib.import_module("mammoscope.training.fit")
+
+
+def train_all(cohort: Path, run: Path, config: Config, **how: bool) -> dict:
+    for fold in claim_folds(cohort, run, config, **how):
+        train_fold(cohort, run, config, fold)
+    return combine_folds(run, cohort)
+
+
+def settings(**train) -> Config:
+    values = {"epochs": 2, "batch_size": 4, "lr": 1e-3, "patience": 0, "seed": 3, **train}
+    return Config.model_validate(
+        {
+            "model": {"backbone": "baseline_cnn"},
+            "train": values,
+            "evaluation": {"bootstrap": 30, "operating_points": ["best_pf1", "recall_rate=0.3"]},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def home(make_cohort, tmp_path_factory) -> Path:
+    """A cohort, its cross-validated run, and a copy to spoil."""
+    torch.set_num_threads(1)
+    home = tmp_path_factory.mktemp("home")
+    cohort = make_cohort(28)
+    (home / "cohort").symlink_to(cohort)
+    train_all(cohort, home / "run", settings())
+    return home
+
+
+@pytest.fixture
+def spoilt(home: Path, tmp_path: Path) -> Path:
+    """A copy of the run as it was before its folds were combined."""
+    run = shutil.copytree(home / "run", tmp_path / "run")
+    facts = json.loads((run / "run.json").read_text())
+    write_json(run / "run.json", {**facts, "status": "training"})
+    return run
+
+
+def test_every_training_image_is_predicted_by_the_fold_that_did_not_see_it(home):
+    splits = pl.read_parquet(home / "cohort" / "splits.parquet")
+    predictions = pl.read_parquet(home / "run" / "predictions.parquet")
+    held_out = predictions.filter(pl.col("split") == "val")
+    trained = splits.filter(pl.col("split") == "train")
+    assert sorted(held_out["image_id"]) == sorted(trained["image_id"])
+    assert held_out.join(trained, on=["image_id", "fold"]).height == trained.height
+    for fold in (0, 1):
+        own = pl.read_parquet(home / "run" / f"fold-{fold}" / "predictions.parquet")
+        own = own.filter(pl.col("split") == "val")
+        both = held_out.join(own, on="image_id", suffix="_own")
+        assert both.height == own.height
+        assert both["logit"].to_list() == both["logit_own"].to_list()
+
+
+def test_the_test_images_are_scored_by_one_graph_that_gives_the_folds_mean(home):
+    predictions = pl.read_parquet(home / "run" / "predictions.parquet")
+    test = predictions.filter(pl.col("split") == "test").sort("image_id")
+    parts = [
+        pl.read_parquet(home / "run" / f"fold-{fold}" / "predictions.parquet")
+        .filter(pl.col("split") == "test")
+        .sort("image_id")["logit"]
+        for fold in (0, 1)
+    ]
+    np.testing.assert_allclose(test["logit"], np.mean(parts, axis=0), atol=1e-4)
+    store, scorer = PreparedStore(home / "cohort"), Scorer(home / "run" / "model.onnx")
+    for row in test.iter_rows(named=True):
+        scored = scorer([store.read(row["image_id"])])
+        assert float(scored.logit[0]) == pytest.approx(row["logit"], abs=1e-6)
+        assert float(scored.score[0]) == pytest.approx(row["score"], abs=1e-6)
+
+
+def test_one_calibration_serves_out_of_fold_and_ensemble(home):
+    facts = json.loads((home / "run" / "run.json").read_text())
+    calibration = Calibration.from_dict(facts["calibration"])
+    assert (calibration.method, calibration.images) == ("platt", 24)
+    predictions = pl.read_parquet(home / "run" / "predictions.parquet")
+    expected = calibration(predictions["logit"].to_numpy())
+    np.testing.assert_allclose(predictions["score"], expected, atol=1e-6)
+
+
+def test_a_fold_of_many_is_the_fold_alone(home, tmp_path):
+    fit(home / "cohort", tmp_path / "alone", settings(), 1)
+    ours = load_file(home / "run" / "fold-1" / "weights.safetensors")
+    theirs = load_file(tmp_path / "alone" / "weights.safetensors")
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_report_bundle_and_info_take_it_as_any_run(home, tmp_path, capsys):
+    run = shutil.copytree(home / "run", tmp_path / "run")
+    made = evaluate_run(run)
+    assert [row["fold"] for row in made.report["folds"]] == [0, 1]
+    page = made.path.read_text()
+    assert "mean of 2 folds" in page
+    assert "out-of-fold images" in page
+    bundle = export_bundle(run, tmp_path / "bundle")
+    assert (tmp_path / "bundle" / "model.onnx").read_bytes() == (run / "model.onnx").read_bytes()
+    assert bundle.calibration["method"] == "platt"
+    cost = read_bundle(tmp_path / "bundle").training["ensemble"]
+    assert cost["bytes"] > 1.5 * cost["fold_bytes"]
+    assert cost["ms_per_image"] > 0
+    for folder in (run, tmp_path / "bundle"):
+        with pytest.raises(SystemExit) as exiting:
+            main(["info", str(folder)])
+        assert exiting.value.code == 0
+        told = capsys.readouterr().out
+        assert "mean of logits of 2 folds" in told
+        assert "platt" in told
+
+
+def test_another_calibration_changes_scores_graph_and_bundle_alike(home, tmp_path):
+    run = shutil.copytree(home / "run", tmp_path / "run")
+    evaluate_run(run)
+    points = (run / "operating_points.json").read_bytes()
+    before = pl.read_parquet(run / "predictions.parquet")
+    verb("calibrate", run, "--set", "evaluation.prevalence=0.005")
+    after = pl.read_parquet(run / "predictions.parquet")
+    assert after["logit"].to_list() == before["logit"].to_list()
+    assert after.columns == before.columns
+    assert after["score"].mean() < 0.05 < before["score"].mean()
+    with pytest.raises(RunError, match="has no operating points"):
+        export_bundle(run, tmp_path / "bundle")
+    (run / "operating_points.json").write_bytes(points)
+    with pytest.raises(RunError, match="report is of other predictions"):
+        export_bundle(run, tmp_path / "bundle")
+    evaluate_run(run, overwrite=True)
+    export_bundle(run, tmp_path / "bundle")
+    scored = Scorer(tmp_path / "bundle" / "model.onnx")(
+        [PreparedStore(home / "cohort").read("i027")]
+    )
+    expected = after.filter(pl.col("image_id") == "i027")["score"][0]
+    assert float(scored.score[0]) == pytest.approx(expected, abs=1e-7)
+    with pytest.raises(ConfigError, match="mammoscope calibrate"):
+        evaluate_run(run, settings().evaluation, overwrite=True)
+
+
+def test_a_stopped_cross_validation_goes_on_where_it_was(home, tmp_path, monkeypatch, capsys):
+    """Fold 0 is done and not trained again; fold 1 was stopped in its second epoch."""
+    run = shutil.copytree(home / "run", tmp_path / "run")
+    shutil.rmtree(run / "fold-1")
+    for name in ("model.onnx", "predictions.parquet"):
+        (run / name).unlink()
+    facts = json.loads((run / "run.json").read_text())
+    kept = ("members", "ensemble", "calibration", "hashes", "predicted", "best", "epochs")
+    stopped = {key: value for key, value in facts.items() if key not in kept}
+    write_json(run / "run.json", {**stopped, "status": "training"})
+    original = ClassificationTask.training_step
+
+    def step(self, batch, batch_idx):
+        if self.current_epoch == 1:
+            monkeypatch.setattr(ClassificationTask, "training_step", original)
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(ClassificationTask, "training_step", step)
+    with pytest.raises(KeyboardInterrupt):
+        train_all(home / "cohort", run, settings(), resume=True)
+    assert json.loads((run / "fold-1" / "run.json").read_text())["status"] == "training"
+
+    trained = []
+    original_trainer = fit_module.run_trainer
+
+    def watched(trainer, *parts, **how):
+        trained.append(Path(trainer.default_root_dir).name)
+        original_trainer(trainer, *parts, **how)
+
+    monkeypatch.setattr(fit_module, "run_trainer", watched)
+    with pytest.raises(SystemExit) as exiting:
+        main(["train", str(home / "cohort"), str(run), "--folds", "all"])
+    assert exiting.value.code == 1
+    assert "--resume goes on with it" in capsys.readouterr().err
+    train_all(home / "cohort", run, settings(), resume=True)
+    assert trained == ["fold-1"]
+    whole, resumed = (
+        pl.read_parquet(folder / "predictions.parquet") for folder in (home / "run", run)
+    )
+    assert whole.equals(resumed)
+    # What is finished stays as it is.
+    train_all(home / "cohort", run, settings(), resume=True)
+    assert trained == ["fold-1"]
+
+
+def test_resuming_names_what_differs(home):
+    with pytest.raises(RunError, match=r"train\.lr differ"):
+        claim_folds(home / "cohort", home / "run", settings(lr=5e-3), resume=True)
+    with pytest.raises(RunError, match="fold differ"):
+        fit(home / "cohort", home / "run", settings(), 0, resume=True)
+
+
+def test_every_fold_is_checked_before_any_is_trained(make_cohort, tmp_path):
+    # Of three folds, one has no positive and one no negative.
+    cohort = make_cohort(28, folds=3, cancer=lambda n: {0: 0, 1: 1}.get(n % 3, n // 3 % 2))
+    with pytest.raises(CohortError) as caught:
+        claim_folds(cohort, tmp_path / "run", settings())
+    assert "validation images of fold 0 hold cancer values [0]" in str(caught.value)
+    assert "validation images of fold 1 hold cancer values [1]" in str(caught.value)
+    with pytest.raises(CohortError, match="positives_per_batch"):
+        claim_folds(make_cohort(), tmp_path / "run", settings(positives_per_batch=4))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda rows: rows.tail(-1), r"lacks 1 of the 12 validation images, i000 first"),
+        (
+            lambda rows: rows.with_columns(
+                logit=pl.when(pl.col("image_id") == "i004").then(float("nan")).otherwise("logit")
+            ),
+            "1 val images have no finite score",
+        ),
+    ],
+    ids=["missing", "nan"],
+)
+def test_a_fold_with_a_missing_image_or_no_number_is_not_combined(home, spoilt, spoil, words):
+    path = spoilt / "fold-0" / "predictions.parquet"
+    rehashed(spoilt / "fold-0", spoil(pl.read_parquet(path)))
+    with pytest.raises(RunError, match=words):
+        combine_folds(spoilt, home / "cohort")
+
+
+def test_folds_that_were_edited_or_are_not_finished_are_not_combined(home, spoilt):
+    facts = json.loads((spoilt / "fold-1" / "run.json").read_text())
+    with (spoilt / "fold-0" / "model.onnx").open("ab") as stream:
+        stream.write(b" ")
+    with pytest.raises(RunError, match=r"model\.onnx was edited"):
+        combine_folds(spoilt, home / "cohort")
+    write_json(spoilt / "fold-1" / "run.json", {**facts, "status": "trained"})
+    shutil.copy(home / "run" / "fold-0" / "model.onnx", spoilt / "fold-0" / "model.onnx")
+    with pytest.raises(RunError, match="fold-1 is trained, not finished"):
+        combine_folds(spoilt, home / "cohort")
+
+
+def test_a_missing_image_is_told_before_anything_is_measured(home, tmp_path):
+    run = shutil.copytree(home / "run", tmp_path / "run")
+    rows = pl.read_parquet(run / "predictions.parquet")
+    rehashed(run, rows.filter(pl.col("image_id") != "i003"))
+    with pytest.raises(RunError, match="23 val images, the run scored 24, i003 is not there"):
+        evaluate_run(run)
+
+
+def test_a_cohort_that_was_prepared_otherwise_does_not_meet_the_weights(home, tmp_path):
+    cohort = shutil.copytree((home / "cohort").resolve(), tmp_path / "cohort")
+    marker = cohort / "images" / "prepare.json"
+    values = json.loads(marker.read_text())
+    write_json(marker, {"preprocess": {**values["preprocess"], "height": 48}})
+    with pytest.raises(RunError, match=r"otherwise than when .* height is 48 and was 64"):
+        finish_run(home / "run" / "fold-0", cohort)
+    with pytest.raises(RunError, match=r"preprocess\.height differ"):
+        claim_folds(cohort, home / "run", settings(), resume=True)
+
+
+def rehashed(run: Path, rows: pl.DataFrame) -> None:
+    """Write predictions as if the run had made them."""
+    path = run / "predictions.parquet"
+    rows.write_parquet(path)
+    facts = json.loads((run / "run.json").read_text())
+    facts["hashes"][path.name] = sha256_file(path)
+    write_json(run / "run.json", facts)
+
+
+def verb(*words: object) -> None:
+    with pytest.raises(SystemExit) as exiting:
+        main([str(word) for word in words])
+    assert exiting.value.code == 0
