@@ -187,6 +187,17 @@ def test_calibration_is_measured_before_and_after(tmp_path):
     assert "uncalibrated" not in plain.path.read_text()
 
 
+def test_scores_near_zero_are_drawn_where_they_can_be_told_apart(tmp_path):
+    rare = predictions().with_columns(score=pl.col("score") / 200)
+    figures = [
+        evaluate_run(write_run(tmp_path / name, frame)).path.parent / "figures"
+        for name, frame in (("rare", rare), ("plain", predictions()))
+    ]
+    ticks = [(folder / "image_reliability.svg").read_text().count("10^{") for folder in figures]
+    assert ticks[0] > 0
+    assert ticks[1] == 0
+
+
 def test_scores_made_with_another_calibration_are_not_measured_as_this_one(tmp_path):
     run = write_run(tmp_path / "run", predictions())
     facts = json.loads((run / "run.json").read_text())

@@ -21,7 +21,8 @@ __all__ = ["draw_figures"]
 # Okabe and Ito's colours, which the colour-blind tell apart.
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#7a7a7a"
 _BAND_REPLICATES = 200
-_NEAR_ZERO = 0.25
+_NEAR_ZERO = 0.05
+_FLOOR = 1e-6
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "mammoscope",
     "svg.fonttype": "none",
@@ -114,29 +115,30 @@ def _precision_recall(axes: Axes, data: Scored, thresholds: dict[str, float]) ->
 
 def _reliability(axes: Axes, calibration: dict[str, Any]) -> None:
     """Observed share of positives in bins of equal size, with Wilson intervals."""
-    axes.plot([0, 1], [0, 1], color=_GREY, lw=1, ls="--", label="perfect calibration")
     after, before = (calibration[key] for key in ("after", "before"))
     drawn = [(after, _BLUE, _BLUE, "95 % interval" if before is None else "as scored")]
     if before is not None:
         drawn.insert(0, (before, _GREY, "white", "uncalibrated"))
+    scores = np.array([part["mean_score"] for part in after["bins"]])
+    # Scores for screening lie near 0, where a square of all shares would show one point. On the
+    # other scale a share of 0 has no place: it stands on the floor.
+    near_zero = float(np.median(scores)) < _NEAR_ZERO
+    floor = max(float(scores.min()) / 3, _FLOOR) if near_zero else 0.0
+    axes.plot([floor, 1], [floor, 1], color=_GREY, lw=1, ls="--", label="perfect calibration")
     for found, colour, filling, name in drawn:
-        bins = found["bins"]
         mean, share, low, high = (
-            np.array([part[key] for part in bins]) for key in ("mean_score", "share", "low", "high")
+            np.array([part[key] for part in found["bins"]]).clip(floor)
+            for key in ("mean_score", "share", "low", "high")
         )
         errors = np.clip(np.stack([share - low, high - share]), 0, None)
         axes.errorbar(
             mean, share, yerr=errors, fmt="o", color=colour, mfc=filling, capsize=3, label=name
         )
-    # Scores for screening lie near 0, where a square of all scores would show nothing.
-    reach = max(part[key] for part in after["bins"] for key in ("high", "mean_score"))
-    top = 1.0 if reach > _NEAR_ZERO else 1.1 * reach
-    axes.set(
-        xlabel="mean score in bin",
-        ylabel="share of positives",
-        xlim=(0, top),
-        ylim=(-0.01 * top, 1.01 * top),
-    )
+    axes.set(xlabel="mean score in bin", ylabel="share of positives")
+    if near_zero:
+        axes.set(xscale="log", yscale="log", xlim=(floor, 1), ylim=(floor, 1.1))
+    else:
+        axes.set(xlim=(0, 1), ylim=(-0.01, 1.01))
     axes.set_aspect("equal")
     axes.legend(loc="upper left", fontsize=9)
 

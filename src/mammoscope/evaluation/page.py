@@ -39,7 +39,8 @@ _CAPTIONS = {
         "Reliability",
         "Where scores are chances, the dots lie on the diagonal: bins of equal size, their mean "
         "score against their share of positives. Hollow dots are the same images before "
-        "calibration.",
+        "calibration. Where scores lie near 0 both axes are logarithmic and a share of 0 stands on "
+        "the floor.",
     ),
     "scores": (
         "Distribution of scores",
