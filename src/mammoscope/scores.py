@@ -19,7 +19,7 @@ from mammoscope.errors import RunError
 from mammoscope.evaluation import run_evaluation_config
 from mammoscope.evaluation.calibration import Calibration, fit_calibration
 from mammoscope.evaluation.run_folder import checked_predictions, read_run
-from mammoscope.evaluation.tables import Level, read_predictions, units
+from mammoscope.evaluation.tables import Level, own_logits, read_predictions
 from mammoscope.graphs import scores_of, write_calibrated
 
 __all__ = ["calibrate_run", "settle_scores"]
@@ -39,11 +39,11 @@ def settle_scores(run: Path, facts: dict[str, Any], predictions: pl.DataFrame) -
     """
     config = EvaluationConfig.model_validate(facts["config"]["evaluation"])
     validation = predictions.filter(pl.col("split") == "val")
-    calibration, notes = _fitted(validation, "image", "logit", config)
+    calibration, notes = fit_calibration(*own_logits(validation, "image"), config)
     joined: dict[str, Calibration] = {}
     for level, name in _JOINED.items():
         if name in predictions.columns:
-            joined[level], more = _fitted(validation, level, name, config)
+            joined[level], more = fit_calibration(*own_logits(validation, level), config)
             notes += [f"By {level}: {note}" for note in more]
     before = facts.get("hashes", {}).get(_PREDICTIONS)
     # Not finished until graph, predictions and their hashes are of one mind.
@@ -72,16 +72,6 @@ def settle_scores(run: Path, facts: dict[str, Any], predictions: pl.DataFrame) -
         (run / "operating_points.json").unlink(missing_ok=True)
     write_json(run / "run.json", facts)
     return calibration
-
-
-def _fitted(
-    rows: pl.DataFrame, level: Level, name: str, config: EvaluationConfig
-) -> tuple[Calibration, list[str]]:
-    """Fit the calibration of one level's logits on its images, breasts or exams."""
-    # The score is not there yet; a unit's rows agree on its logit.
-    own = units(rows.with_columns(score=pl.lit(0.0)), level, (name,))
-    known = own.filter(pl.col("cancer").is_not_null())
-    return fit_calibration(known[name].to_numpy(), known["cancer"].to_numpy() == 1, config)
 
 
 def _with_score(rows: pl.DataFrame, logit: str, calibration: Calibration) -> pl.DataFrame:

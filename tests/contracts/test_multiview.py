@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from mammoscope.bundle import FACTS
 from mammoscope.config import ModelConfig
+from mammoscope.evaluation.calibration import Calibration
 from mammoscope.export import PARITY_TOLERANCE, export_graph
+from mammoscope.graphs import write_calibrated, write_mean
 from mammoscope.inference import ExamInput, Scorer
 from mammoscope.models import MultiViewClassifier, Views, build_multiview
 
@@ -199,6 +201,25 @@ def test_the_exported_graph_gives_the_same_numbers_for_any_number_of_views(model
             assert made.exam[0] == pytest.approx(ours, abs=PARITY_TOLERANCE)
         else:
             assert made.exam is None
+    assert_averaged_and_calibrated(tmp_path / "model.onnx", exam)
+
+
+def assert_averaged_and_calibrated(path: Path, exam: ExamInput) -> None:
+    """A mean of twice the graph gives its logits; each level has a calibration of its own."""
+    single = Scorer(path, threads=1).exam(exam)
+    write_mean([path, path], path.with_name("mean.onnx"))
+    own = {"breast": Calibration("platt", 2.0, 1.0), "exam": Calibration("platt", 3.0, -1.0)}
+    write_calibrated(path.with_name("mean.onnx"), path, Calibration("platt", 0.5, 0.0), own)
+    made = Scorer(path, threads=1).exam(exam)
+    np.testing.assert_allclose(made.images.logit, single.images.logit, atol=1e-5)
+    np.testing.assert_allclose(made.images.heatmap, single.images.heatmap, atol=1e-4)
+    expected = 1 / (1 + np.exp(-0.5 * single.images.logit))
+    np.testing.assert_allclose(made.images.score, expected, atol=1e-5)
+    for side, (logit, score) in made.breasts.items():
+        assert logit == pytest.approx(single.breasts[side][0], abs=1e-5)
+        assert score == pytest.approx(1 / (1 + np.exp(-2 * logit - 1)), abs=1e-5)
+    if made.exam is not None:
+        assert made.exam[1] == pytest.approx(1 / (1 + np.exp(-3 * made.exam[0] + 1)), abs=1e-5)
 
 
 @torch.no_grad()

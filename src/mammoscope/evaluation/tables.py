@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mammoscope.errors import RunError
+from mammoscope.types import Bools, Floats
 
 __all__ = [
     "Level",
@@ -108,6 +109,20 @@ def uncalibrated(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(
         (1 / (1 + (-pl.col(name)).exp())).alias(name.replace("logit", "score")) for name in names
     )
+
+
+def own_logits(rows: pl.DataFrame, level: Level) -> tuple[Floats, Bools]:
+    """Return the model's own logits of a level and their labels, those that are known.
+
+    Args:
+        rows: Predictions, with or without scores.
+        level: Image, or another for which the rows have ``breast_logit`` or ``exam_logit``.
+    """
+    name = "logit" if level == "image" else f"{level}_logit"
+    # Scores may not be there yet; the rows of a breast or exam agree on its logit.
+    found = units(rows.with_columns(score=pl.lit(0.0)), level, (name,))
+    known = found.filter(pl.col("cancer").is_not_null())
+    return known[name].to_numpy().astype(np.float64), known["cancer"].to_numpy() == 1
 
 
 def units(rows: pl.DataFrame, level: Level, columns: Sequence[str] = ()) -> pl.DataFrame:
