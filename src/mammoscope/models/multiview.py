@@ -162,8 +162,9 @@ class _BreastJudge(nn.Module):
         self.query, self.key, self.value = (nn.Linear(_WIDTH, _WIDTH) for _ in range(3))
         self.mixed = _silent(nn.Linear(_WIDTH, _WIDTH))
         self.weight = _silent(nn.Linear(_WIDTH, 1, bias=False))
-        # 0 weighs all views alike, infinity takes the most suspicious.
-        self.sharpness = nn.Parameter(torch.tensor(1.0 / _SCALE))
+        # 0 weighs all views alike, infinity takes the most suspicious. It begins at 0: of an image
+        # model's logits the plain mean ranked breasts best (docs/experiments.md).
+        self.sharpness = nn.Parameter(torch.zeros(()))
         self.correction = _correction(_WIDTH, dropout)
 
     def forward(self, logits: Tensor, tokens: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:

@@ -71,7 +71,7 @@ def build_multiview(
     """Build the breast or exam model that a configuration names.
 
     Weights of an image model's run give it the whole image classifier to start from, so that
-    it begins as the mean, weighed towards the more suspicious, of that model's logits.
+    it begins as the mean of that model's logits.
 
     Args:
         config: As for :func:`build_classifier`; ``level`` is breast or exam.
