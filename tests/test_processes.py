@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from mammoscope.errors import MammoscopeError
-from mammoscope.processes import mapped, process_pool
+from mammoscope.processes import is_first_process, mapped, process_pool
 
 SCRIPT = """
 import os
@@ -133,3 +133,14 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     finally:
         parent.kill()
         parent.stdout.close()
+
+
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"])
+def test_only_the_first_of_several_training_processes_writes(monkeypatch, name):
+    for each in ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(each, raising=False)
+    assert is_first_process()
+    monkeypatch.setenv(name, "0")
+    assert is_first_process()
+    monkeypatch.setenv(name, "1")
+    assert not is_first_process()

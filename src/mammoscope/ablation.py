@@ -153,6 +153,11 @@ def _steps(
         for place, rung in enumerate(ladder.rungs):
             config, prepare_with = rung_settings(ladder, arm, place, overrides)
             check_backbone(config.model.backbone)
+            if config.train.is_shared:
+                raise ConfigError(
+                    "a ladder trains on one device: set train.devices=1 and train.nodes=1, or "
+                    "train a rung with mammoscope train"
+                )
             values = {**own.model_dump(), **prepare_with}
             preprocess = validated(PreprocessConfig, values, f"rung {rung.name}, prepare")
             run = out / arm / f"{place + 1}-{rung.name}"

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from mammoscope.errors import MammoscopeError
 
-__all__ = ["keep_memory", "mapped", "process_pool"]
+__all__ = ["is_first_process", "keep_memory", "mapped", "process_pool"]
 
 _Task = TypeVar("_Task")
 _Made = TypeVar("_Made")
@@ -25,6 +25,18 @@ _Made = TypeVar("_Made")
 # memory is given back.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 _NEVER = 2**31 - 1
+
+
+# What torchrun, Lightning and SLURM tell each of several training processes.
+_RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+
+
+def is_first_process() -> bool:
+    """Say whether this is the first of the processes that train one network together.
+
+    Lightning starts the same command once for each device; only the first is to write files.
+    """
+    return all(os.environ.get(name, "0") == "0" for name in _RANKS)
 
 
 @contextmanager

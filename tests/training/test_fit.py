@@ -4,6 +4,7 @@ import csv
 import importlib
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -97,8 +98,9 @@ def test_a_run_folder_says_what_was_trained_and_holds_the_best_weights(cohort, t
         {},
         {"ema": 0.9, "patience": 3},
         {"sampling": "oversample", "negatives_per_positive": 0.5, "positives_per_batch": 1},
+        {"optimizer": "sgd", "layer_decay": 0.8, "frozen_epochs": 2, "accumulate": 2, "ema": 0.9},
     ],
-    ids=["plain", "averaged", "drawn"],
+    ids=["plain", "averaged", "drawn", "frozen"],
 )
 @pytest.mark.parametrize("epoch", [0, 2])
 def test_a_resumed_run_equals_an_uninterrupted_one(
@@ -319,3 +321,36 @@ def test_a_run_is_replaced_only_after_all_input_was_checked(cohort, tmp_path, qu
     assert (run / "run.json").read_bytes() == before
     fit(cohort, run, quick(epochs=2), overwrite=True)
     assert len(history(run)) == 2
+
+
+@pytest.mark.parametrize("value", [0, 1, None])
+def test_a_label_that_is_the_same_everywhere_is_refused_before_anything_is_written(
+    make_cohort, tmp_path, quick, value
+):
+    constant = make_cohort(cancer=lambda _: value)
+    held = [] if value is None else [value]
+    message = re.escape(f"training images of fold 0 hold cancer values {held}; both 0 and 1")
+    with pytest.raises(CohortError, match=message):
+        fit(constant, tmp_path / "run", quick())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_fold_without_positives_is_refused_by_its_number(make_cohort, tmp_path, quick):
+    # Fold 1 of three has negatives only.
+    folder = make_cohort(folds=3, cancer=lambda number: int(number % 3 != 1 and number // 3 % 2))
+    with pytest.raises(CohortError, match=r"validation images of fold 1 hold cancer values \[0\]"):
+        fit(folder, tmp_path / "run", quick(), 1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_of_another_network_are_refused_by_their_keys_and_leave_an_old_run_alone(
+    cohort, tmp_path, quick
+):
+    fit(cohort, tmp_path / "run", quick(epochs=1))
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    weights = tmp_path / "w.safetensors"
+    save_file({"blocks.0.body.0.weight": torch.zeros(3, 1, 4, 4)}, weights)
+    model = quick().model.model_copy(update={"weights": weights})
+    with pytest.raises(RunError, match=r"missing \(blocks\.0\.body\.1\.weight, .*of another shape"):
+        fit(cohort, tmp_path / "run", quick().model_copy(update={"model": model}), overwrite=True)
+    assert (tmp_path / "run" / "run.json").read_bytes() == before

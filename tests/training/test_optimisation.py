@@ -147,7 +147,7 @@ def test_accumulated_batches_make_one_step(cohort, tmp_path, quick):
 
 def test_the_average_moves_once_a_step_however_many_batches_that_takes():
     task = ClassificationTask(built("baseline_cnn"), TrainConfig(ema=0.9, accumulate=2), 1.0)
-    task._trainer = SimpleNamespace(global_step=4)
+    task._trainer = SimpleNamespace(global_step=4, current_epoch=0)
     task.on_train_start()
     with torch.no_grad():
         task.classifier.local_logits.bias.add_(1.0)

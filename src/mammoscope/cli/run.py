@@ -47,22 +47,34 @@ def train(
     """
     from mammoscope.cli.console import stage
     from mammoscope.config import load_config
+    from mammoscope.errors import ConfigError
+    from mammoscope.processes import is_first_process
 
     if fold is not None and folds is not None:
         raise typer.BadParameter(
             "--fold trains one, --folds all trains every one: give one of them"
         )
     resolved = load_config(config, settings or [])
+    first = not resolved.train.is_shared or is_first_process()
     # Checked before torch is loaded, which takes seconds.
-    if not resume:
+    if not resume and first:
         _check_free(run, overwrite=overwrite)
     if folds is not None:
+        if resolved.train.is_shared:
+            raise ConfigError(
+                "--folds all trains on one device: train each fold with --fold, or set "
+                "train.devices=1 and train.nodes=1"
+            )
         _train_folds(cohort, run, resolved, resume=resume, overwrite=overwrite)
         return
 
     from mammoscope.export import finish_run
     from mammoscope.training import fit
 
+    if not first:
+        # The first process tells, exports and scores.
+        fit(cohort, run, resolved, fold or 0, resume=resume)
+        return
     with stage("train", bar=False) as current:
         made = fit(cohort, run, resolved, fold or 0, resume=resume, overwrite=overwrite)
         current.note = made.summary

@@ -23,6 +23,11 @@ class Rung(Frozen):
 
     name: _Name = Field(description="Also of its run folders.")
     says: str = Field(default="", description="What is new, for people.")
+    recipe: Path | None = Field(
+        default=None,
+        description="Settings to start anew from, beside the ladder's file; the rungs before no "
+        "longer count.",
+    )
     prepare: dict[str, Any] = Field(
         default={}, description="Preprocessing settings, on top of those of the rungs before."
     )
@@ -56,13 +61,18 @@ class LadderConfig(Frozen):
 
 
 def load_ladder(path: Path) -> LadderConfig:
-    """Read a ladder's file; its recipe's path becomes one from here.
+    """Read a ladder's file; its recipes' paths become ones from here.
 
     Raises:
         ConfigError: If it cannot be read, or a key or value is not accepted.
     """
     ladder = validated(LadderConfig, read_yaml(path), str(path))
-    return ladder.model_copy(update={"recipe": Path(path).parent / ladder.recipe})
+    beside = Path(path).parent
+    rungs = tuple(
+        rung.model_copy(update={"recipe": rung.recipe and beside / rung.recipe})
+        for rung in ladder.rungs
+    )
+    return ladder.model_copy(update={"recipe": beside / ladder.recipe, "rungs": rungs})
 
 
 def rung_settings(
@@ -83,10 +93,12 @@ def rung_settings(
         ConfigError: If a key or value is not accepted; the rung is named.
     """
     rung = ladder.rungs[place]
-    values = copy.deepcopy(read_yaml(ladder.recipe))
-    prepare: dict[str, Any] = {}
+    values, prepare = read_yaml(ladder.recipe), dict[str, Any]()
     _merge(values, ladder.arms[arm])
     for below in ladder.rungs[: place + 1]:
+        if below.recipe is not None:
+            values, prepare = read_yaml(below.recipe), {}
+            _merge(values, ladder.arms[arm])
         _merge(values, below.settings)
         prepare |= below.prepare
     for item in overrides:

@@ -189,6 +189,11 @@ class TrainConfig(Frozen):
         default=0.1, description="Weight of each auxiliary loss beside that of the label."
     )
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several processes train one network together."""
+        return self.devices != 1 or self.nodes != 1
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):

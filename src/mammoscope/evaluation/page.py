@@ -205,6 +205,8 @@ def _facts(run: dict[str, Any]) -> Html:
         "Software": f"mammoscope {run['package_version']}, "
         f"code {run['code_version'] or 'installed'}",
     }
+    if "waiting" in run:
+        facts["Waiting for data"] = f"{run['waiting']:.1%} of the training time"
     rows = (
         element("tr", element("th", name, scope="row"), element("td", value))
         for name, value in facts.items()

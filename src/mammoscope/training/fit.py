@@ -22,13 +22,13 @@ from mammoscope.config import Config, PreprocessConfig, validated
 from mammoscope.errors import CohortError, ConfigError, RunError
 from mammoscope.log import get_logger
 from mammoscope.models import Classifier, build_classifier, build_multiview, check_backbone
+from mammoscope.processes import is_first_process
 from mammoscope.training.auxiliary import AuxiliaryHeads, Variable, encode, plan
 from mammoscope.training.callbacks import BestWeights, EpochBar, History
 from mammoscope.training.dataset import ImageDataset
 from mammoscope.training.loading import Loader
 from mammoscope.training.loop import (
     build_trainer,
-    is_first_process,
     last_checkpoint,
     run_trainer,
     with_precision,
@@ -90,10 +90,9 @@ def fit(
     parts = _parts(store.rows(), fold, config)
     counts = {name: rows.height for name, rows in parts.items()}
     facts = describe_run(cohort, config, store.config, fold, counts)
-    if not is_first_process():
-        # Lightning starts this command once for each device; the first one writes.
-        overwrite = True
-    earlier = check_run(run, facts, resume=resume, overwrite=overwrite)
+    first = not config.train.is_shared or is_first_process()
+    # What is there when a further process starts is the first one's.
+    earlier = check_run(run, facts, resume=resume, overwrite=overwrite or not first)
     if earlier is not None and earlier["status"] in ("trained", "finished"):
         return result_of(earlier)
     checkpoint = last_checkpoint(run) if resume and last_checkpoint(run).is_file() else None
@@ -102,10 +101,10 @@ def fit(
     if earlier is not None and checkpoint is not None:
         notes = earlier.get("notes", [])
     history, best = History(run / "history.csv", progress), BestWeights(run / _WEIGHTS)
-    trainer = build_trainer(run, config.train, history, [best, EpochBar()])
+    trainer = build_trainer(run, config.train, history, [best, *([EpochBar()] if first else [])])
     facts["notes"] = notes
     facts["devices"] = {"count": trainer.world_size, "kind": trainer.strategy.root_device.type}
-    if is_first_process():
+    if first:
         for note in notes:
             _log.warning(note)
         if not resume:
@@ -113,7 +112,7 @@ def fit(
         write_json(run / RECORD, facts)
     run_trainer(trainer, task, loaders, resume=checkpoint)
     facts |= _outcome(history, best)
-    if is_first_process():
+    if first:
         write_json(run / RECORD, facts)
     return result_of(facts)
 

@@ -16,7 +16,6 @@ import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_only
 
 from mammoscope.config import Config, TrainConfig
 from mammoscope.errors import ConfigError
@@ -26,7 +25,6 @@ from mammoscope.training.task import ClassificationTask
 
 __all__ = [
     "build_trainer",
-    "is_first_process",
     "last_checkpoint",
     "run_trainer",
     "with_precision",
@@ -128,11 +126,6 @@ def run_trainer(
         # A checkpoint is tensors and plain values; nothing in it is executed.
         checkpoint = str(resume) if resume else None
         trainer.fit(task, *loaders, ckpt_path=checkpoint, weights_only=True)
-
-
-def is_first_process() -> bool:
-    """Say whether this process is the one that writes files; the only one, as a rule."""
-    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def _checkpoints(folder: Path) -> list[ModelCheckpoint]:

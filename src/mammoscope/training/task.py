@@ -91,8 +91,10 @@ class ClassificationTask(lightning.LightningModule):
         return network if isinstance(network, Classifier) else network.classifier
 
     def on_train_start(self) -> None:
-        """Begin where the average stands."""
+        """Begin where the average and the backbone stand."""
         self._averaged_step = self.trainer.global_step
+        # Lightning calls the hook of an epoch's start only where it begins the epoch itself.
+        self.on_train_epoch_start()
 
     def on_train_epoch_start(self) -> None:
         """Freeze the backbone, running statistics included, or let it go."""

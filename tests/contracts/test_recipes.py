@@ -1,0 +1,171 @@
+"""The contract of every recipe and ladder in configs/: it is tested by lying there."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from mammoscope.config import Config, load_config, load_ladder, rung_settings
+from mammoscope.models import build_classifier, check_backbone
+from mammoscope.training.augment import apply, draw
+from mammoscope.training.auxiliary import AuxiliaryHeads, encode, plan
+from mammoscope.training.optimisation import check_optimisation
+from mammoscope.training.task import ClassificationTask
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+RECIPES = sorted((CONFIGS / "recipes").glob("*.yaml"))
+LADDERS = sorted((CONFIGS / "ladders").glob("*.yaml"))
+# The smallest input that every backbone takes: Inception's stem alone eats 75 pixels.
+SIZE = (96, 96)
+SMALL_SIZE = (48, 48)
+# A small network of timm for each family, to overfit with in seconds.
+SMALL = {
+    "seresnext50_32x4d": "test_resnet",
+    "deit3_base_patch16_384": "test_vit",
+    "convnext_tiny": "test_convnext",
+    "convnext_small": "test_convnext",
+    "baseline_cnn": "baseline_cnn",
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Networks this small are quicker on one thread, and on a busy machine by far."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def small_exams(size: tuple[int, int], count: int = 8) -> tuple[torch.Tensor, pl.DataFrame]:
+    """Images (N, 1, H, W), a bright disc in every other one, and rows with auxiliary columns."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(20, 90, (count, 1, *size)).astype(np.float32)
+    y, x = np.mgrid[0 : size[0], 0 : size[1]]
+    for number in range(1, count, 2):
+        centre = rng.integers(size[0] // 4, 3 * size[0] // 4, 2)
+        near = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < (size[0] / 6) ** 2
+        images[number, 0, near] = 240
+    rows = pl.DataFrame(
+        {
+            "cancer": [number % 2 for number in range(count)],
+            "site_id": ["1", "2"] * (count // 2),
+            "laterality": ["L", "R"] * (count // 2),
+            "view": ["CC", "CC", "MLO", "MLO"] * (count // 4),
+            "implant": [0, 0, 0, 1] * (count // 4),
+            "biopsy": [0, 1] * (count // 2),
+            "invasive": [0, 1, 0, None] * (count // 4),
+            "birads": ["1", None, "2", None] * (count // 4),
+            "density": ["A", "B", None, "C"] * (count // 4),
+            "difficult_negative_case": [0, 0, 1, 0] * (count // 4),
+            "machine_id": ["29", "48", None, "29"] * (count // 4),
+            "age": [41.0, None, 63.5, 70.0] * (count // 4),
+        }
+    )
+    return torch.from_numpy(images), rows
+
+
+def task_of(config: Config, rows: pl.DataFrame, size: tuple[int, int]) -> ClassificationTask:
+    torch.manual_seed(0)
+    model = config.model.model_copy(update={"pretrained": False})
+    classifier, notes = build_classifier(model, max_value=255, size=size)
+    assert notes == []
+    assert check_optimisation(classifier, config.model, config.train) == ""
+    variables, left_out = plan(rows, config.model.auxiliary)
+    assert left_out == []
+    heads = AuxiliaryHeads(classifier.channels, variables) if variables else None
+    task = ClassificationTask(classifier, config.train, 1.0, heads)
+    task.log = lambda *_, **__: None
+    task._trainer = SimpleNamespace(estimated_stepping_batches=200, current_epoch=0, global_step=0)
+    return task
+
+
+def batch_of(config: Config, images, rows, places) -> tuple[torch.Tensor, ...]:
+    """A batch as the loader makes it: changed images, labels, auxiliary targets."""
+    changed = [
+        apply(images[n], draw(config.augment, torch.Generator().manual_seed(n)), 255.0)
+        for n in places
+    ]
+    labels = torch.tensor(rows["cancer"].to_list(), dtype=torch.float32)[places]
+    variables, _ = plan(rows, config.model.auxiliary)
+    targets = [encode(rows, variables)[places]] if variables else []
+    return torch.stack(changed), labels, *targets
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_loads_and_trains_a_step_with_its_own_backbone(path):
+    config = load_config(path)
+    images, rows = small_exams(SIZE)
+    task = task_of(config, rows, SIZE).train()
+    optimizer = task.configure_optimizers()["optimizer"]
+    before = task.classifier.local_logits.weight.clone()
+    loss = task.training_step(batch_of(config, images, rows, [2, 3]), 0)
+    loss.backward()
+    optimizer.step()
+    assert torch.isfinite(loss)
+    assert not torch.equal(task.classifier.local_logits.weight, before)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_overfits_eight_exams(path):
+    config = load_config(path)
+    small = SMALL[config.model.backbone]
+    # What keeps a network from overfitting is off; what is learnt, and how, is the recipe's.
+    model = config.model.model_copy(update={"backbone": small, "dropout": 0.0, "drop_path": 0.0})
+    train = config.train.model_copy(
+        update={"gradient_checkpointing": False, "layer_decay": 1.0, "ema": 0.0}
+    )
+    config = config.model_copy(update={"model": model, "train": train})
+    images, rows = small_exams(SMALL_SIZE)
+    task = task_of(config, rows, SMALL_SIZE).train()
+    optimizer = task.configure_optimizers()["optimizer"]
+    for group in optimizer.param_groups:
+        # Networks this small and at random need larger steps than large pretrained ones.
+        group["lr"] = 3e-2 if train.optimizer == "sgd" else 2e-3
+    batch = batch_of(config, images, rows, list(range(8)))
+    for step in range(80):
+        optimizer.zero_grad()
+        task.training_step(batch, step).backward()
+        torch.nn.utils.clip_grad_norm_(task.parameters(), 1.0)
+        optimizer.step()
+        if step % 5 == 4:
+            with torch.no_grad():
+                logits = task.classifier.eval()(batch[0]).logit
+            task.train()
+            if torch.equal((logits > 0).float(), batch[1]):
+                return
+    pytest.fail(f"eight exams are not told apart after 80 steps: {logits.tolist()}")
+
+
+@pytest.mark.parametrize("path", LADDERS, ids=lambda path: path.stem)
+def test_every_rung_of_a_ladder_is_a_configuration_that_its_backbone_takes(path):
+    ladder = load_ladder(path)
+    assert ladder.recipe in RECIPES or ladder.recipe.resolve() in RECIPES
+    for arm in ladder.arms:
+        configs = [rung_settings(ladder, arm, place) for place in range(len(ladder.rungs))]
+        for config, _ in configs:
+            check_backbone(config.model.backbone)
+        # Each rung differs from the one below it.
+        for below, above in pairwise(configs):
+            assert below != above
+
+
+def test_the_top_of_the_ladder_is_the_recipe():
+    ladder = load_ladder(CONFIGS / "ladders" / "umich.yaml")
+    for arm, name in (("cnn", "umich"), ("vit", "umich_vit")):
+        top, prepare = rung_settings(ladder, arm, len(ladder.rungs) - 1)
+        assert top == load_config(CONFIGS / "recipes" / f"{name}.yaml")
+        assert prepare == {"crop": True, "mask": True, "orient": True}
+
+
+def test_every_recipe_says_where_it_is_from_and_how_to_prepare_for_it():
+    for path in RECIPES:
+        comment = path.read_text(encoding="utf-8").partition("model:")[0]
+        assert "mammoscope prepare cohort --size" in comment, path
+        assert f"--config configs/recipes/{path.name}" in comment, path

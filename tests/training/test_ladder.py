@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from mammoscope import ablation
+from mammoscope.ablation import climb, ladder_rows
+from mammoscope.artefacts import write_json
+from mammoscope.config import PreprocessConfig, load_ladder, rung_settings
+from mammoscope.errors import ConfigError, RunError
+
+# The package offers the function under the module's name.
+fit_module = importlib.import_module("mammoscope.training.fit")
+
+RECIPE = {
+    "model": {"backbone": "baseline_cnn", "pretrained": False},
+    "train": {"epochs": 1, "batch_size": 4, "patience": 0, "lr": 1e-3},
+    "evaluation": {"bootstrap": 20},
+}
+RUNGS = [
+    {
+        "name": "resized",
+        "says": "resized original",
+        "prepare": {"crop": False},
+        "settings": {"evaluation": {"operating_points": ["threshold=0.5"]}},
+        "published": {"evaluation_f1": 0.047, "test_f1": 0.027},
+    },
+    {"name": "crop", "prepare": {"crop": True}},
+    {"name": "threshold", "settings": {"evaluation": {"operating_points": ["best_f1"]}}},
+]
+
+
+def written(folder: Path, **changes) -> Path:
+    values = {"title": "A ladder", "source": "a paper", "recipe": "recipe.yaml", "rungs": RUNGS}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    (folder / "ladder.yaml").write_text(yaml.safe_dump({**values, **changes}))
+    return folder / "ladder.yaml"
+
+
+@pytest.fixture
+def prepared_otherwise(monkeypatch: pytest.MonkeyPatch, cohort: Path):
+    """Stand in for prepare, whose sources these cohorts of blobs do not have."""
+    calls = []
+
+    def prepare(folder: Path, config: PreprocessConfig, *, workers: int) -> None:
+        calls.append((folder, config, workers))
+        shutil.copytree(cohort / "images", folder / "images", dirs_exist_ok=True)
+        write_json(
+            folder / "images" / "prepare.json", {"preprocess": config.model_dump(mode="json")}
+        )
+
+    monkeypatch.setattr(ablation, "prepare", prepare)
+    return calls
+
+
+def test_a_ladder_is_climbed_once_and_measured_rung_by_rung(
+    cohort, tmp_path, prepared_otherwise, monkeypatch
+):
+    ladder, out, said = load_ladder(written(tmp_path)), tmp_path / "out", []
+    record = climb(cohort, out, ladder, told=said.append, workers=1)
+    assert record == json.loads((out / "ladder.json").read_text())
+    assert [(rung["arm"], rung["name"]) for rung in record["rungs"]] == [
+        ("all", "resized"), ("all", "crop"), ("all", "threshold"),
+    ]  # fmt: skip
+    assert record["synthetic"] is True
+    assert said[0] == "prepare images for rung resized"
+    # Only the first rung's images are prepared otherwise, in a cohort of their own.
+    [(folder, config, workers)] = prepared_otherwise
+    assert (folder, config.crop, workers) == (out / "cohorts" / "resized", False, 1)
+    runs = [Path(rung["run"]) for rung in record["rungs"]]
+    facts = [json.loads((run / "run.json").read_text()) for run in runs]
+    assert [fact["preprocess"]["crop"] for fact in facts] == [False, True, True]
+    # A threshold needs no training: the same weights, measured at another one.
+    ours, theirs = (load_file(run / "weights.safetensors") for run in runs[1:])
+    assert all((ours[key] == theirs[key]).all() for key in ours)
+    assert record["rungs"][2]["copied_from"] == str(runs[1])
+    assert [rung["threshold"] for rung in record["rungs"][:2]] == [0.5, 0.5]
+    assert record["rungs"][2]["threshold"] != 0.5
+    assert facts[2]["config"]["evaluation"]["operating_points"] == ["best_f1"]
+    for rung, run in zip(record["rungs"], runs, strict=True):
+        report = json.loads((run / "report" / "report.json").read_text())
+        assert rung["measured"]["test_f1"] == report["levels"]["image"]["metrics"]["f1"]
+        assert rung["measured"]["evaluation_f1"] == report["validation"]["image"]["metrics"]["f1"]
+
+    # A rerun goes on with what is left: here one rung's report.
+    shutil.rmtree(runs[2])
+    monkeypatch.setattr(fit_module, "run_trainer", lambda *_, **__: pytest.fail("again"))
+    assert climb(cohort, out, ladder, workers=1) == record
+    with pytest.raises(RunError, match=r"train\.lr differ"):
+        climb(cohort, out, ladder, ["train.lr=5e-3"], workers=1)
+
+
+def test_rungs_pile_up_on_the_recipe_and_the_arm_with_overrides_last(tmp_path):
+    arms = {"cnn": {}, "deep": {"model": {"backbone": "resnet18"}, "train": {"lr": 0.1}}}
+    ladder = load_ladder(written(tmp_path, arms=arms))
+    config, prepare = rung_settings(ladder, "deep", 1, ["train.epochs=7", "cnn:train.lr=9"])
+    assert (config.model.backbone, config.train.lr, config.train.epochs) == ("resnet18", 0.1, 7)
+    assert config.evaluation.operating_points == ("threshold=0.5",)
+    assert config.evaluation.bootstrap == 20
+    assert prepare == {"crop": True}
+    assert rung_settings(ladder, "cnn", 2, ["cnn:train.lr=9"])[0].train.lr == 9
+
+
+def test_a_rung_with_a_recipe_of_its_own_starts_anew(tmp_path):
+    (tmp_path / "other.yaml").write_text("train: {lr: 0.5}")
+    arms = {"deep": {"model": {"backbone": "resnet18"}}}
+    rungs = [*RUNGS, {"name": "other", "recipe": "other.yaml"}]
+    ladder = load_ladder(written(tmp_path, arms=arms, rungs=rungs))
+    config, prepare = rung_settings(ladder, "deep", 3)
+    assert (config.model.backbone, config.train.lr, config.train.epochs) == ("resnet18", 0.5, 30)
+    assert prepare == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "overrides", "message"),
+    [
+        ({"rungs": [*RUNGS, {"name": "crop"}]}, [], "rungs share the name crop"),
+        ({"rungs": []}, [], "rungs"),
+        ({"rungs": [{"name": "Über"}]}, [], "name"),
+        ({"rungs": [{"name": "a", "settings": {"train": {"lrr": 1}}}]}, [],
+         r"rung a of all: unknown key train\.lrr; did you mean lr"),
+        ({"rungs": [{"name": "a", "prepare": {"crops": True}}]}, [],
+         r"rung a, prepare: unknown key crops; did you mean crop"),
+        ({"rungs": [{"name": "a", "settings": {"model": {"backbone": "resnet81"}}}]}, [],
+         "unknown backbone 'resnet81'"),
+        ({}, ["vit:train.lr=1"], "vit is not one of the arms all"),
+        ({"recipe": "absent.yaml"}, [], "cannot read"),
+    ],
+)  # fmt: skip
+def test_faults_of_a_ladder_are_found_before_anything_is_written(
+    cohort, tmp_path, changes, overrides, message
+):
+    with pytest.raises(ConfigError, match=message):
+        climb(cohort, tmp_path / "out", load_ladder(written(tmp_path, **changes)), overrides)
+    with pytest.raises(ConfigError, match="--arm deep is not one of all"):
+        climb(cohort, tmp_path / "out", load_ladder(written(tmp_path)), arms=["deep"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_published_figures_stand_beside_ours():
+    def estimate(value):
+        return {"value": value, "low": 0.1, "high": 0.3}
+
+    names = ("evaluation_f1", "test_f1", "sensitivity", "precision", "accuracy", "auroc")
+    rung = {
+        "arm": "cnn",
+        "name": "resized",
+        "says": "resized original",
+        "measured": {name: estimate(0.2) for name in names} | {"precision": estimate(None)},
+        "published": {"test_f1": 0.027},
+    }
+    header, row = ladder_rows({"rungs": [rung]})
+    assert header == [
+        "arm", "rung", "evaluation F1", "test F1", "sensitivity", "precision", "accuracy", "AUROC",
+    ]  # fmt: skip
+    assert row == [
+        "cnn", "resized original", "0.200", "0.200 (0.100 to 0.300) [0.027]", "0.200", "undefined",
+        "0.200", "0.200 (0.100 to 0.300)",
+    ]  # fmt: skip
