@@ -23,6 +23,11 @@ def test_a_bundle_reads_back_with_its_input_contract(copied):
     assert (bundle.input.preprocess.height, bundle.input.preprocess.width) == (256, 128)
     assert bundle.operating_points.threshold("image") == 0.5
     assert bundle.operating_points.threshold("breast") == 0.6
+    assert bundle.operating_points.threshold("exam") == 0.7
+    without = bundle.operating_points.model_copy(update={"exam": ()})
+    assert without.threshold("exam") == 0.6
+    assert bundle.input.level == "image"
+    assert list(bundle.input.inputs) == ["image"]
     assert len(bundle.sha256) == 64
 
 
@@ -60,7 +65,7 @@ def test_a_missing_file_another_format_or_another_kind_is_refused(copied, tmp_pa
         read_bundle(copied)
     values = json.loads((copied / "bundle.json").read_text())
     (copied / "bundle.json").write_text(json.dumps({**values, "format_version": 9}))
-    with pytest.raises(BundleError, match="format 9; this version reads bundle format 2"):
+    with pytest.raises(BundleError, match="format 9; this version reads bundle format 3"):
         read_bundle(copied)
     (copied / "bundle.json").write_text("{")
     with pytest.raises(BundleError, match="cannot be read as JSON"):

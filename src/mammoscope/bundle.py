@@ -17,12 +17,77 @@ from mammoscope.artefacts import (
 )
 from mammoscope.config import EligibilityConfig, PreprocessConfig, validated
 from mammoscope.errors import BundleError, ConfigError
+from mammoscope.types import Density, Laterality, View
 
-__all__ = ["FORMAT_VERSION", "Bundle", "OperatingPoint", "read_bundle", "write_bundle"]
+__all__ = [
+    "AGGREGATION",
+    "FACTS",
+    "FORMAT_VERSION",
+    "GRAPH_INPUTS",
+    "OTHER_PROJECTION",
+    "PROJECTIONS",
+    "SIDES",
+    "Bundle",
+    "Level",
+    "OperatingPoint",
+    "OutputContract",
+    "fact_values",
+    "projection_code",
+    "read_bundle",
+    "side_code",
+    "write_bundle",
+]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MODEL_FILE = "model.onnx"
 BUNDLE_FILE = "bundle.json"
+
+
+#: What a graph scores: each image by itself, breasts from their views, or exams.
+Level = Literal["image", "breast", "exam"]
+
+#: Sides in the order in which graphs of breasts and exams number them and give their scores.
+SIDES = (Laterality.R, Laterality.L)
+#: Projections by their number in a graph; all others, and unknown ones, share the next.
+PROJECTIONS = (View.CC, View.MLO)
+OTHER_PROJECTION = len(PROJECTIONS)
+#: What a graph of exams may be told: age in years, density 0 to 3 for A to D, implant 0 or 1.
+FACTS = ("age", "density", "implant")
+
+#: What a graph takes, by level and input name; ``facts`` only where the model uses any.
+GRAPH_INPUTS: dict[Level, dict[str, str]] = {
+    "image": {"image": "(B, 1, H, W) float32 grey values as the preprocessor makes them"},
+    "breast": {
+        "image": "(V, 1, H, W) float32 grey values of all images of one exam",
+        "projection": "(V,) int64: 0 CC, 1 MLO, 2 other or unknown",
+        "side": "(V,) int64: 0 R, 1 L",
+    },
+}
+GRAPH_INPUTS["exam"] = {
+    **GRAPH_INPUTS["breast"],
+    "facts": "(3,) float32: age in years, density 0 to 3, implant 0 or 1; NaN where unknown",
+}
+
+
+def projection_code(view: str | None) -> int:
+    """Return the number of a projection in graphs of breasts and exams."""
+    return PROJECTIONS.index(View(view)) if view in PROJECTIONS else OTHER_PROJECTION
+
+
+def side_code(laterality: str) -> int:
+    """Return the number of a side in graphs of breasts and exams."""
+    return SIDES.index(Laterality(laterality))
+
+
+def fact_values(age: float | None, density: str | None, implant: float | None) -> tuple[float, ...]:
+    """Return the numbers of :data:`FACTS`, NaN where unknown."""
+    unknown = float("nan")
+    letters = [letter.value for letter in Density]
+    return (
+        unknown if age is None else float(age),
+        float(letters.index(density)) if density in letters else unknown,
+        unknown if implant is None else float(implant),
+    )
 
 
 class _Part(BaseModel):
@@ -67,23 +132,31 @@ class OperatingPoints(_Part):
     primary: str
     image: tuple[OperatingPoint, ...]
     breast: tuple[OperatingPoint, ...]
+    exam: tuple[OperatingPoint, ...] = ()
 
-    def threshold(self, level: Literal["image", "breast"]) -> float:
-        """Return the primary threshold of a level."""
-        points = self.image if level == "image" else self.breast
-        return next(point.threshold for point in points if point.name == self.primary)
+    def threshold(self, level: Level) -> float:
+        """Return the primary threshold of a level; the breasts' where exams have none.
+
+        Exams have none where none could be chosen: all validation exams were of one class.
+        """
+        return self.primary_of(level).threshold
+
+    def primary_of(self, level: Level) -> OperatingPoint:
+        """Return the primary operating point of a level, the breasts' where exams have none."""
+        points = {"image": self.image, "breast": self.breast, "exam": self.exam or self.breast}
+        return next(point for point in points[level] if point.name == self.primary)
 
 
 class InputContract(_Part):
-    """What the graph takes: float32 (B, 1, H, W) grey values as the preprocessor makes them."""
+    """What the graph takes: see :data:`GRAPH_INPUTS`."""
 
-    name: Literal["image"] = "image"
-    dtype: Literal["float32"] = "float32"
+    level: Level = "image"
+    inputs: dict[str, str] = GRAPH_INPUTS["image"]
     preprocess: PreprocessConfig
 
 
 class OutputContract(_Part):
-    """What the graph gives, by output name."""
+    """What the graph gives, by output name; graphs of breasts and exams have more."""
 
     logit: str = "(B,) float32, before the sigmoid"
     score: str = "(B,) float32 in [0, 1]"
@@ -92,12 +165,40 @@ class OutputContract(_Part):
         "(B, h, w) float32 in [0, 1], the heatmap on the scale of the score; where the graph "
         "lacks it the two are one"
     )
+    breast_logit: str | None = None
+    breast_score: str | None = None
+    exam_logit: str | None = None
+    exam_score: str | None = None
+
+    @classmethod
+    def of(cls, level: Level) -> OutputContract:
+        """Return what a graph of a level gives."""
+        breast = level != "image"
+        return cls(
+            breast_logit="(2,) float32, R and L; NaN for a breast without images"
+            if breast
+            else None,
+            breast_score="(2,) float32 in [0, 1]" if breast else None,
+            exam_logit="(1,) float32" if level == "exam" else None,
+            exam_score="(1,) float32 in [0, 1]" if level == "exam" else None,
+        )
+
+
+#: How the scores of breasts and exams come about, by the level of the graph.
+AGGREGATION: dict[Level, dict[str, str]] = {
+    "image": {"breast": "mean of the image scores", "exam": "maximum of the breast scores"},
+    "breast": {"breast": "the graph's, from all its views", "exam": "maximum of the breast scores"},
+    "exam": {
+        "breast": "the graph's, from all its views and the other breast",
+        "exam": "the graph's",
+    },
+}
 
 
 class Bundle(_Part):
     """Everything that ``bundle.json`` says."""
 
-    format_version: Literal[2] = 2
+    format_version: Literal[3] = 3
     kind: Literal["bundle"] = "bundle"
     name: str
     package_version: str
@@ -105,10 +206,7 @@ class Bundle(_Part):
     intended_use: str
     input: InputContract
     output: OutputContract = OutputContract()
-    aggregation: dict[str, str] = {
-        "breast": "mean of the image scores",
-        "exam": "maximum of the breast scores",
-    }
+    aggregation: dict[str, str] = AGGREGATION["image"]
     calibration: dict[str, Any] = {"method": "none"}
     eligibility: EligibilityConfig
     operating_points: OperatingPoints

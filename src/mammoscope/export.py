@@ -25,16 +25,28 @@ from mammoscope.artefacts import (
     sha256_file,
     write_atomically,
 )
-from mammoscope.bundle import MODEL_FILE, Bundle, write_bundle
+from mammoscope.bundle import (
+    AGGREGATION,
+    FACTS,
+    GRAPH_INPUTS,
+    MODEL_FILE,
+    OTHER_PROJECTION,
+    PROJECTIONS,
+    SIDES,
+    Bundle,
+    OutputContract,
+    write_bundle,
+)
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.errors import RunError
 from mammoscope.evaluation.pointing import HEAT_COLUMNS
 from mammoscope.explain import hottest_point
-from mammoscope.inference import Scorer
-from mammoscope.models import Classifier
+from mammoscope.inference import ExamInput, Scorer
+from mammoscope.models import Classifier, MultiViewClassifier, MultiViewGraph
 from mammoscope.results import INTENDED_USE
 from mammoscope.scores import settle_scores
 from mammoscope.training import load_classifier
+from mammoscope.training.units import Unit, UnitDataset, collate, group_units
 from mammoscope.types import FloatImage, GreyImage
 
 __all__ = [
@@ -49,6 +61,7 @@ __all__ = [
 #: Largest difference of logits between the training graph and ONNX Runtime.
 PARITY_TOLERANCE = 1e-3
 _PARITY_IMAGES = 8
+_PARITY_EXAMS = 3
 _OPSET = 20
 
 Progress = Callable[[int, int], None]
@@ -86,21 +99,24 @@ def finish_run(run: Path, cohort: Path, progress: Progress | None = None) -> int
     facts = read_json(run / "run.json", RunError)
     store = PreparedStore(cohort)
     _check_preprocess(run, facts, store)
-    fold = int(facts["fold"])
+    fold, label = int(facts["fold"]), str(facts["config"]["train"]["label"])
     rows = store.rows().filter(
         ((pl.col("split") == "test") | (pl.col("fold") == fold))
         & pl.col("laterality").is_not_null()
     )
     begun = time.perf_counter()
-    classifier, _, _ = load_classifier(run)
+    network, _, _ = load_classifier(run)
     model = run / MODEL_FILE
-    export_graph(classifier, (store.config.height, store.config.width), model)
+    export_graph(network, (store.config.height, store.config.width), model)
     scorer = Scorer(model)
-    _check_parity(
-        classifier, scorer, [store.read(name) for name in rows["image_id"][:_PARITY_IMAGES]]
-    )
+    if isinstance(network, MultiViewClassifier):
+        _check_exam_parity(network, scorer, store, group_units(rows, "exam", label)[:_PARITY_EXAMS])
+    else:
+        _check_parity(
+            network, scorer, [store.read(name) for name in rows["image_id"][:_PARITY_IMAGES]]
+        )
     exported = time.perf_counter() - begun
-    predictions = predicted(rows, store, scorer, str(facts["config"]["train"]["label"]), progress)
+    predictions = predicted(rows, store, scorer, label, progress)
     facts["timings_s"] = {
         **facts.get("timings_s", {}),
         "export": round(exported, 2),
@@ -141,6 +157,8 @@ def export_bundle(
     if not (run / "operating_points.json").is_file():
         raise RunError(f"{run} has no operating points: run mammoscope evaluate {run} first")
     chosen = read_json(run / "operating_points.json", RunError)
+    scorer = Scorer(run / MODEL_FILE, threads=1)
+    level, taken = scorer.level, scorer.inputs
     report = read_json(run / "report" / "report.json", RunError)
     if report["run"]["hashes"] != facts["hashes"]:
         raise RunError(
@@ -155,7 +173,13 @@ def export_bundle(
             package_version=__version__,
             synthetic=bool(facts["synthetic"]),
             intended_use=INTENDED_USE,
-            input={"preprocess": facts["preprocess"]},
+            input={
+                "level": level,
+                "inputs": {k: v for k, v in GRAPH_INPUTS[level].items() if k in taken},
+                "preprocess": facts["preprocess"],
+            },
+            output=OutputContract.of(level),
+            aggregation=AGGREGATION[level],
             calibration=facts.get("calibration", {"method": "none"}),
             eligibility=facts["eligibility"],
             operating_points={"primary": chosen["primary"], **chosen["points"]},
@@ -178,29 +202,38 @@ def _training(facts: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def export_graph(classifier: Classifier, size: tuple[int, int], path: Path) -> None:
-    """Write a classifier as ONNX: grey values in; logit, score and heatmap out.
+def export_graph(
+    network: Classifier | MultiViewClassifier, size: tuple[int, int], path: Path
+) -> None:
+    """Write a network as ONNX: grey values in; logit, score and heatmap out.
 
     Args:
-        classifier: The network; scaling and sigmoid become part of the graph.
-        size: (H, W) of its input; the batch is free.
+        network: An image model, whose graph takes any number of images; or a breast or exam
+            model, whose graph takes the images of one exam.
+        size: (H, W) of its input.
         path: The file to write.
 
     Raises:
         RunError: If the exporter gives no program.
     """
-    example = torch.zeros(2, 1, *size)
-    graph = _Graph(classifier).eval()
+    graph: nn.Module
+    if isinstance(network, MultiViewClassifier):
+        graph, example = MultiViewGraph(network), _example(network, size)
+        inputs, outputs = graph.inputs, graph.outputs
+    else:
+        graph, example = _Graph(network), (torch.zeros(2, 1, *size),)
+        inputs, outputs = ["image"], ["logit", "score", "heatmap"]
+    several = torch.export.Dim("images")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with write_atomically(path) as temporary, warnings.catch_warnings():
         # The exporter warns of its own internals on every call.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            graph,
-            (example,),
-            input_names=["image"],
-            output_names=["logit", "score", "heatmap"],
-            dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
+            graph.eval(),
+            example,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes={name: None if name == "facts" else {0: several} for name in inputs},
             opset_version=_OPSET,
             dynamo=True,
             verbose=False,
@@ -208,6 +241,12 @@ def export_graph(classifier: Classifier, size: tuple[int, int], path: Path) -> N
         if program is None:
             raise RunError("the ONNX exporter gave no program")
         program.save(str(temporary), external_data=False)
+
+
+def _example(network: MultiViewClassifier, size: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Return an exam of four views, by which the graph is traced."""
+    exam = (torch.zeros(4, 1, *size), torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1]))
+    return (*exam, torch.zeros(len(FACTS))) if network.facts else exam
 
 
 def _check_preprocess(run: Path, facts: dict[str, Any], store: PreparedStore) -> None:
@@ -230,10 +269,40 @@ def _check_parity(classifier: Classifier, scorer: Scorer, images: list[GreyImage
     batch = torch.from_numpy(np.stack(images)[:, None].astype(np.float32))
     with torch.inference_mode():
         expected = classifier.eval()(batch).logit.numpy()
-    difference = float(np.abs(scorer(images).logit - expected).max())
-    if not difference <= PARITY_TOLERANCE:
+    _check_difference(scorer(images).logit - expected)
+
+
+def _check_exam_parity(
+    network: MultiViewClassifier, scorer: Scorer, store: PreparedStore, exams: list[Unit]
+) -> None:
+    """Compare both graphs on real exams, which the training graph sees padded, in one batch."""
+    dataset = UnitDataset(store, exams, max_value=store.config.max_value)
+    given = collate([dataset[number] for number in range(len(exams))]).given
+    with torch.inference_mode():
+        expected = network.eval()(given)
+    for row, exam in enumerate(exams):
+        made = scorer.exam(_exam_input(exam, store))
+        _check_difference(made.images.logit - expected.image_logit[row][given.mask[row]].numpy())
+        for side, (logit, _) in made.breasts.items():
+            _check_difference(logit - float(expected.breast_logit[row, SIDES.index(side)]))
+        if made.exam is not None:
+            _check_difference(made.exam[0] - float(expected.exam_logit[row]))
+
+
+def _exam_input(exam: Unit, store: PreparedStore) -> ExamInput:
+    return ExamInput(
+        images=[store.read(name) for name in exam.image_ids],
+        lateralities=[SIDES[place] for place in exam.sides],
+        views=[PROJECTIONS[p] if p != OTHER_PROJECTION else None for p in exam.projections],
+        facts=exam.facts,
+    )
+
+
+def _check_difference(difference: Any) -> None:
+    largest = float(np.abs(difference).max())
+    if not largest <= PARITY_TOLERANCE:
         raise RunError(
-            f"the exported graph differs from the training graph by {difference:.2g} in the "
+            f"the exported graph differs from the training graph by {largest:.2g} in the "
             f"logit; at most {PARITY_TOLERANCE} is accepted"
         )
 
@@ -245,7 +314,7 @@ def predicted(
     label: str,
     progress: Progress | None = None,
 ) -> pl.DataFrame:
-    """Return a row per image with the graph's logit, as ``predictions.parquet`` has them.
+    """Return a row per image with the graph's logits, as ``predictions.parquet`` has them.
 
     Args:
         rows: Which images, from the store's rows.
@@ -254,13 +323,45 @@ def predicted(
         label: Column that is told as ``cancer``.
         progress: Called with (done, total) images.
     """
-    logits, places = [], []
+    if scorer.level != "image":
+        return _table(rows, _of_exams(rows, store, scorer, label, progress), label)
+    made = []
     for done, image_id in enumerate(rows["image_id"], start=1):
         scored = scorer([store.read(image_id)])
-        logits.append(float(scored.logit[0]))
-        places.append(heat_place(store, image_id, scored.heatmap[0]))
+        logit = {"logit": float(scored.logit[0])}
+        made.append(logit | heat_place(store, image_id, scored.heatmap[0]))
         if progress is not None:
             progress(done, rows.height)
+    return _table(rows, made, label)
+
+
+def _of_exams(
+    rows: pl.DataFrame,
+    store: PreparedStore,
+    scorer: Scorer,
+    label: str,
+    progress: Progress | None,
+) -> list[dict[str, float]]:
+    """Score exam by exam; a row tells the logits of its image, its breast and its exam."""
+    made: dict[str, dict[str, float]] = {}
+    for exam in group_units(rows, "exam", label):
+        scores = scorer.exam(_exam_input(exam, store))
+        for place, name in enumerate(exam.image_ids):
+            made[name] = {
+                "logit": float(scores.images.logit[place]),
+                "breast_logit": scores.breasts[SIDES[exam.sides[place]]][0],
+                **({"exam_logit": scores.exam[0]} if scores.exam else {}),
+                **heat_place(store, name, scores.images.heatmap[place]),
+            }
+        if progress is not None:
+            progress(len(made), rows.height)
+    return [made[name] for name in rows["image_id"]]
+
+
+def _table(rows: pl.DataFrame, made: list[dict[str, float]], label: str) -> pl.DataFrame:
+    """Return predictions: what each image is, its logits, its label, and where it is hottest."""
+    names = list(made[0]) if made else ["logit", *HEAT_COLUMNS]
+    told = pl.DataFrame(made, schema=dict.fromkeys(names, pl.Float64()))
     return rows.select(
         "image_id",
         "patient_id",
@@ -273,9 +374,9 @@ def predicted(
         .then(pl.lit("test"))
         .otherwise(pl.lit("val"))
         .alias("split"),
-        pl.Series("logit", logits, pl.Float64),
+        *(told[name] for name in names if name not in HEAT_COLUMNS),
         pl.col(label).alias("cancer"),
-        *pl.DataFrame(places, schema=HEAT_COLUMNS).get_columns(),
+        *(told[name] for name in HEAT_COLUMNS),
     )
 
 

@@ -30,7 +30,7 @@ from mammoscope.config import Config
 from mammoscope.errors import RunError
 from mammoscope.evaluation.metrics import auroc
 from mammoscope.evaluation.run_folder import checked_predictions
-from mammoscope.evaluation.tables import read_predictions
+from mammoscope.evaluation.tables import own_logits, read_predictions
 from mammoscope.export import PARITY_TOLERANCE, finish_run, predicted
 from mammoscope.graphs import write_mean
 from mammoscope.inference import Scorer
@@ -121,10 +121,10 @@ def combine_folds(run: Path, cohort: Path, progress: Progress | None = None) -> 
     label = str(facts["config"]["train"]["label"])
     test = predicted(rows.filter(pl.col("split") == "test"), store, scorer, label, progress)
     _check_mean(test, tests)
-    known = held_out.filter(pl.col("cancer").is_not_null())
+    level = facts["config"]["model"].get("level", "image")
     facts |= {
         "epochs": sum(int(member["epochs"]) for member in members.values()),
-        "best": {"auroc": auroc(known["logit"].to_numpy(), known["cancer"].to_numpy() == 1)},
+        "best": {"auroc": auroc(*own_logits(held_out, level))},
         "members": [
             {key: member[key] for key in ("fold", "epochs", "best", "counts", "hashes")}
             for member in members.values()
@@ -165,7 +165,8 @@ def _gathered(
                     f"{path} lacks {len(missing)} of the {wanted.height} {name} images, "
                     f"{missing[0]} first: remove {folder} and resume"
                 )
-        held_out.append(validation.drop("score"))
+        scores = ("score", "breast_score", "exam_score")
+        held_out.append(validation.drop(*scores, strict=False))
         tests.append(test.sort("image_id"))
     return pl.concat(held_out), tests
 
@@ -184,8 +185,9 @@ def _checked_scorer(
 
 def _check_mean(test: pl.DataFrame, tests: list[pl.DataFrame]) -> None:
     """Compare the mean graph's test logits with those that the folds gave before."""
-    parts = [part["logit"].to_numpy() for part in tests]
-    _refuse_difference(np.mean(parts, axis=0) - test.sort("image_id")["logit"].to_numpy())
+    for name in (column for column in test.columns if column.endswith("logit")):
+        parts = [part[name].to_numpy() for part in tests]
+        _refuse_difference(np.mean(parts, axis=0) - test.sort("image_id")[name].to_numpy())
 
 
 def _refuse_difference(difference: np.ndarray[Any, Any]) -> None:

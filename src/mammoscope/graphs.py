@@ -7,7 +7,7 @@ It works on exported files and knows their outputs only, so any network that giv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from mammoscope.types import Floats
 __all__ = ["scores_of", "write_calibrated", "write_mean"]
 
 _INPUT, _LOGIT, _HEATMAP, _SCORE, _LOCAL = "image", "logit", "heatmap", "score", "local_score"
+# Logits of graphs that judge breasts and exams too; each has its score beside it.
+_JOINED = {"breast": "breast_logit", "exam": "exam_logit"}
 _OWN = "calibration/"
 # Log odds of a saturated cell stay within 13.8, which float32 tells from 0 and 1.
 _CLIP = 1e-6
@@ -59,7 +61,12 @@ class _Nodes:
         model.graph.initializer.extend(self.constants)
 
 
-def write_calibrated(source: Path, path: Path, calibration: Calibration) -> None:
+def write_calibrated(
+    source: Path,
+    path: Path,
+    calibration: Calibration,
+    joined: Mapping[str, Calibration] | None = None,
+) -> None:
     """Write a graph with its scores calibrated, in the place of what calibrated it before.
 
     Where the calibration is not the plain sigmoid, a further output ``local_score`` has the
@@ -69,20 +76,29 @@ def write_calibrated(source: Path, path: Path, calibration: Calibration) -> None
         source: A graph that gives ``logit`` (B,) and ``heatmap`` (B, h, w).
         path: The file to write; it may be the same.
         calibration: From logits to scores.
+        joined: The same by level, breast or exam, of a graph that judges them; those that it
+            lacks get the plain sigmoid.
 
     Raises:
         RunError: If the source cannot be read as such a graph.
     """
     model = _core(source)
-    _add_scores(model, calibration)
+    _add_scores(model, calibration, joined or {})
     _write(model, path)
 
 
-def _add_scores(model: ModelProto, calibration: Calibration) -> None:
+def _add_scores(
+    model: ModelProto, calibration: Calibration, joined: Mapping[str, Calibration]
+) -> None:
     shape = _shapes(model)
     added = _Nodes(_OWN)
     _calibrated(added, _LOGIT, _SCORE, calibration)
     outputs = [(_SCORE, shape[_LOGIT])]
+    for level, logit in _JOINED.items():
+        if logit in shape:
+            score = logit.replace(_LOGIT, _SCORE)
+            _calibrated(added, logit, score, joined.get(level, IDENTITY))
+            outputs.append((score, shape[logit]))
     if not calibration.is_identity:
         _calibrated(added, _log_odds(added, _HEATMAP), _LOCAL, calibration)
         outputs.append((_LOCAL, shape[_HEATMAP]))
@@ -111,19 +127,21 @@ def write_mean(sources: Sequence[Path], path: Path) -> None:
     for source, model in zip(sources, models, strict=True):
         if _shapes(model) != shapes:
             raise RunError(f"{source} gives {_shapes(model)}, {sources[0]} gives {shapes}")
+    shared = {item.name: item.name for item in models[0].graph.input}
     nodes: list[NodeProto] = []
     constants: list[TensorProto] = []
     for number, model in enumerate(models):
-        part = compose.add_prefix(model, f"part_{number}/").graph
+        own = f"part_{number}/"
+        part = compose.add_prefix(model, own).graph
         for node in part.node:
-            node.input[:] = [
-                _INPUT if name == f"part_{number}/{_INPUT}" else name for name in node.input
-            ]
+            node.input[:] = [shared.get(name.removeprefix(own), name) for name in node.input]
         nodes += part.node
         constants += part.initializer
     mean = _Nodes("mean/")
     heat = [_log_odds(mean, f"part_{number}/{_HEATMAP}") for number in range(len(models))]
-    mean("Mean", *(f"part_{number}/{_LOGIT}" for number in range(len(models))), output=_LOGIT)
+    for logit in (_LOGIT, *_JOINED.values()):
+        if logit in shapes:
+            mean("Mean", *(f"part_{n}/{logit}" for n in range(len(models))), output=logit)
     mean("Sigmoid", mean("Mean", *heat), output=_HEATMAP)
     graph = helper.make_graph(
         [*nodes, *mean.nodes],
@@ -135,7 +153,7 @@ def write_mean(sources: Sequence[Path], path: Path) -> None:
     made = helper.make_model(
         graph, opset_imports=models[0].opset_import, ir_version=models[0].ir_version
     )
-    _add_scores(made, IDENTITY)
+    _add_scores(made, IDENTITY, {})
     _write(made, path)
 
 
@@ -200,7 +218,7 @@ def _log_odds(add: _Nodes, heat: str) -> str:
 
 
 def _core(path: Path) -> ModelProto:
-    """Read a graph down to its logit and heatmap."""
+    """Read a graph down to its logits and heatmap."""
     try:
         model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError) as error:
@@ -211,14 +229,15 @@ def _core(path: Path) -> ModelProto:
     names = {output.name for output in graph.output}
     if not {_LOGIT, _HEATMAP} <= names:
         raise RunError(f"{path} gives {sorted(names)}; a mammoscope graph gives logit and heatmap")
-    ends = {_SCORE, _LOCAL}
+    ends = {_SCORE, _LOCAL, *(logit.replace(_LOGIT, _SCORE) for logit in _JOINED.values())}
     kept = [
         node
         for node in graph.node
         if not (node.name.startswith(_OWN) or ends.intersection(node.output))
     ]
     constants = [tensor for tensor in graph.initializer if not tensor.name.startswith(_OWN)]
-    outputs = [output for output in graph.output if output.name in (_LOGIT, _HEATMAP)]
+    first = (_LOGIT, _HEATMAP, *_JOINED.values())
+    outputs = [output for output in graph.output if output.name in first]
     for field, values in (
         (graph.node, kept),
         (graph.initializer, constants),

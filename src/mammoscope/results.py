@@ -48,8 +48,12 @@ class ModelInfo(_Part):
     bundle_sha256: str = Field(description="Digest of bundle.json, which pins model.onnx.")
     synthetic: bool = Field(description="True where the model was trained on synthetic images.")
     operating_point: str = Field(description="Name of the primary operating point.")
+    level: Literal["image", "breast", "exam"] = Field(
+        description="What the model scores: images one by one, breasts or exams from all views."
+    )
     image_threshold: _Score
     breast_threshold: _Score
+    exam_threshold: _Score
 
 
 class BoxPart(_Part):
@@ -87,7 +91,7 @@ class ImagePart(_Part):
 
 
 class BreastPart(_Part):
-    """One breast: the mean of its images' scores."""
+    """One breast: the mean of its images' scores, or the score of a breast or exam model."""
 
     laterality: Literal["L", "R"]
     score: _Score
@@ -104,7 +108,7 @@ class RefusalPart(_Part):
 
 
 class ExamPart(_Part):
-    """One exam: the highest score of its breasts, and what is missing."""
+    """One exam: the highest score of its breasts, or that of an exam model; what is missing."""
 
     exam_id: str
     score: _Score

@@ -19,12 +19,13 @@ from mammoscope.errors import RunError
 from mammoscope.evaluation import run_evaluation_config
 from mammoscope.evaluation.calibration import Calibration, fit_calibration
 from mammoscope.evaluation.run_folder import checked_predictions, read_run
-from mammoscope.evaluation.tables import read_predictions
+from mammoscope.evaluation.tables import Level, own_logits, read_predictions
 from mammoscope.graphs import scores_of, write_calibrated
 
 __all__ = ["calibrate_run", "settle_scores"]
 
 _PREDICTIONS = "predictions.parquet"
+_JOINED: dict[Level, str] = {"breast": "breast_logit", "exam": "exam_logit"}
 
 
 def settle_scores(run: Path, facts: dict[str, Any], predictions: pl.DataFrame) -> Calibration:
@@ -33,26 +34,36 @@ def settle_scores(run: Path, facts: dict[str, Any], predictions: pl.DataFrame) -
     Args:
         run: The run folder, with its graph.
         facts: What ``run.json`` is to hold; completed here.
-        predictions: Rows with ``split``, ``logit`` and ``cancer``.
+        predictions: Rows with ``split``, ``logit`` and ``cancer``; of a breast or exam model also
+            ``breast_logit`` and ``exam_logit``, which are calibrated by breasts and by exams.
     """
     config = EvaluationConfig.model_validate(facts["config"]["evaluation"])
-    known = predictions.filter((pl.col("split") == "val") & pl.col("cancer").is_not_null())
-    calibration, notes = fit_calibration(
-        known["logit"].to_numpy(), known["cancer"].to_numpy() == 1, config
-    )
+    validation = predictions.filter(pl.col("split") == "val")
+    calibration, notes = fit_calibration(*own_logits(validation, "image"), config)
+    joined: dict[str, Calibration] = {}
+    for level, name in _JOINED.items():
+        if name in predictions.columns:
+            joined[level], more = fit_calibration(*own_logits(validation, level), config)
+            notes += [f"By {level}: {note}" for note in more]
     before = facts.get("hashes", {}).get(_PREDICTIONS)
     # Not finished until graph, predictions and their hashes are of one mind.
     write_json(run / "run.json", {**facts, "status": "trained"})
     model, path = run / MODEL_FILE, run / _PREDICTIONS
-    write_calibrated(model, model, calibration)
-    score = pl.Series("score", scores_of(predictions["logit"].to_numpy(), calibration))
-    place = predictions.columns.index("logit") + 1
-    scored = predictions.drop("score", strict=False).insert_column(place, score)
+    write_calibrated(model, model, calibration, joined)
+    scored = _with_score(predictions, "logit", calibration)
+    for level, name in _JOINED.items():
+        if level in joined:
+            scored = _with_score(scored, name, joined[level])
     with write_atomically(path) as temporary:
         scored.write_parquet(temporary)
     facts |= {
         "status": "finished",
-        "calibration": {**calibration.as_dict(), "asked": config.calibration, "notes": notes},
+        "calibration": {
+            **calibration.as_dict(),
+            "asked": config.calibration,
+            "notes": notes,
+            **({"joined": {k: made.as_dict() for k, made in joined.items()}} if joined else {}),
+        },
         "predicted": {split: int((scored["split"] == split).sum()) for split in ("val", "test")},
         "hashes": {MODEL_FILE: sha256_file(model), path.name: sha256_file(path)},
     }
@@ -61,6 +72,14 @@ def settle_scores(run: Path, facts: dict[str, Any], predictions: pl.DataFrame) -
         (run / "operating_points.json").unlink(missing_ok=True)
     write_json(run / "run.json", facts)
     return calibration
+
+
+def _with_score(rows: pl.DataFrame, logit: str, calibration: Calibration) -> pl.DataFrame:
+    """Put the scores of a column of logits beside it."""
+    name = logit.replace("logit", "score")
+    score = pl.Series(name, scores_of(rows[logit].to_numpy(), calibration))
+    rows = rows.drop(name, strict=False)
+    return rows.insert_column(rows.columns.index(logit) + 1, score)
 
 
 def calibrate_run(run: Path, overrides: Iterable[str]) -> Calibration:

@@ -138,12 +138,19 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Exam:
-    """One visit: the images that can be read, those refused, and what a reader must know."""
+    """One visit: the images that can be read, those refused, and what a reader must know.
+
+    What is known of the woman (age in years, density, whether she has an implant) is for
+    models that use it.
+    """
 
     exam_id: str
     images: tuple[MammogramImage, ...]
     refused: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
+    age: float | None = None
+    density: Density | None = None
+    implant: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +192,10 @@ class ImageResult:
 
 @dataclass(frozen=True, slots=True)
 class BreastResult:
-    """Mean of one breast's image scores, against the bundle's breast operating point."""
+    """One breast's score, against the bundle's breast operating point.
+
+    It is the mean of its images' scores, or that of a model of breasts or exams.
+    """
 
     laterality: Laterality
     score: float
@@ -195,8 +205,9 @@ class BreastResult:
 
 @dataclass(frozen=True, slots=True)
 class ExamResult:
-    """Scores of one exam: images, breasts, and the exam (its highest breast).
+    """Scores of one exam: images, breasts, and the exam.
 
+    The exam's score is that of its highest breast, or that of a model of exams.
     ``missing_views`` names the screening views that are absent, such as ``"R MLO"``.
     """
 

@@ -123,7 +123,7 @@ def test_the_thresholds_do_not_depend_on_the_test_split(run, tmp_path):
 
 def test_the_page_is_whole_by_itself_and_says_synthetic(run):
     page = evaluate_run(run).path.read_text()
-    assert page.count('class="plate"') == 8
+    assert page.count('class="plate"') == 12
     assert "SYNTHETIC images." in page
     assert "<title>SYNTHETIC" in page
     assert not re.search(r"""(src|href)=["'](?!#)""", page)
@@ -137,7 +137,7 @@ def test_figures_are_the_same_bytes_for_the_same_run(run, tmp_path):
     other = write_run(tmp_path / "other", predictions())
     evaluate_run(other)
     names = sorted(p.name for p in (run / "report" / "figures").iterdir())
-    assert len(names) == 8
+    assert len(names) == 12
     for name in names:
         first, second = ((f / "report" / "figures" / name).read_bytes() for f in (run, other))
         assert first == second

@@ -64,7 +64,7 @@ def test_a_breast_is_the_mean_of_its_images_and_an_exam_its_higher_breast(predic
         assert breast.score == pytest.approx(sum(own) / 2)
         assert breast.suspicious == (breast.score >= 0.6)
     assert result.score == max(breast.score for breast in result.breasts)
-    assert result.suspicious == (result.score >= 0.6)
+    assert result.suspicious == (result.score >= 0.7)
     assert result.missing_views == ()
     assert result.warnings == ()
 
@@ -119,7 +119,7 @@ def test_a_score_that_is_not_finite_is_an_error(predictor, exam_folder, tmp_path
 def test_at_the_threshold_is_suspicious(predictor, exam_folder, tmp_path):
     scorer = Scorer(constant_graph(tmp_path / "half.onnx", 0.0))
     result = Predictor(predictor.bundle, scorer)(read_exam(exam_folder))
-    # The image threshold is 0.5 and the breast's 0.6; every score is 0.5.
+    # The image threshold is 0.5, the breast's 0.6 and the exam's 0.7; every score is 0.5.
     assert all(image.suspicious for image in result.images)
     assert not result.suspicious
 

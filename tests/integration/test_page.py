@@ -123,11 +123,12 @@ def test_scores_stand_against_the_operating_point_and_the_model_is_named(page, e
     panel = page.locator("#panel")
     expect(panel).to_contain_text("Right breast")
     expect(panel).to_contain_text("at or above the operating point")
-    expect(panel).to_contain_text("0.60 for breasts, 0.50 for images")
+    expect(panel).to_contain_text("0.70 for exams, 0.60 for breasts, 0.50 for images")
     expect(panel).to_contain_text("bright-cells")
     expect(panel).to_contain_text("81 %")
-    tick = panel.locator(".row .tick").first.evaluate("node => node.style.left")
-    assert tick == "60%"
+    ticks = [panel.locator(".row .tick").nth(n) for n in range(3)]
+    # The exam's, then the breasts'.
+    assert [t.evaluate("node => node.style.left") for t in ticks] == ["70%", "60%", "60%"]
     expect(page.locator("#synthetic")).to_be_visible()
     expect(page.locator(".notice")).to_contain_text("not for diagnosis")
     expect(page.get_by_role("status")).to_contain_text("Scored 4 images")

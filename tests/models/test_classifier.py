@@ -21,7 +21,7 @@ class Pooled(FeatureExtractor):
 
 
 def pooled(pool: str, local: Tensor) -> Tensor:
-    return Classifier(Pooled(), max_value=255, pool=pool)._pooled(local)
+    return Classifier(Pooled(), max_value=255, pool=pool).pooled(local)
 
 
 @pytest.fixture

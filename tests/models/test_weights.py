@@ -44,6 +44,14 @@ def test_the_weights_of_a_run_start_another(tmp_path):
         image = torch.rand(2, 1, 64, 32)
         with torch.no_grad():
             assert torch.equal(first.backbone(image), second.backbone(image))
+            assert torch.equal(first(image).logit, second(image).logit)
+
+
+def test_a_run_of_another_head_is_refused(tmp_path):
+    state = build("baseline_cnn", None).state_dict()
+    state["local_logits.weight"] = torch.zeros(2, 128, 1, 1)
+    with pytest.raises(RunError, match=r"local_logits\.weight of another shape"):
+        build("baseline_cnn", saved(tmp_path / "w.safetensors", state))
 
 
 def test_weights_of_a_larger_network_are_not_taken_in_part(tmp_path):

@@ -48,6 +48,27 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
+def write_cohort(folder: Path, rows: list[dict[str, Any]], splits: list[dict[str, Any]]) -> Path:
+    """Write a cohort whose images are blobs, drawn by their place and label."""
+    preprocess = PreprocessConfig(height=SIZE[0], width=SIZE[1])
+    geometry = Geometry.fit(SIZE, (0, 0, SIZE[1], SIZE[0]), SIZE, mirrored=False)
+    for number, row in enumerate(rows):
+        blob = make_blob(int(row["cancer"] or 0), number)
+        prepared = PreparedImage(blob, geometry, 0.5, 1.0, ("left",), 1.0)
+        write_prepared(folder / "images", row["image_id"], prepared)
+    write_manifest(folder, rows)
+    write_rejects(folder, [])
+    pl.DataFrame(splits).write_parquet(folder / "splits.parquet")
+    write_json(
+        folder / "cohort.json",
+        {"format_version": 1, "kind": "cohort", "synthetic": True, "eligibility": {}},
+    )
+    write_json(
+        folder / "images" / "prepare.json", {"preprocess": preprocess.model_dump(mode="json")}
+    )
+    return folder
+
+
 @pytest.fixture(scope="session")
 def make_cohort(tmp_path_factory: pytest.TempPathFactory) -> MakeCohort:
     """Write a prepared and split cohort of blobs."""
@@ -59,11 +80,8 @@ def make_cohort(tmp_path_factory: pytest.TempPathFactory) -> MakeCohort:
         cancer: Callable[[int], Any] | None = None,
         columns: Callable[[int], dict[str, Any]] = lambda _: {},
     ) -> Path:
-        folder = tmp_path_factory.mktemp("cohort")
         label = cancer or (lambda number: number // folds % 2)
         rows, splits = [], []
-        preprocess = PreprocessConfig(height=SIZE[0], width=SIZE[1])
-        geometry = Geometry.fit(SIZE, (0, 0, SIZE[1], SIZE[0]), SIZE, mirrored=False)
         for number in range(images):
             image_id, patient_id = f"i{number:03}", f"p{number:03}"
             rows.append(
@@ -87,23 +105,54 @@ def make_cohort(tmp_path_factory: pytest.TempPathFactory) -> MakeCohort:
                     "fold": None if held_out else number % folds,
                 }
             )
-            prepared = PreparedImage(
-                make_blob(int(label(number) or 0), number), geometry, 0.5, 1.0, ("left",), 1.0
-            )
-            write_prepared(folder / "images", image_id, prepared)
-        write_manifest(folder, rows)
-        write_rejects(folder, [])
-        pl.DataFrame(splits).write_parquet(folder / "splits.parquet")
-        write_json(
-            folder / "cohort.json",
-            {"format_version": 1, "kind": "cohort", "synthetic": True, "eligibility": {}},
-        )
-        write_json(
-            folder / "images" / "prepare.json", {"preprocess": preprocess.model_dump(mode="json")}
-        )
-        return folder
+        return write_cohort(tmp_path_factory.mktemp("cohort"), rows, splits)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_exams(tmp_path_factory: pytest.TempPathFactory) -> MakeCohort:
+    """Write a prepared and split cohort of exams, every other with a blob in one breast."""
+
+    def make(patients: int = 12, *, folds: int = 2, test: int = 2, change: Any = None) -> Path:
+        rows: list[dict[str, Any]] = []
+        splits: list[dict[str, Any]] = []
+        for number in range(patients):
+            held_out = number >= patients - test
+            for side in "LR":
+                for view in ("CC", "MLO", "MLO") if number % 3 == 0 else ("CC", "MLO"):
+                    image_id = f"i{len(rows):03}"
+                    sick = number // folds % 2 and side == "LR"[number % 2]
+                    row = {
+                        "image_id": image_id,
+                        "patient_id": f"p{number:03}",
+                        "exam_id": f"e{number:03}",
+                        "path": f"{image_id}.dcm",
+                        "laterality": side,
+                        "view": view,
+                        "cancer": int(sick),
+                        "age": 50.0 + number if number % 4 else None,
+                        "density": "ABCD"[number % 4] if number % 3 else None,
+                        "implant": 0,
+                    }
+                    rows.append(row | (change(row) if change else {}))
+                    splits.append(
+                        {
+                            "image_id": image_id,
+                            "patient_id": row["patient_id"],
+                            "split": "test" if held_out else "train",
+                            "fold": None if held_out else number % folds,
+                        }
+                    )
+        return write_cohort(tmp_path_factory.mktemp("exams"), rows, splits)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def exams(make_exams: MakeCohort) -> Path:
+    """Ten exams to train on in two folds, two to test on."""
+    return make_exams()
 
 
 @pytest.fixture(scope="session")

@@ -86,12 +86,18 @@ def explain_run(
         progress: Called with (done, total) images.
 
     Raises:
-        RunError: If the run is not finished, its cohort is not found, or no positive image has
-            a box.
+        RunError: If the run is not finished or its model scores more than single images, its
+            cohort is not found, or no positive image has a box.
         OutputError: If there is an explanation already.
     """
     run = Path(run)
     facts = read_run(run)
+    level = facts["config"]["model"].get("level", "image")
+    if level != "image":
+        raise RunError(
+            f"{run} scores a whole {level} at once: explain looks at models of single images; the "
+            "report's pointing game is played with these too"
+        )
     folder = run / _FOLDER
     check_output(folder, overwrite=overwrite, marker="explanation.json")
     config = run_evaluation_config(run)
@@ -165,9 +171,10 @@ def _rows(
 def _classifier(run: Path) -> tuple[Classifier | None, str]:
     """Load the training graph for Grad-CAM, or say why there is none."""
     try:
-        return load_classifier(run)[0], ""
+        loaded = load_classifier(run)[0]
     except RunError as error:
         return None, f"Grad-CAM was left out: {error}"
+    return (loaded, "") if isinstance(loaded, Classifier) else (None, "")
 
 
 def _maps(

@@ -139,6 +139,7 @@ def _run(path: Path) -> tuple[str, dict[str, Any]]:
         "data": _data(values),
         "status": values["status"],
         "backbone": values["config"]["model"]["backbone"],
+        "level": values["config"]["model"].get("level", "image"),
         "fold": values["fold"] if "folds" not in values else f"all of {values['folds']}",
         "images": values.get("counts"),
         "best": values.get("best"),
@@ -177,10 +178,12 @@ def _bundle(path: Path) -> tuple[str, dict[str, Any]]:
         "trained on": "synthetic images" if bundle.synthetic else "images",
         "intended use": bundle.intended_use,
         "eligibility": _rules(bundle.eligibility),
+        "scores": f"{bundle.input.level}s; breast: {bundle.aggregation['breast']}; "
+        f"exam: {bundle.aggregation['exam']}",
         "input": f"{bundle.input.preprocess.height} x {bundle.input.preprocess.width}, "
         f"{bundle.input.preprocess.bits} bits",
         "operating point": f"{points.primary}: image {points.threshold('image'):.4f}, "
-        f"breast {points.threshold('breast'):.4f}",
+        f"breast {points.threshold('breast'):.4f}, exam {points.threshold('exam'):.4f}",
         **_scoring({"calibration": bundle.calibration, **bundle.training}),
         "bundle.json": f"sha256 {bundle.sha256[:12]} ✓",
         **{name: f"sha256 {digest[:12]} ✓" for name, digest in bundle.hashes.items()},

@@ -223,7 +223,9 @@ def explain(
 def compare(
     first: RunArgument,
     second: Annotated[Path, typer.Argument(help="Another run folder.", show_default=False)],
-    level: Annotated[Literal["image", "breast"], typer.Option(help="What is scored.")] = "image",
+    level: Annotated[
+        Literal["image", "breast", "exam"], typer.Option(help="What is scored.")
+    ] = "image",
     json_path: Annotated[
         Path | None, typer.Option("--json", help="File to write the comparison to.")
     ] = None,

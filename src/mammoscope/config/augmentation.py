@@ -82,3 +82,11 @@ class AugmentConfig(Frozen):
     hole_size: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.1, description="Longest side of such a rectangle, as a share of the image's."
     )
+    drop_view: _Share = Field(
+        default=0.1,
+        description="Chance that a breast or exam model is not shown an image; each breast keeps "
+        "one.",
+    )
+    drop_fact: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.2, description="Chance that an exam model is not told a fact."
+    )

@@ -32,6 +32,14 @@ AuxiliaryName = Literal[
 class ModelConfig(Frozen):
     """The classifier: any timm backbone, one input channel, one heatmap, one logit."""
 
+    level: Literal["image", "breast", "exam"] = Field(
+        default="image",
+        description="What is scored: each image by itself, a breast from all its views, or an "
+        "exam from both breasts.",
+    )
+    facts: tuple[Literal["age", "density", "implant"], ...] = Field(
+        default=(), description="What an exam model is told beside the images, where it is known."
+    )
     backbone: str = Field(
         default="resnet18", description="A name of timm, or baseline_cnn, a small one of ours."
     )
@@ -59,6 +67,14 @@ class ModelConfig(Frozen):
         "value is unknown teaches them nothing.",
     )
 
+    @model_validator(mode="after")
+    def _told_to_exams(self) -> ModelConfig:
+        if self.facts and self.level != "exam":
+            raise ValueError(
+                f"facts={list(self.facts)} are told to exam models only: level is {self.level}"
+            )
+        return self
+
     @field_validator("auxiliary")
     @classmethod
     def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -74,7 +90,18 @@ class TrainConfig(Frozen):
     epochs: Annotated[int, Field(ge=1)] = Field(
         default=30, description="Passes over the training images; the schedule ends with them."
     )
-    batch_size: Annotated[int, Field(ge=1)] = Field(default=16, description="Images per step.")
+    batch_size: Annotated[int, Field(ge=1)] = Field(
+        default=16, description="Images per step; breasts or exams for a model of that level."
+    )
+    most_views: Annotated[int, Field(ge=1)] = Field(
+        default=8,
+        description="Images of a breast or exam that a step shows at most; of more, others in "
+        "each epoch.",
+    )
+    image_weight: Annotated[float, Field(ge=0)] = Field(
+        default=0.5,
+        description="Weight of the images' own loss beside that of the breast or exam.",
+    )
     lr: Annotated[float, Field(gt=0)] = Field(default=3e-4, description="Peak learning rate.")
     optimizer: Literal["adamw", "adam", "sgd"] = Field(
         default="adamw", description="How gradients become steps."

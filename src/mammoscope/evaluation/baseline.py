@@ -105,7 +105,8 @@ def baseline(
     regression = LogisticRegression(C=1 / _RIDGE, solver="newton-cholesky")
     regression.fit(encoding.features(training), target)
     chance = regression.predict_proba(encoding.features(rows))[:, 1]
-    blind = rows.with_columns(score=pl.Series(chance))
+    of_breasts = ("breast_score", "exam_score")
+    blind = rows.drop(*of_breasts, strict=False).with_columns(score=pl.Series(chance))
     for level in levels:
         data, _ = labelled(units(rows, level))
         other, _ = labelled(units(blind, level))

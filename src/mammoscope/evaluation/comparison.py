@@ -48,7 +48,7 @@ def compare_runs(
     Args:
         first: A run, trained and evaluated.
         second: Another.
-        level: Image or breast.
+        level: Image, breast or exam.
         config: Replicates, confidence and seed; the defaults, not those of the runs.
 
     Returns:
@@ -123,7 +123,13 @@ def _read(path: Path, level: Level) -> _Run:
     predictions = checked_predictions(path, facts)
     if not (path / "operating_points.json").is_file():
         raise RunError(f"{path} has no operating points: run mammoscope evaluate {path} first")
-    chosen = read_json(path / "operating_points.json", RunError)["points"][level][0]
+    points = read_json(path / "operating_points.json", RunError)["points"]
+    if level not in points:
+        raise RunError(
+            f"{path} has no operating point by {level}: it was evaluated by an earlier version, or "
+            f"its validation {level}s are of one class; mammoscope evaluate {path} --overwrite says"
+        )
+    chosen = points[level][0]
     rows = read_predictions(predictions, "test")
     if rows.is_empty():
         raise RunError(f"{path} has no test split: there is nothing held out to compare on")

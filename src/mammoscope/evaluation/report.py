@@ -44,7 +44,11 @@ from mammoscope.evaluation.tables import Level, Scored, read_predictions, scored
 
 __all__ = ["Report", "evaluate_run", "read_report", "run_evaluation_config", "summary_rows"]
 
-_LEVELS: tuple[Level, ...] = ("image", "breast")
+_LEVELS: tuple[Level, ...] = ("image", "breast", "exam")
+_NO_EXAMS = (
+    "Nothing is measured by exam: the exams of the validation or the measured images are all of "
+    "one class."
+)
 _NO_TEST = "There is no test split: all figures are of validation images."
 
 
@@ -112,12 +116,12 @@ def evaluate_run(
     table, where = read_cohort_table(facts, cohort), cohort_folder(facts, cohort)
     validation = read_predictions(predictions, "val")
     check_complete(predictions, facts, "val", validation, table)
-    on_validation = {level: scored(validation, level) for level in _LEVELS}
+    on_validation = _by_level(validation, facts)
     points = _frozen(run, on_validation, config)
     test = read_predictions(predictions, "test")
     check_complete(predictions, facts, "test", test, table)
     rows = with_attributes(test if test.height else validation, table)
-    measured_on = {level: scored(rows, level) for level in _LEVELS}
+    measured_on = {k: data for k, data in _by_level(rows, facts).items() if k in points}
     _check_classes(measured_on)
     tested = bool(test.height)
     levels = _levels(measured_on, points, config)
@@ -131,18 +135,21 @@ def evaluate_run(
         "primary": config.operating_points[0],
         "evaluation": config.model_dump(mode="json"),
         "levels": levels,
-        "validation": _levels(on_validation, points, config),
+        "validation": _levels({k: on_validation[k] for k in measured_on}, points, config),
         "warnings": _warnings(levels, on_validation, points, tested=tested),
-        "calibration": _calibration(facts, rows, config),
+        "calibration": _calibration(facts, rows, config, tuple(measured_on)),
         "folds": fold_rows(validation, threshold, facts),
         "subgroups": {
             level: subgroups(rows, level, float(points[level][0]["threshold"]), config)
-            for level in _LEVELS
+            for level in measured_on
         },
-        "baseline": baseline(rows, table, facts, config, _LEVELS),
+        "baseline": baseline(rows, table, facts, config, tuple(measured_on)),
         "pointing": pointing(rows, read_lesions(where, table), facts, threshold, config),
         "run": {key: value for key, value in facts.items() if key != "platform"},
-        "notes": _notes(facts, table, has_test=tested),
+        "notes": [
+            *_notes(facts, table, has_test=tested),
+            *([] if "exam" in measured_on else [_NO_EXAMS]),
+        ],
     }
     with new_folder(folder, overwrite=overwrite, marker="report.json") as fresh:
         _write(fresh, report, measured_on, points)
@@ -168,12 +175,15 @@ def _check_calibration(run: Path, facts: dict[str, Any], config: EvaluationConfi
 
 
 def _calibration(
-    facts: dict[str, Any], rows: pl.DataFrame, config: EvaluationConfig
+    facts: dict[str, Any],
+    rows: pl.DataFrame,
+    config: EvaluationConfig,
+    measured: tuple[Level, ...],
 ) -> dict[str, Any]:
     """Measure calibration by level, and what it was before where scores were calibrated."""
     made = Calibration.from_dict(facts["calibration"]) if "calibration" in facts else IDENTITY
     levels = {}
-    for level in _LEVELS:
+    for level in measured:
         before = None
         if not made.is_identity:
             before = reliability(scored(uncalibrated(rows), level), config)
@@ -191,6 +201,8 @@ def _warnings(
     """Say of every frozen threshold what speaks against it."""
     said = []
     for level, chosen in points.items():
+        if level not in levels:
+            continue
         said += few_warnings(on_validation[level].positives, level)
         for point, found in zip(chosen, levels[level]["operating_points"], strict=True):
             said += threshold_warnings(point, found["measured"] if tested else None, level)
@@ -239,6 +251,15 @@ def _levels(
     return {level: _level(data, points[level], config) for level, data in measured_on.items()}
 
 
+def _by_level(rows: pl.DataFrame, facts: dict[str, Any]) -> dict[Level, Scored]:
+    """Return scores of each level; exams only where they have both classes, or are scored."""
+    made = {level: scored(rows, level) for level in _LEVELS}
+    one_class = made["exam"].positives in (0, made["exam"].label.size)
+    if one_class and facts["config"]["model"].get("level") != "exam":
+        del made["exam"]
+    return made
+
+
 def _check_classes(measured_on: dict[Level, Scored]) -> None:
     for level, data in measured_on.items():
         if data.positives in (0, data.label.size):
@@ -252,22 +273,22 @@ def read_report(run: Path) -> Report:
 
 
 def summary_rows(report: Report) -> list[list[str]]:
-    """Return header and rows of a table for the terminal: measure, image, breast."""
+    """Return header and rows of a table for the terminal: measure, then a column per level."""
     levels = report.report["levels"]
     confidence = report.report["evaluation"]["confidence"]
-    rows = [[f"measure ({confidence:.0%} interval)", "image", "breast"]]
+    rows = [[f"measure ({confidence:.0%} interval)", *levels]]
     rows.append(
         [
             f"n (with {report.report['label']})",
-            *(f"{levels[k]['n']} ({levels[k]['positives']})" for k in _LEVELS),
+            *(f"{levels[k]['n']} ({levels[k]['positives']})" for k in levels),
         ]
     )
     config = EvaluationConfig.model_validate(report.report["evaluation"])
     for name, title in shown(config).items():
-        rows.append([title, *(_cell(name, levels[level]["metrics"][name]) for level in _LEVELS)])
+        rows.append([title, *(_cell(name, levels[level]["metrics"][name]) for level in levels)])
     found = report.report["calibration"]["levels"]
     for name, title in CALIBRATION_MEASURES.items():
-        rows.append([title, *(_cell(name, found[level]["after"][name]) for level in _LEVELS)])
+        rows.append([title, *(_cell(name, found[level]["after"][name]) for level in levels)])
     return rows
 
 

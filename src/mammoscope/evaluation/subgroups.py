@@ -52,6 +52,12 @@ ATTRIBUTES = {
     ),
     "source": _Attribute("Source"),
 }
+# What the images of a breast or exam differ in by design.
+_NOT_OF: dict[Level, tuple[str, ...]] = {
+    "image": (),
+    "breast": ("view",),
+    "exam": ("view", "laterality"),
+}
 # Words in sentences.
 _WORDS = {
     "site_id": "site",
@@ -78,7 +84,7 @@ def subgroups(
 
     Args:
         rows: Predictions of the measured split with the columns of :data:`ATTRIBUTES`.
-        level: Image or breast; a breast has no view.
+        level: Image, breast or exam; a breast has no view, an exam no laterality either.
         threshold: Of the primary operating point.
         config: Replicates, confidence and seed.
 
@@ -87,7 +93,7 @@ def subgroups(
         AUROC, sensitivity and specificity with intervals, or null where suppressed),
         ``absent`` (attributes of which nothing is known) and ``gap``, see :func:`_gap`.
     """
-    columns = [name for name in ATTRIBUTES if not (level == "breast" and name == "view")]
+    columns = [name for name in ATTRIBUTES if name not in _NOT_OF[level]]
     data, known = labelled(units(rows, level, columns))
     draws = draw(data.patients, config.bootstrap, config.seed)
     absent = [name for name in columns if known[name].null_count() == known.height]

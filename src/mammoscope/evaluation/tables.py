@@ -1,4 +1,4 @@
-"""The predictions of a run as checked arrays, by image and by breast."""
+"""The predictions of a run as checked arrays, by image, by breast and by exam."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mammoscope.errors import RunError
+from mammoscope.types import Bools, Floats
 
 __all__ = [
     "Level",
@@ -23,7 +24,7 @@ __all__ = [
     "units",
 ]
 
-Level = Literal["image", "breast"]
+Level = Literal["image", "breast", "exam"]
 
 _COLUMNS = (
     "image_id", "patient_id", "exam_id", "laterality", "view", "split", "logit", "score", "cancer",
@@ -82,39 +83,67 @@ def read_predictions(path: Path, split: Literal["val", "test"]) -> pl.DataFrame:
         )
     if rows["image_id"].n_unique() != rows.height:
         raise RunError(f"{path} holds an image more than once")
+    for name in ("breast_score", "exam_score"):
+        if name in rows.columns and not rows[name].is_between(0, 1).fill_null(value=False).all():
+            raise RunError(f"{path}: a {split} row has no finite {name} in [0, 1]")
     return rows
 
 
 def scored(rows: pl.DataFrame, level: Level) -> Scored:
     """Return scores and labels of a level.
 
-    A breast's score is the mean of its images' scores; it is positive if any image is,
+    A breast's score is the mean of its images' scores, an exam's the highest of its breasts',
+    unless the model gives scores of its own. A breast or exam is positive if any image is,
     negative if all are, and unknown otherwise.
 
     Args:
         rows: From :func:`read_predictions`.
-        level: Image or breast.
+        level: Image, breast or exam.
     """
     return labelled(units(rows, level))[0]
 
 
 def uncalibrated(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return predictions whose score is the plain sigmoid of the logit."""
-    return rows.with_columns(score=1 / (1 + (-pl.col("logit")).exp()))
+    """Return predictions whose scores are the plain sigmoids of their logits."""
+    names = [name for name in ("logit", "breast_logit", "exam_logit") if name in rows.columns]
+    return rows.with_columns(
+        (1 / (1 + (-pl.col(name)).exp())).alias(name.replace("logit", "score")) for name in names
+    )
+
+
+def own_logits(rows: pl.DataFrame, level: Level) -> tuple[Floats, Bools]:
+    """Return the model's own logits of a level and their labels, those that are known.
+
+    Args:
+        rows: Predictions, with or without scores.
+        level: Image, or another for which the rows have ``breast_logit`` or ``exam_logit``.
+    """
+    name = "logit" if level == "image" else f"{level}_logit"
+    # Scores may not be there yet; the rows of a breast or exam agree on its logit.
+    found = units(rows.with_columns(score=pl.lit(0.0)), level, (name,))
+    known = found.filter(pl.col("cancer").is_not_null())
+    return known[name].to_numpy().astype(np.float64), known["cancer"].to_numpy() == 1
 
 
 def units(rows: pl.DataFrame, level: Level, columns: Sequence[str] = ()) -> pl.DataFrame:
-    """Return a row per image or per breast: patient_id, score, cancer and further columns.
+    """Return a row per image, breast or exam: patient_id, score, cancer and further columns.
 
     Args:
         rows: From :func:`read_predictions`, with the columns.
-        level: Image or breast.
-        columns: What else to keep; of a breast what its images agree on, else null.
+        level: Image, breast or exam.
+        columns: What else to keep; of a breast or exam what its images agree on, else null.
     """
     if level == "image":
         return rows.select("patient_id", "score", "cancer", *columns)
-    return rows.group_by("patient_id", "exam_id", "laterality", maintain_order=True).agg(
-        pl.col("score").mean(),
+    breast = ("patient_id", "exam_id", "laterality")
+    own = "breast_score" if "breast_score" in rows.columns else "score"
+    rows = rows.with_columns(score=pl.col(own).mean().over(breast))
+    if level == "exam" and "exam_score" in rows.columns:
+        rows = rows.with_columns(score=pl.col("exam_score"))
+    keys = breast if level == "breast" else breast[:2]
+    return rows.group_by(keys, maintain_order=True).agg(
+        # A breast has one score by now, and an exam one for each breast.
+        pl.col("score").max(),
         # One positive image settles it; without one, every image must be known.
         pl.when(pl.col("cancer").max() == 1)
         .then(1)
@@ -125,7 +154,7 @@ def units(rows: pl.DataFrame, level: Level, columns: Sequence[str] = ()) -> pl.D
             .then(pl.col(name).drop_nulls().first())
             .alias(name)
             for name in columns
-            if name != "laterality"
+            if name not in keys
         ),
     )
 

@@ -2,6 +2,14 @@
 
 from mammoscope.inference.exam import read_exam
 from mammoscope.inference.predictor import Predictor, load_bundle
-from mammoscope.inference.scorer import Scorer, Scores
+from mammoscope.inference.scorer import ExamInput, ExamScores, Scorer, Scores
 
-__all__ = ["Predictor", "Scorer", "Scores", "load_bundle", "read_exam"]
+__all__ = [
+    "ExamInput",
+    "ExamScores",
+    "Predictor",
+    "Scorer",
+    "Scores",
+    "load_bundle",
+    "read_exam",
+]

@@ -63,6 +63,8 @@ def read_exam(
     warnings: list[str] = []
     patients: set[str] = set()
     studies: set[str] = set()
+    ages: list[float] = []
+    implants: list[bool] = []
     seen: Copies[str] = Copies()
     for file, name in zip(files, _names(files), strict=True):
         try:
@@ -81,6 +83,8 @@ def read_exam(
             continue
         patients.add(header.patient_id or "")
         studies.add(header.study_uid or "")
+        ages += [] if header.age is None else [header.age]
+        implants += [] if header.implant is None else [header.implant]
         warnings += [f"{name}: {warning}" for warning in admission.warnings]
         images.append(
             MammogramImage(name, file, admission.laterality, admission.view, header.pixel_aspect)
@@ -91,7 +95,15 @@ def read_exam(
     if exam_id is None:
         place = Path(path) if isinstance(path, str | Path) else files[0].parent
         exam_id = place.resolve().name
-    return Exam(exam_id, tuple(images), tuple(refused), tuple(warnings))
+    # Headers do not say the density.
+    return Exam(
+        exam_id,
+        tuple(images),
+        tuple(refused),
+        tuple(warnings),
+        age=max(ages, default=None),
+        implant=any(implants) if implants else None,
+    )
 
 
 def _check_one_patient(patients: set[str]) -> None:

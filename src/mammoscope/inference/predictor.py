@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mammoscope.bundle import MODEL_FILE, Bundle, read_bundle
+from mammoscope.bundle import MODEL_FILE, SIDES, Bundle, fact_values, read_bundle
 from mammoscope.errors import (
+    BundleError,
     DicomError,
     IncompleteExamError,
     IneligibleImageError,
@@ -17,9 +19,9 @@ from mammoscope.errors import (
 )
 from mammoscope.explain import find_regions
 from mammoscope.inference.exam import Words, read_exam
-from mammoscope.inference.scorer import Scorer
+from mammoscope.inference.scorer import ExamInput, ExamScores, Scorer, Scores
 from mammoscope.log import get_logger
-from mammoscope.preprocessing import Preprocessor, SourceImage
+from mammoscope.preprocessing import PreparedImage, Preprocessor, SourceImage
 from mammoscope.results import ModelInfo
 from mammoscope.types import (
     SCREENING_VIEWS,
@@ -28,7 +30,6 @@ from mammoscope.types import (
     ExamResult,
     FloatImage,
     ImageResult,
-    Laterality,
     MammogramImage,
     Refusal,
 )
@@ -40,20 +41,38 @@ _log = get_logger(__name__)
 OnImage = Callable[[ImageResult, FloatImage], None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """An image that can be scored: what the graph sees, and the file for people to see."""
+
+    image: MammogramImage
+    source: SourceImage
+    prepared: PreparedImage
+
+
 class Predictor:
     """Scores exams with one bundle.
 
     Args:
         bundle: What the bundle says.
         scorer: Its graph, loaded.
+
+    Raises:
+        BundleError: If the graph is of another level than the bundle says.
     """
 
     def __init__(self, bundle: Bundle, scorer: Scorer) -> None:
+        if scorer.level != bundle.input.level:
+            raise BundleError(
+                f"bundle {bundle.name} says that its model scores {bundle.input.level}s, and "
+                f"{MODEL_FILE} scores {scorer.level}s: it takes {scorer.inputs}"
+            )
         self.bundle = bundle
         self._scorer = scorer
         self._preprocessor = Preprocessor(bundle.input.preprocess)
         self._image_threshold = bundle.operating_points.threshold("image")
         self._breast_threshold = bundle.operating_points.threshold("breast")
+        self._exam_threshold = bundle.operating_points.threshold("exam")
 
     @property
     def model_info(self) -> ModelInfo:
@@ -63,8 +82,10 @@ class Predictor:
             bundle_sha256=self.bundle.sha256,
             synthetic=self.bundle.synthetic,
             operating_point=self.bundle.operating_points.primary,
+            level=self.bundle.input.level,
             image_threshold=self._image_threshold,
             breast_threshold=self._breast_threshold,
+            exam_threshold=self._exam_threshold,
         )
 
     def check(self) -> None:
@@ -74,7 +95,11 @@ class Predictor:
             BundleError: If the graph fails or gives a score that is not finite.
         """
         preprocess = self.bundle.input.preprocess
-        self._scorer([np.zeros((preprocess.height, preprocess.width), np.uint8)])
+        blank = np.zeros((preprocess.height, preprocess.width), np.uint8)
+        if self._scorer.level == "image":
+            self._scorer([blank])
+        else:
+            self._scorer.exam(ExamInput([blank], ["R"], ["CC"]))
 
     def read(
         self,
@@ -100,20 +125,34 @@ class Predictor:
         """
         refused = list(exam.refused)
         images: list[ImageResult] = []
+        readings: list[_Reading] = []
         for image in exam.images:
             try:
-                images.append(self._score(image, on_image))
+                reading = self._read(image)
+                if self._scorer.level == "image":
+                    scores = self._scorer([reading.prepared.pixels])
+                    images.append(self._result(reading, scores, 0, on_image))
+                else:
+                    readings.append(reading)
             except (DicomError, IneligibleImageError) as error:
                 _log.warning("%s refused: %s", image.image_id, error.reason)
                 reason = error.reason or Reason.UNREADABLE_FILE
                 refused.append(Refusal(image.image_id, reason, str(error)))
-        if not images:
+        if not images and not readings:
             raise IncompleteExamError(
                 _nothing_scored(exam.exam_id, refused),
                 [(r.image_id, r.reason, r.message) for r in refused],
             )
-        breasts = self._breasts(images)
+        together = self._together(exam, readings) if readings else None
+        if together is not None:
+            images = [
+                self._result(reading, together.images, place, on_image)
+                for place, reading in enumerate(readings)
+            ]
+        breasts = self._breasts(images, together)
         score = max(breast.score for breast in breasts)
+        if together is not None and together.exam is not None:
+            score = together.exam[1]
         missing = _missing_views(images)
         warnings = list(exam.warnings)
         if missing:
@@ -123,7 +162,7 @@ class Predictor:
         return ExamResult(
             exam_id=exam.exam_id,
             score=score,
-            suspicious=score >= self._breast_threshold,
+            suspicious=score >= self._exam_threshold,
             images=tuple(images),
             breasts=breasts,
             missing_views=missing,
@@ -131,25 +170,39 @@ class Predictor:
             warnings=tuple(warnings),
         )
 
-    def _score(self, image: MammogramImage, on_image: OnImage | None) -> ImageResult:
+    def _read(self, image: MammogramImage) -> _Reading:
         try:
             source = SourceImage(image.path, self._preprocessor.config)
             prepared = self._preprocessor.prepare(source, image.laterality, image.pixel_aspect)
         except OSError as error:
             message = f"{image.path.name} cannot be opened: {error.strerror or error}"
             raise DicomError(message, Reason.UNREADABLE_FILE) from error
-        scores = self._scorer([prepared.pixels])
-        score, heatmap = float(scores.score[0]), scores.heatmap[0]
+        return _Reading(image, source, prepared)
+
+    def _together(self, exam: Exam, readings: list[_Reading]) -> ExamScores:
+        given = ExamInput(
+            images=[reading.prepared.pixels for reading in readings],
+            lateralities=[reading.image.laterality for reading in readings],
+            views=[reading.image.view for reading in readings],
+            facts=fact_values(exam.age, exam.density, exam.implant),
+        )
+        return self._scorer.exam(given)
+
+    def _result(
+        self, reading: _Reading, scores: Scores, place: int, on_image: OnImage | None
+    ) -> ImageResult:
+        image, prepared = reading.image, reading.prepared
+        score, heatmap = float(scores.score[place]), scores.heatmap[place]
         suspicious = score >= self._image_threshold
-        findings = find_regions(scores.local_score[0], prepared.geometry, self._image_threshold)
-        height, width = source.shape
+        findings = find_regions(scores.local_score[place], prepared.geometry, self._image_threshold)
+        height, width = reading.source.shape
         result = ImageResult(
             image_id=image.image_id,
             laterality=image.laterality,
             view=image.view,
             height_px=height,
             width_px=width,
-            logit=float(scores.logit[0]),
+            logit=float(scores.logit[place]),
             score=score,
             suspicious=suspicious,
             findings=findings if suspicious else (),
@@ -160,15 +213,19 @@ class Predictor:
             geometry=prepared.geometry.as_dict(),
         )
         if on_image is not None:
-            on_image(result, source.shown())
+            on_image(result, reading.source.shown())
         return result
 
-    def _breasts(self, images: list[ImageResult]) -> tuple[BreastResult, ...]:
+    def _breasts(
+        self, images: list[ImageResult], together: ExamScores | None
+    ) -> tuple[BreastResult, ...]:
         breasts = []
-        for side in (Laterality.R, Laterality.L):
+        for side in SIDES:
             own = [image for image in images if image.laterality is side]
             if own:
                 score = math.fsum(image.score for image in own) / len(own)
+                if together is not None:
+                    score = together.breasts[side][1]
                 names = tuple(image.image_id for image in own)
                 breasts.append(BreastResult(side, score, score >= self._breast_threshold, names))
         return tuple(breasts)

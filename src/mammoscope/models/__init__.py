@@ -7,6 +7,27 @@ torchvision_compat.install()
 
 from mammoscope.models.backbones import BASELINES  # noqa: E402
 from mammoscope.models.classifier import Classifier, ClassifierOutput  # noqa: E402
-from mammoscope.models.registry import build_classifier, check_backbone  # noqa: E402
+from mammoscope.models.multiview import (  # noqa: E402
+    MultiViewClassifier,
+    MultiViewGraph,
+    MultiViewOutput,
+    Views,
+)
+from mammoscope.models.registry import (  # noqa: E402
+    build_classifier,
+    build_multiview,
+    check_backbone,
+)
 
-__all__ = ["BASELINES", "Classifier", "ClassifierOutput", "build_classifier", "check_backbone"]
+__all__ = [
+    "BASELINES",
+    "Classifier",
+    "ClassifierOutput",
+    "MultiViewClassifier",
+    "MultiViewGraph",
+    "MultiViewOutput",
+    "Views",
+    "build_classifier",
+    "build_multiview",
+    "check_backbone",
+]

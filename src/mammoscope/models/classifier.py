@@ -109,11 +109,17 @@ class Classifier(nn.Module):
 
     def read(self, features: Tensor) -> ClassifierOutput:
         """Score features (B, channels, h, w)."""
-        local = self.local_logits(self.dropout(features)).squeeze(1).float()  # (B, h, w)
-        return ClassifierOutput(self._pooled(local.flatten(1)), torch.sigmoid(local))
+        local = self.local(features)
+        return ClassifierOutput(self.pooled(local), torch.sigmoid(local))
 
-    def _pooled(self, local: Tensor) -> Tensor:
-        """Pool (B, h * w) local logits to (B,)."""
+    def local(self, features: Tensor) -> Tensor:
+        """Return the map of local logits (B, h, w) of features (B, channels, h, w)."""
+        local: Tensor = self.local_logits(self.dropout(features)).squeeze(1).float()
+        return local
+
+    def pooled(self, local: Tensor) -> Tensor:
+        """Pool a map of local logits (B, h, w) to the images' logits (B,)."""
+        local = local.flatten(1)
         if self.pool == "avg":
             return local.mean(dim=1)
         if self.pool == "max":

@@ -10,9 +10,15 @@ from mammoscope.config import ModelConfig
 from mammoscope.errors import ConfigError
 from mammoscope.models.backbones import BASELINES, TimmBackbone
 from mammoscope.models.classifier import Classifier, FeatureExtractor
-from mammoscope.models.weights import bounded_hub, hub_fault, load_backbone_weights
+from mammoscope.models.multiview import MultiViewClassifier
+from mammoscope.models.weights import (
+    bounded_hub,
+    hub_fault,
+    load_backbone_weights,
+    load_head,
+)
 
-__all__ = ["build_classifier", "check_backbone"]
+__all__ = ["build_classifier", "build_multiview", "check_backbone"]
 
 
 def build_classifier(
@@ -54,7 +60,39 @@ def build_classifier(
         prior=prior,
         head=config.head,
     )
+    if config.weights is not None:
+        load_head(classifier, config.weights)
     return classifier, notes
+
+
+def build_multiview(
+    config: ModelConfig, *, max_value: int, size: tuple[int, int], prior: float = 0.5
+) -> tuple[MultiViewClassifier, list[str]]:
+    """Build the breast or exam model that a configuration names.
+
+    Weights of an image model's run give it the whole image classifier to start from, so that
+    it begins as the mean of that model's logits.
+
+    Args:
+        config: As for :func:`build_classifier`; ``level`` is breast or exam.
+        max_value: Largest grey value of the input.
+        size: (H, W) of the input.
+        prior: Share of positives among the training images.
+
+    Returns:
+        The network, and sentences that a user should read.
+
+    Raises:
+        ConfigError: If the backbone is unknown or unfit, or the level is image.
+        RunError: If a weights file does not fit; the keys are given.
+    """
+    if config.level == "image":
+        raise ConfigError("model.level=image has no views to join; accepted: breast, exam")
+    classifier, notes = build_classifier(config, max_value=max_value, size=size, prior=prior)
+    model = MultiViewClassifier(
+        classifier, level=config.level, facts=config.facts, dropout=config.dropout
+    )
+    return model, notes
 
 
 def check_backbone(name: str) -> None:

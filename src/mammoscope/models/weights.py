@@ -21,12 +21,15 @@ from torch import Tensor, nn
 from mammoscope.errors import RunError
 from mammoscope.models.backbones import TimmBackbone
 
-__all__ = ["bounded_hub", "hub_fault", "load_backbone_weights"]
+__all__ = ["bounded_hub", "hub_fault", "load_backbone_weights", "load_head"]
 
 # Seconds that the hub has to give a first sign of life, and then each packet to arrive.
 _PATIENCE_S = 5.0
 # Layers that turn features into classes: another task's, and none of ours has them.
-_HEADS = ("fc.", "classifier.", "head.", "head_dist.", "local_logits.")
+_HEADS = ("fc.", "classifier.", "head.", "head_dist.")
+# Where the runs of image models, and of breast and exam models, keep their backbone.
+_RUNS = ("backbone.", "classifier.backbone.")
+_PREFIXES = [prefix for run in _RUNS for prefix in (f"{run}body.", run)]
 
 
 def hub_fault(patience_s: float = _PATIENCE_S) -> str | None:
@@ -82,7 +85,7 @@ def bounded_hub(*, offline: bool) -> Iterator[None]:
 
 
 def load_backbone_weights(backbone: nn.Module, path: Path) -> None:
-    """Load a local safetensors file into a backbone; a head in the file is left out.
+    """Load a local safetensors file into a backbone; for heads see :func:`load_head`.
 
     The file holds a backbone's own keys, as timm's do, or is the ``weights.safetensors``
     of a run with the same backbone. A first layer of three input channels is folded to
@@ -92,10 +95,7 @@ def load_backbone_weights(backbone: nn.Module, path: Path) -> None:
     Raises:
         RunError: If the file cannot be read, or its keys or shapes do not fit.
     """
-    try:
-        weights = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"weights {path} cannot be read as safetensors: {error}") from error
+    weights = _read(path)
     target = backbone.body if isinstance(backbone, TimmBackbone) else backbone
     own = target.state_dict()
     weights = _without_prefix(weights)
@@ -115,10 +115,37 @@ def load_backbone_weights(backbone: nn.Module, path: Path) -> None:
     target.load_state_dict(folded, strict=False)
 
 
+def load_head(classifier: nn.Module, path: Path) -> None:
+    """Load what lies behind the backbone, where the file is of a run.
+
+    Raises:
+        RunError: If the file cannot be read, or a layer is of another shape.
+    """
+    weights = _read(path)
+    own = {k: v for k, v in classifier.state_dict().items() if not k.startswith("backbone.")}
+    if not any(key.startswith(_RUNS) for key in weights):
+        return
+    plain = {key.removeprefix("classifier."): value for key, value in weights.items()}
+    found = {key: plain[key] for key in own if key in plain}
+    wrong = [key for key, value in found.items() if value.shape != own[key].shape]
+    if wrong:
+        raise RunError(f"weights {path} do not fit: {', '.join(wrong)} of another shape")
+    classifier.load_state_dict(found, strict=False)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"weights {path} cannot be read as safetensors: {error}") from error
+
+
 def _without_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in ("backbone.body.", "backbone."):
-        if any(key.startswith(prefix) for key in weights):
-            return {key.removeprefix(prefix): value for key, value in weights.items()}
+    """Keep the backbone of a run's file, whose heads are beside it; others as they are."""
+    for prefix in _PREFIXES:
+        found = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        if found:
+            return found
     return weights
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from mammoscope import __version__
-from mammoscope.bundle import Bundle, Estimate, OperatingPoint
+from mammoscope.bundle import Bundle, Estimate, Level, OperatingPoint
 from mammoscope.results import RESEARCH_NOTICE, BoxPart
 from mammoscope.service.settings import ServiceSettings
 
@@ -28,6 +28,7 @@ class OperatingPointFacts(BaseModel):
     target: str
     image: PointFacts
     breast: PointFacts
+    exam: PointFacts
 
 
 class Limits(BaseModel):
@@ -50,6 +51,7 @@ class ModelDocument(BaseModel):
     bundle_package_version: str
     input_height_px: int
     input_width_px: int
+    level: Level
     aggregation: dict[str, str]
     operating_point: OperatingPointFacts
     limits: Limits
@@ -87,8 +89,6 @@ class DisplayDocument(BaseModel):
 def describe_model(bundle: Bundle, settings: ServiceSettings) -> ModelDocument:
     """Return what a user should know of the model."""
     points = bundle.operating_points
-    image = next(point for point in points.image if point.name == points.primary)
-    breast = next(point for point in points.breast if point.name == points.primary)
     return ModelDocument(
         name=bundle.name,
         bundle_sha256=bundle.sha256,
@@ -99,9 +99,14 @@ def describe_model(bundle: Bundle, settings: ServiceSettings) -> ModelDocument:
         bundle_package_version=bundle.package_version,
         input_height_px=bundle.input.preprocess.height,
         input_width_px=bundle.input.preprocess.width,
+        level=bundle.input.level,
         aggregation=bundle.aggregation,
         operating_point=OperatingPointFacts(
-            name=points.primary, target=image.target, image=_facts(image), breast=_facts(breast)
+            name=points.primary,
+            target=points.primary_of("image").target,
+            image=_facts(points.primary_of("image")),
+            breast=_facts(points.primary_of("breast")),
+            exam=_facts(points.primary_of("exam")),
         ),
         limits=Limits(
             max_upload_bytes=settings.max_upload_bytes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from mammoscope.artefacts import claim_output, write_json
 from mammoscope.cohort.manifest import LABEL_COLUMNS
@@ -19,7 +21,7 @@ from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config, PreprocessConfig, validated
 from mammoscope.errors import CohortError, ConfigError, RunError
 from mammoscope.log import get_logger
-from mammoscope.models import Classifier, build_classifier, check_backbone
+from mammoscope.models import Classifier, build_classifier, build_multiview, check_backbone
 from mammoscope.processes import is_first_process
 from mammoscope.training.auxiliary import AuxiliaryHeads, Variable, encode, plan
 from mammoscope.training.callbacks import BestWeights, EpochBar, History
@@ -31,6 +33,7 @@ from mammoscope.training.loop import (
     run_trainer,
     with_precision,
 )
+from mammoscope.training.multiview import MultiViewTask, PositiveWeights
 from mammoscope.training.optimisation import check_optimisation
 from mammoscope.training.run_folder import (
     RECORD,
@@ -41,7 +44,8 @@ from mammoscope.training.run_folder import (
     result_of,
 )
 from mammoscope.training.sampling import EpochSampler, drawn_counts
-from mammoscope.training.task import ClassificationTask
+from mammoscope.training.task import ClassificationTask, Network
+from mammoscope.training.units import UnitDataset, collate, group_units
 
 __all__ = ["check_folds", "check_input", "fit", "load_classifier"]
 
@@ -125,7 +129,7 @@ def check_input(
     """
     check_backbone(config.model.backbone)
     store = PreparedStore(cohort)
-    return store, _parts(store.rows(), fold, config.train.label)
+    return store, _parts(store.rows(), fold, config)
 
 
 def check_folds(cohort: Path, config: Config) -> tuple[list[int], dict[str, Any]]:
@@ -148,8 +152,8 @@ def check_folds(cohort: Path, config: Config) -> tuple[list[int], dict[str, Any]
     faults = []
     for fold in folds:
         try:
-            parts = _parts(rows, fold, config.train.label)
-            EpochSampler(_labels(parts["train"], config.train.label), config.train)
+            parts = _parts(rows, fold, config)
+            EpochSampler(_labels(parts["train"], config), config.train)
         except CohortError as error:
             faults.append(str(error))
     if faults:
@@ -169,16 +173,13 @@ def _made(
     fresh: bool,
 ) -> tuple[ClassificationTask, list[str], tuple[Loader, Loader]]:
     """Make all that a training needs, and note in its record what auxiliary heads tell apart."""
-    classifier, notes = _classifier(config, store.config, parts["train"], fresh=fresh)
+    network, notes = _classifier(config, store.config, parts["train"], fresh=fresh)
     variables, left_out = plan(parts["train"], config.model.auxiliary)
     facts["auxiliary"] = [variable.as_dict() for variable in variables]
-    caution = check_optimisation(classifier, config.model, config.train)
-    task = ClassificationTask(
-        classifier,
-        config.train,
-        _positive_weight(parts["train"], config),
-        AuxiliaryHeads(classifier.channels, variables) if variables else None,
-    )
+    looker = network if isinstance(network, Classifier) else network.classifier
+    caution = check_optimisation(looker, config.model, config.train)
+    heads = AuxiliaryHeads(looker.channels, variables) if variables else None
+    task = _task(network, parts["train"], config, heads)
     notes = [*notes, *left_out, *([caution] if caution else [])]
     return task, notes, _loaders(store, parts, config, variables)
 
@@ -194,7 +195,7 @@ def _outcome(history: History, best: BestWeights) -> dict[str, Any]:
     }
 
 
-def load_classifier(run: Path) -> tuple[Classifier, Config, PreprocessConfig]:
+def load_classifier(run: Path) -> tuple[Network, Config, PreprocessConfig]:
     """Rebuild a run's network with its best weights, in evaluation mode.
 
     Raises:
@@ -216,8 +217,9 @@ def load_classifier(run: Path) -> tuple[Classifier, Config, PreprocessConfig]:
     return classifier.eval(), config, preprocess
 
 
-def _parts(rows: pl.DataFrame, fold: int, label: str) -> dict[str, pl.DataFrame]:
+def _parts(rows: pl.DataFrame, fold: int, config: Config) -> dict[str, pl.DataFrame]:
     """Return train, val and test rows, checked for what training needs."""
+    label, level = config.train.label, config.model.level
     if label not in LABEL_COLUMNS:
         raise ConfigError(f"train.label is {label!r}; accepted: {', '.join(LABEL_COLUMNS)}")
     trained = rows.filter(pl.col("split") == "train")
@@ -230,29 +232,52 @@ def _parts(rows: pl.DataFrame, fold: int, label: str) -> dict[str, pl.DataFrame]
         "test": rows.filter(pl.col("split") == "test"),
     }
     for name, part in (("training", parts["train"]), ("validation", parts["val"])):
-        classes = set(part[label].drop_nulls())
+        classes = {int(value) for value in _labels(part, config) if not math.isnan(value)}
         if classes != {0, 1}:
             raise CohortError(
-                f"the {name} images of fold {fold} hold {label} values {sorted(classes)}; "
+                f"the {name} {level}s of fold {fold} hold {label} values {sorted(classes)}; "
                 "both 0 and 1 are needed, and nothing else"
             )
+    if level != "image":
+        # Faults of held-out rows are found before training too.
+        group_units(parts["test"], level, label)
     return parts
 
 
-def _labels(rows: pl.DataFrame, label: str) -> list[float]:
+def _labels(rows: pl.DataFrame, config: Config) -> list[float]:
+    """Return 0, 1 or NaN for what the model scores: images, breasts or exams."""
+    label, level = config.train.label, config.model.level
+    if level != "image":
+        return [unit.label for unit in group_units(rows, level, label)]
     return rows[label].cast(pl.Float64).fill_null(float("nan")).to_list()
 
 
-def _positive_weight(rows: pl.DataFrame, config: Config) -> float:
+def _task(
+    network: Network, rows: pl.DataFrame, config: Config, heads: AuxiliaryHeads | None
+) -> ClassificationTask:
+    if isinstance(network, Classifier):
+        weight = _weight(_labels(rows, config), config)
+        return ClassificationTask(network, config.train, weight, heads)
+    units = group_units(rows, network.level, config.train.label)
+    weights = PositiveWeights(
+        image=_weight([v for unit in units for v in unit.image_labels], config),
+        breast=_weight([v for unit in units for v in unit.breast_labels], config),
+        exam=_weight([unit.label for unit in units], config),
+    )
+    return MultiViewTask(network, config.train, weights, heads)
+
+
+def _weight(labels: list[float], config: Config) -> float:
+    """Return the weight of the positive term for labels of one level."""
     if config.train.positive_weight != "balanced":
         return config.train.positive_weight
-    positives, negatives = drawn_counts(_labels(rows, config.train.label), config.train)
+    positives, negatives = drawn_counts(labels, config.train)
     return negatives / positives
 
 
 def _classifier(
     config: Config, preprocess: PreprocessConfig, rows: pl.DataFrame | None, *, fresh: bool
-) -> tuple[Classifier, list[str]]:
+) -> tuple[Network, list[str]]:
     """Build the network, with the weights to start from only where it starts."""
     model = config.model
     if not fresh:
@@ -261,14 +286,15 @@ def _classifier(
     if rows is not None and config.train.positive_weight != "balanced":
         known = rows[config.train.label].drop_nulls().to_list()
         prior = sum(known) / len(known)
-    classifier, notes = build_classifier(
+    build = build_classifier if model.level == "image" else build_multiview
+    network, notes = build(
         model,
         max_value=preprocess.max_value,
         size=(preprocess.height, preprocess.width),
         prior=prior,
     )
     # Convolutions on a CPU are quicker in this order of memory.
-    return classifier.to(memory_format=torch.channels_last), notes  # type: ignore[call-overload]
+    return network.to(memory_format=torch.channels_last), notes  # type: ignore[call-overload]
 
 
 def _loaders(
@@ -293,25 +319,40 @@ def _loader(
     train: bool,
 ) -> Loader:
     settings = config.train
-    images = ImageDataset(
-        store,
-        rows["image_id"].to_list(),
-        _labels(rows, settings.label),
-        targets,
-        max_value=store.config.max_value,
-        augment=config.augment if train else None,
-        seed=settings.seed,
-    )
+    images = _dataset(store, rows, config, targets, train=train)
     options: dict[str, Any] = {
         "batch_size": settings.batch_size,
         "num_workers": settings.workers,
         "persistent_workers": settings.workers > 0,
         # Spawned, not forked: a fork copies the locks of threads that it does not copy.
         "multiprocessing_context": "spawn" if settings.workers else None,
+        "collate_fn": None if config.model.level == "image" else collate,
     }
     if not train:
         return Loader(images, **options)
     # A last batch of one image would break batch normalisation; it is drawn again later.
-    sampler = EpochSampler(_labels(rows, settings.label), settings)
+    sampler = EpochSampler(_labels(rows, config), settings)
     drop_last = len(sampler) > settings.batch_size
     return Loader(images, sampler=sampler, drop_last=drop_last, **options)
+
+
+def _dataset(
+    store: PreparedStore,
+    rows: pl.DataFrame,
+    config: Config,
+    targets: Tensor | None,
+    *,
+    train: bool,
+) -> Dataset[Any]:
+    settings, level = config.train, config.model.level
+    names = rows["image_id"].to_list()
+    changes: dict[str, Any] = {
+        "max_value": store.config.max_value,
+        "augment": config.augment if train else None,
+        "seed": settings.seed,
+    }
+    if level == "image":
+        return ImageDataset(store, names, _labels(rows, config), targets, **changes)
+    by_name = None if targets is None else dict(zip(names, targets, strict=True))
+    units = group_units(rows, level, settings.label)
+    return UnitDataset(store, units, by_name, most_views=settings.most_views, **changes)

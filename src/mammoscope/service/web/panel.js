@@ -41,7 +41,8 @@ export function fillPanel(exam, images, model) {
         "section",
         { class: "scores" },
         el("h2", {}, "Exam"),
-        el("div", { class: "whole" }, row("Highest breast", exam.score, threshold, exam.suspicious)),
+        el("div", { class: "whole" }, row(model.level === "exam" ? "Both breasts" : "Highest breast",
+          exam.score, point.exam.threshold, exam.suspicious)),
         el("h2", {}, "Breasts"),
         ...["R", "L"].map((side) => {
           const breast = exam.breasts.find((item) => item.laterality === side);
@@ -51,7 +52,8 @@ export function fillPanel(exam, images, model) {
                 el("span", { class: "verdict" }, "no image, no score"));
         }),
         el("p", { class: "key" }, el("i", { class: "line" }),
-          `operating point: ${score(threshold)} for breasts, ${score(point.image.threshold)} for images`),
+          `operating point: ${score(point.exam.threshold)} for exams, ${score(threshold)} for breasts, ` +
+          `${score(point.image.threshold)} for images`),
         el("p", { class: "fine" }, `Breast: ${model.aggregation.breast}. Exam: ${model.aggregation.exam}.`),
       ),
       list("Read with care", "warnings", warnings),
@@ -68,6 +70,8 @@ function facts(model) {
     ["Name", model.name],
     ["Bundle SHA-256", sha],
     ["Operating point", `${point.name}, chosen on validation images`],
+    ["Sensitivity, exam", interval(point.exam.sensitivity)],
+    ["Specificity, exam", interval(point.exam.specificity)],
     ["Sensitivity, breast", interval(point.breast.sensitivity)],
     ["Specificity, breast", interval(point.breast.specificity)],
     ["Sensitivity, image", interval(point.image.sensitivity)],

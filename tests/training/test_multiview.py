@@ -1,0 +1,222 @@
+"""Breast and exam models from cohort to predictions, on blobs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mammoscope.bundle import SIDES
+from mammoscope.cohort.store import PreparedStore
+from mammoscope.config import AugmentConfig, Config, load_config
+from mammoscope.errors import CohortError, ConfigError
+from mammoscope.export import finish_run
+from mammoscope.models import MultiViewClassifier, build_classifier
+from mammoscope.training import fit, load_classifier
+from mammoscope.training.units import UnitDataset, collate, group_units
+
+NO_CHANGE = AugmentConfig(
+    flip_vertical=False, rotate_degrees=0, scale=0, shift=0, gamma=0, drop_view=0, drop_fact=0
+)
+
+
+@pytest.fixture
+def joined(quick):
+    """A quick configuration of a breast or exam model."""
+
+    def configure(level="breast", model=None, **train) -> Config:
+        config = quick(**train)
+        more = {"level": level, "dropout": 0.0, **(model or {})}
+        return config.model_copy(update={"model": config.model.model_copy(update=more)})
+
+    return configure
+
+
+def rows_of(cohort):
+    return PreparedStore(cohort).rows()
+
+
+def test_images_are_grouped_by_breast_and_by_exam_and_keep_their_labels(exams):
+    rows = rows_of(exams)
+    breasts, both = (group_units(rows, level, "cancer") for level in ("breast", "exam"))
+    assert len(both) == 12
+    assert len(breasts) == 24
+    for units in (breasts, both):
+        names = [name for unit in units for name in unit.image_ids]
+        assert sorted(names) == sorted(rows["image_id"])
+    sick = {unit.image_ids[0] for unit in both if unit.label == 1}
+    by_exam = rows.group_by("exam_id", maintain_order=True).agg(
+        pl.col("image_id").first(), pl.col("cancer").max()
+    )
+    assert sick == set(by_exam.filter(pl.col("cancer") == 1)["image_id"])
+    assert {len(unit.image_ids) for unit in both} == {4, 6}
+    assert {len(set(unit.sides)) for unit in breasts} == {1}
+
+
+def test_a_breast_is_unknown_where_a_label_is_and_none_is_positive():
+    def label(first, second):
+        rows = pl.DataFrame(
+            {
+                "image_id": ["a", "b"], "patient_id": ["p", "p"], "exam_id": ["e", "e"],
+                "laterality": ["R", "R"], "view": ["CC", None], "cancer": [first, second],
+                "age": [None, None], "density": [None, None], "implant": [None, 1],
+            },
+            schema_overrides={"cancer": pl.Int8, "age": pl.Float64, "density": pl.String},
+        )  # fmt: skip
+        (unit,) = group_units(rows, "exam", "cancer")
+        assert np.isnan(unit.breast_labels[SIDES.index("L")])
+        assert unit.facts[2] == 1
+        assert np.isnan(unit.facts[:2]).all()
+        assert unit.projections == (0, 2)
+        return unit.breast_labels[0]
+
+    assert label(1, None) == label(1, 0) == 1
+    assert label(0, 0) == 0
+    assert np.isnan(label(0, None))
+
+
+def test_what_an_epoch_shows_is_drawn_by_seed_and_epoch_and_keeps_an_image_of_each_breast(exams):
+    store, units = PreparedStore(exams), group_units(rows_of(exams), "exam", "cancer")
+
+    def shown(drop, most, epoch):
+        config = NO_CHANGE.model_copy(update={"drop_view": drop, "drop_fact": 0.5})
+        data = UnitDataset(store, units, max_value=255, most_views=most, augment=config, seed=5)
+        return [data[(number, epoch)][0] for number in range(len(units))]
+
+    for unit, whole in zip(shown(0.9, 8, 0), units, strict=True):
+        assert set(unit.sides) == {0, 1}
+        assert set(unit.image_ids) <= set(whole.image_ids)
+        assert unit.label == whole.label
+    first = [unit.image_ids for unit in shown(0.5, 8, 1)]
+    assert first == [unit.image_ids for unit in shown(0.5, 8, 1)]
+    assert first != [unit.image_ids for unit in shown(0.5, 8, 2)]
+    # Of a positive breast whose images are not all labelled so, one that is stays.
+    mixed = replace(units[2], image_labels=(0.0, 1.0, 0.0, 0.0), breast_labels=(0.0, 1.0))
+    data = UnitDataset(
+        store, [mixed], max_value=255, augment=NO_CHANGE.model_copy(update={"drop_view": 0.99})
+    )
+    assert all(1.0 in data[(0, epoch)][0].image_labels for epoch in range(8))
+    few = shown(0, 4, 0)
+    assert {len(unit.image_ids) for unit in few} == {4}
+    # Of six images four are shown: one of each view before any is repeated.
+    assert {len({*zip(u.sides, u.projections, strict=True)}) for u in few} == {4}
+    assert [len(unit.image_ids) for unit in shown(0, 8, 0)] == [len(u.image_ids) for u in units]
+
+
+def test_a_batch_is_padded_and_its_padding_has_no_label(exams):
+    store, units = PreparedStore(exams), group_units(rows_of(exams), "exam", "cancer")[:2]
+    data = UnitDataset(store, units, max_value=255)
+    batch = collate([data[0], data[1]])
+    assert batch.given.views.shape == (2, 6, 1, 64, 32)
+    assert batch.given.mask.sum(dim=1).tolist() == [6, 4]
+    assert torch.isnan(batch.image_label[1, 4:]).all()
+    assert torch.equal(batch.given.views[1, 4:], torch.zeros(2, 1, 64, 32))
+    assert batch.breast_label.shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("level", "facts", "train"),
+    [
+        ("breast", (), {"ema": 0.9}),
+        ("exam", ("age", "density", "implant"), {"sampling": "oversample"}),
+    ],
+    ids=["breast", "exam"],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    exams, tmp_path, joined, monkeypatch, level, facts, train
+):
+    config = joined(level, {"facts": facts}, epochs=3, **train)
+    fit(exams, tmp_path / "whole", config)
+    module = importlib.import_module("mammoscope.training.multiview")
+    original = module.MultiViewTask.batch_loss
+
+    def stopped(self, batch):
+        if self.current_epoch == 1:
+            raise OSError("the power went")
+        return original(self, batch)
+
+    monkeypatch.setattr(module.MultiViewTask, "batch_loss", stopped)
+    with pytest.raises(OSError, match="the power went"):
+        fit(exams, tmp_path / "run", config)
+    monkeypatch.setattr(module.MultiViewTask, "batch_loss", original)
+    torch.manual_seed(12345)
+    fit(exams, tmp_path / "run", config, resume=True)
+    whole, run = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "run"))
+    assert whole.keys() == run.keys()
+    assert all(torch.equal(whole[key], run[key]) for key in whole)
+    ours, theirs = (
+        pl.read_csv(tmp_path / name / "history.csv").drop("seconds", "waiting")
+        for name in ("whole", "run")
+    )
+    assert ours.equals(theirs)
+
+
+@pytest.mark.parametrize("level", ["breast", "exam"])
+def test_it_overfits_eight_exams_and_its_graph_gives_the_scores_of_all_levels(
+    make_exams, tmp_path, joined, level
+):
+    """Trained and validated on the same eight exams by their pixels: fold 1 is fold 0's twin."""
+    folder = make_exams(16, folds=2, test=0)
+    run = tmp_path / "run"
+    config = joined(level, epochs=12, batch_size=4, lr=3e-3)
+    config = config.model_copy(update={"augment": NO_CHANGE})
+    assert fit(folder, run, config).best_auroc > 0.9
+    assert finish_run(run, folder) == rows_of(folder).filter(pl.col("fold") == 0).height
+    predictions = pl.read_parquet(run / "predictions.parquet")
+    breasts = predictions.group_by("exam_id", "laterality").agg(
+        pl.col("breast_score", "breast_logit").n_unique(),
+    )
+    assert (breasts["breast_score"] == 1).all()
+    assert ("exam_score" in predictions.columns) == (level == "exam")
+    for name in ("", "breast_", *(["exam_"] if level == "exam" else [])):
+        sigmoid = 1 / (1 + np.exp(-predictions[f"{name}logit"].to_numpy()))
+        np.testing.assert_allclose(predictions[f"{name}score"], sigmoid, atol=1e-6)
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["status"] == "finished"
+
+
+def test_it_starts_where_an_image_model_ended(exams, tmp_path, joined, quick):
+    start = tmp_path / "image.safetensors"
+    torch.manual_seed(4)
+    classifier, _ = build_classifier(quick().model, max_value=255, size=(64, 32))
+    with torch.no_grad():
+        classifier.local_logits.bias.fill_(0.25)
+    save_file(classifier.state_dict(), start)
+    fit(exams, tmp_path / "run", joined("breast", {"weights": start}, epochs=1, lr=1e-12))
+    model, _, _ = load_classifier(tmp_path / "run")
+    assert isinstance(model, MultiViewClassifier)
+    for name, value in classifier.named_parameters():
+        assert torch.allclose(dict(model.classifier.named_parameters())[name], value), name
+    # And a breast model's weights serve the next one as well.
+    again = joined("exam", {"weights": tmp_path / "run" / "weights.safetensors"}, epochs=1)
+    fit(exams, tmp_path / "again", again)
+
+
+def test_faults_of_the_input_are_found_before_anything_is_written(make_exams, tmp_path, joined):
+    run = tmp_path / "run"
+    without = make_exams(change=lambda _: {"exam_id": None})
+    with pytest.raises(CohortError, match=r"24 of 24 images have no exam_id, i006 first.*=image"):
+        fit(without, run, joined("exam"))
+    sideless = make_exams(
+        change=lambda row: {"laterality": None} if row["image_id"] == "i005" else {}
+    )
+    with pytest.raises(CohortError, match=r"1 of \d+ images have no laterality, i005 first"):
+        fit(sideless, run, joined("breast"))
+    blind = make_exams(
+        change=lambda row: {"view": None} if row["patient_id"] in ("p001", "p011") else {}
+    )
+    with pytest.raises(CohortError, match=r"2 breasts have no image whose view is known.*i006"):
+        fit(blind, run, joined("exam"))
+    healthy = make_exams(change=lambda _: {"cancer": 0})
+    with pytest.raises(CohortError, match=r"training exams of fold 0 hold cancer values \[0\]"):
+        fit(healthy, run, joined("exam"))
+    assert not run.exists()
+    with pytest.raises(ConfigError, match="told to exam models only: level is breast"):
+        load_config(None, ["model.level=breast", "model.facts=[age]"])
+    assert load_config(None, ["model.level=exam", "model.facts=[age]"]).model.facts == ("age",)
