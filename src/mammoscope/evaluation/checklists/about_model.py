@@ -59,6 +59,9 @@ def model(e: Evidence) -> str:
     head = f" Between them {' and '.join(settings['head'])} layers." if settings["head"] else ""
     others = settings["auxiliary"]
     told = f" In training, further heads learnt {', '.join(others)}." if others else ""
+    level = settings.get("level", "image")
+    if level != "image":
+        told += f" Attention over its views joins what the images of a {level} show."
     return (
         f"{settings['backbone']} with one input channel of {how['height']} x {how['width']} "
         "pixels. Each cell of its last map has a logit; the image's is "
@@ -68,8 +71,13 @@ def model(e: Evidence) -> str:
 
 def predictors(e: Evidence) -> str:
     """What enters the network."""
-    how = e["run"]["preprocess"]
-    return f"The pixels of a mammogram, {how['height']} x {how['width']}, {how['bits']} bits."
+    how, settings = e["run"]["preprocess"], e["config"]["model"]
+    given = f"{how['height']} x {how['width']}, {how['bits']} bits"
+    level = settings.get("level", "image")
+    if level == "image":
+        return f"The pixels of a mammogram, {given}."
+    facts = "".join(f", {name}" for name in settings.get("facts", ()))
+    return f"The pixels of all mammograms of a {level}, {given} each, side and view{facts}."
 
 
 def outputs(e: Evidence) -> str:
