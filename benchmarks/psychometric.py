@@ -134,7 +134,7 @@ def draw(rows: list[dict[str, float]], path: Path) -> None:
     axes.set(
         xlabel="contrast of cancers, as a share of the demo's",
         ylabel="AUROC",
-        ylim=(0.4, 1.02),
+        ylim=(0.3, 1.02),
         title="SYNTHETIC images",
     )
     axes.legend(loc="lower right", frameon=False)
