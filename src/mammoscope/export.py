@@ -30,8 +30,6 @@ from mammoscope.bundle import (
     FACTS,
     GRAPH_INPUTS,
     MODEL_FILE,
-    OTHER_PROJECTION,
-    PROJECTIONS,
     SIDES,
     Bundle,
     OutputContract,
@@ -39,23 +37,20 @@ from mammoscope.bundle import (
 )
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.errors import RunError
-from mammoscope.evaluation.pointing import HEAT_COLUMNS
-from mammoscope.explain import hottest_point
-from mammoscope.inference import ExamInput, Scorer
+from mammoscope.inference import Scorer
 from mammoscope.models import Classifier, MultiViewClassifier, MultiViewGraph
+from mammoscope.predictions import exam_input, predicted
 from mammoscope.results import INTENDED_USE
 from mammoscope.scores import settle_scores
 from mammoscope.training import load_classifier
 from mammoscope.training.units import Unit, UnitDataset, collate, group_units
-from mammoscope.types import FloatImage, GreyImage
+from mammoscope.types import GreyImage
 
 __all__ = [
     "PARITY_TOLERANCE",
     "export_bundle",
     "export_graph",
     "finish_run",
-    "heat_place",
-    "predicted",
 ]
 
 #: Largest difference of logits between the training graph and ONNX Runtime.
@@ -281,21 +276,12 @@ def _check_exam_parity(
     with torch.inference_mode():
         expected = network.eval()(given)
     for row, exam in enumerate(exams):
-        made = scorer.exam(_exam_input(exam, store))
+        made = scorer.exam(exam_input(exam, store))
         _check_difference(made.images.logit - expected.image_logit[row][given.mask[row]].numpy())
         for side, (logit, _) in made.breasts.items():
             _check_difference(logit - float(expected.breast_logit[row, SIDES.index(side)]))
         if made.exam is not None:
             _check_difference(made.exam[0] - float(expected.exam_logit[row]))
-
-
-def _exam_input(exam: Unit, store: PreparedStore) -> ExamInput:
-    return ExamInput(
-        images=[store.read(name) for name in exam.image_ids],
-        lateralities=[SIDES[place] for place in exam.sides],
-        views=[PROJECTIONS[p] if p != OTHER_PROJECTION else None for p in exam.projections],
-        facts=exam.facts,
-    )
 
 
 def _check_difference(difference: Any) -> None:
@@ -305,88 +291,6 @@ def _check_difference(difference: Any) -> None:
             f"the exported graph differs from the training graph by {largest:.2g} in the "
             f"logit; at most {PARITY_TOLERANCE} is accepted"
         )
-
-
-def predicted(
-    rows: pl.DataFrame,
-    store: PreparedStore,
-    scorer: Scorer,
-    label: str,
-    progress: Progress | None = None,
-) -> pl.DataFrame:
-    """Return a row per image with the graph's logits, as ``predictions.parquet`` has them.
-
-    Args:
-        rows: Which images, from the store's rows.
-        store: Where they are.
-        scorer: The graph.
-        label: Column that is told as ``cancer``.
-        progress: Called with (done, total) images.
-    """
-    if scorer.level != "image":
-        return _table(rows, _of_exams(rows, store, scorer, label, progress), label)
-    made = []
-    for done, image_id in enumerate(rows["image_id"], start=1):
-        scored = scorer([store.read(image_id)])
-        logit = {"logit": float(scored.logit[0])}
-        made.append(logit | heat_place(store, image_id, scored.heatmap[0]))
-        if progress is not None:
-            progress(done, rows.height)
-    return _table(rows, made, label)
-
-
-def _of_exams(
-    rows: pl.DataFrame,
-    store: PreparedStore,
-    scorer: Scorer,
-    label: str,
-    progress: Progress | None,
-) -> list[dict[str, float]]:
-    """Score exam by exam; a row tells the logits of its image, its breast and its exam."""
-    made: dict[str, dict[str, float]] = {}
-    for exam in group_units(rows, "exam", label):
-        scores = scorer.exam(_exam_input(exam, store))
-        for place, name in enumerate(exam.image_ids):
-            made[name] = {
-                "logit": float(scores.images.logit[place]),
-                "breast_logit": scores.breasts[SIDES[exam.sides[place]]][0],
-                **({"exam_logit": scores.exam[0]} if scores.exam else {}),
-                **heat_place(store, name, scores.images.heatmap[place]),
-            }
-        if progress is not None:
-            progress(len(made), rows.height)
-    return [made[name] for name in rows["image_id"]]
-
-
-def _table(rows: pl.DataFrame, made: list[dict[str, float]], label: str) -> pl.DataFrame:
-    """Return predictions: what each image is, its logits, its label, and where it is hottest."""
-    names = list(made[0]) if made else ["logit", *HEAT_COLUMNS]
-    told = pl.DataFrame(made, schema=dict.fromkeys(names, pl.Float64()))
-    return rows.select(
-        "image_id",
-        "patient_id",
-        "exam_id",
-        "laterality",
-        "view",
-        "site_id",
-        "fold",
-        pl.when(pl.col("split") == "test")
-        .then(pl.lit("test"))
-        .otherwise(pl.lit("val"))
-        .alias("split"),
-        *(told[name] for name in names if name not in HEAT_COLUMNS),
-        pl.col(label).alias("cancer"),
-        *(told[name] for name in HEAT_COLUMNS),
-    )
-
-
-def heat_place(store: PreparedStore, image_id: str, heatmap: FloatImage) -> dict[str, float]:
-    """Return where a heatmap is hottest and where it could have been, in original pixels."""
-    geometry = store.read_geometry(image_id)
-    crop = geometry.original_crop
-    x, y = hottest_point(heatmap, geometry)
-    sides = {f"crop_{side}": getattr(crop, side) for side in ("x_min", "y_min", "x_max", "y_max")}
-    return {"heat_x": x, "heat_y": y, **sides, "breast_px": store.read_breast_px(image_id)}
 
 
 def _reference(validation: pl.DataFrame) -> dict[str, Any]:

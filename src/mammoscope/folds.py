@@ -31,9 +31,10 @@ from mammoscope.errors import RunError
 from mammoscope.evaluation.metrics import auroc
 from mammoscope.evaluation.run_folder import checked_predictions
 from mammoscope.evaluation.tables import own_logits, read_predictions
-from mammoscope.export import PARITY_TOLERANCE, finish_run, predicted
+from mammoscope.export import PARITY_TOLERANCE, finish_run
 from mammoscope.graphs import write_mean
 from mammoscope.inference import Scorer
+from mammoscope.predictions import predicted
 from mammoscope.scores import settle_scores
 from mammoscope.training import check_folds, check_run, fit, read_run
 
