@@ -165,7 +165,8 @@ def test_it_overfits_eight_exams_and_its_graph_gives_the_scores_of_all_levels(
     folder = make_exams(16, folds=2, test=0)
     run = tmp_path / "run"
     config = joined(level, epochs=12, batch_size=4, lr=3e-3)
-    config = config.model_copy(update={"augment": NO_CHANGE})
+    plain = config.evaluation.model_copy(update={"calibration": "none"})
+    config = config.model_copy(update={"augment": NO_CHANGE, "evaluation": plain})
     assert fit(folder, run, config).best_auroc > 0.9
     assert finish_run(run, folder) == rows_of(folder).filter(pl.col("fold") == 0).height
     predictions = pl.read_parquet(run / "predictions.parquet")
