@@ -92,12 +92,7 @@ def explain_run(
     """
     run = Path(run)
     facts = read_run(run)
-    level = facts["config"]["model"].get("level", "image")
-    if level != "image":
-        raise RunError(
-            f"{run} scores a whole {level} at once: explain looks at models of single images; the "
-            "report's pointing game is played with these too"
-        )
+    _check_level(run, facts)
     folder = run / _FOLDER
     check_output(folder, overwrite=overwrite, marker="explanation.json")
     config = run_evaluation_config(run)
@@ -130,6 +125,15 @@ def explain_run(
         (fresh / "index.html").write_text(render_page(report, gallery), encoding="utf-8")
         write_json(fresh / "explanation.json", report)
     return Explanation(folder / "index.html", report)
+
+
+def _check_level(run: Path, facts: dict[str, Any]) -> None:
+    level = facts["config"]["model"].get("level", "image")
+    if level != "image":
+        raise RunError(
+            f"{run} scores a whole {level} at once: explain looks at models of single images; the "
+            "report's pointing game is played with these too"
+        )
 
 
 def _head(facts: dict[str, Any], rows: pl.DataFrame, config: EvaluationConfig) -> dict[str, Any]:

@@ -49,9 +49,6 @@ def train(
 
     Example: `mammoscope train cohort run --set train.epochs=20 --set model.backbone=resnet18`
     """
-    from functools import partial
-
-    from mammoscope.cli.console import errors, stage
     from mammoscope.config import load_config
     from mammoscope.errors import ConfigError
     from mammoscope.processes import is_first_process
@@ -75,16 +72,26 @@ def train(
             )
         _train_folds(cohort, run, resolved, resume=resume, overwrite=overwrite)
         return
+    if not first:
+        from mammoscope.training import fit
 
+        # The first process tells, exports and scores.
+        fit(cohort, run, resolved, fold or 0, resume=resume)
+        return
+    _train_fold(cohort, run, resolved, fold or 0, resume=resume, overwrite=overwrite)
+
+
+def _train_fold(
+    cohort: Path, run: Path, resolved: Config, fold: int, *, resume: bool, overwrite: bool
+) -> None:
+    """Train on one fold, score with the exported graph, and write it down where that is asked."""
+    from functools import partial
+
+    from mammoscope.cli.console import errors, stage
     from mammoscope.export import finish_run
     from mammoscope.tracking import tracked
     from mammoscope.training import fit
 
-    fold = fold or 0
-    if not first:
-        # The first process tells, exports and scores.
-        fit(cohort, run, resolved, fold, resume=resume)
-        return
     with tracked(resolved, cohort, run, fold=fold, resume=resume) as tracker:
         told = partial(tracker.epoch, run=run) if tracker else None
         with stage("train", bar=False) as current:

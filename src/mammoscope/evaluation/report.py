@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -114,35 +114,24 @@ def evaluate_run(
     folder = run / "report"
     check_output(folder, overwrite=overwrite, marker="report.json")
     table, where = read_cohort_table(facts, cohort), cohort_folder(facts, cohort)
-    validation = read_predictions(predictions, "val")
-    check_complete(predictions, facts, "val", validation, table)
+    validation = _rows(predictions, facts, "val", table)
     on_validation = _by_level(validation, facts)
     points = _frozen(run, on_validation, config)
-    test = read_predictions(predictions, "test")
-    check_complete(predictions, facts, "test", test, table)
+    test = _rows(predictions, facts, "test", table)
     rows = with_attributes(test if test.height else validation, table)
     measured_on = {k: data for k, data in _by_level(rows, facts).items() if k in points}
     _check_classes(measured_on)
     tested = bool(test.height)
     levels = _levels(measured_on, points, config)
-    threshold = float(points["image"][0]["threshold"])
+    threshold = _primary(points["image"])
     report = {
-        "format_version": 1,
-        "kind": "report",
-        "synthetic": bool(facts["synthetic"]),
-        "measured_on": "test" if tested else "val",
-        "label": facts["config"]["train"]["label"],
-        "primary": config.operating_points[0],
-        "evaluation": config.model_dump(mode="json"),
+        **_head(facts, config, tested=tested),
         "levels": levels,
         "validation": _levels({k: on_validation[k] for k in measured_on}, points, config),
         "warnings": _warnings(levels, on_validation, points, tested=tested),
         "calibration": _calibration(facts, rows, config, tuple(measured_on)),
         "folds": fold_rows(validation, threshold, facts),
-        "subgroups": {
-            level: subgroups(rows, level, float(points[level][0]["threshold"]), config)
-            for level in measured_on
-        },
+        "subgroups": {k: subgroups(rows, k, _primary(points[k]), config) for k in measured_on},
         "baseline": baseline(rows, table, facts, config, tuple(measured_on)),
         "pointing": pointing(rows, read_lesions(where, table), facts, threshold, config),
         "run": {key: value for key, value in facts.items() if key != "platform"},
@@ -155,6 +144,33 @@ def evaluate_run(
         _write(fresh, report, measured_on, points)
         write_model_card(fresh, gather(run, facts, report, table, where))
     return Report(folder / "index.html", report)
+
+
+def _rows(
+    predictions: Path, facts: dict[str, Any], split: Literal["val", "test"], table: CohortTable
+) -> pl.DataFrame:
+    """Read one split's predictions, none of them missing."""
+    rows = read_predictions(predictions, split)
+    check_complete(predictions, facts, split, rows, table)
+    return rows
+
+
+def _head(facts: dict[str, Any], config: EvaluationConfig, *, tested: bool) -> dict[str, Any]:
+    """Return what the record says of itself and of what was asked."""
+    return {
+        "format_version": 1,
+        "kind": "report",
+        "synthetic": bool(facts["synthetic"]),
+        "measured_on": "test" if tested else "val",
+        "label": facts["config"]["train"]["label"],
+        "primary": config.operating_points[0],
+        "evaluation": config.model_dump(mode="json"),
+    }
+
+
+def _primary(points: list[dict[str, Any]]) -> float:
+    """Return the threshold of a level's primary operating point."""
+    return float(points[0]["threshold"])
 
 
 def _check_calibration(run: Path, facts: dict[str, Any], config: EvaluationConfig) -> None:

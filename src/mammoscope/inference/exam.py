@@ -11,8 +11,8 @@ from pathlib import Path
 from mammoscope.config import EligibilityConfig
 from mammoscope.dicom import DicomFile, read_dicom
 from mammoscope.dicom.copies import Copies, keys_of
-from mammoscope.dicom.eligibility import admit
-from mammoscope.dicom.header import tag_name
+from mammoscope.dicom.eligibility import Admission, admit
+from mammoscope.dicom.header import ImageHeader, tag_name
 from mammoscope.errors import (
     ConfigError,
     DicomError,
@@ -67,20 +67,11 @@ def read_exam(
     implants: list[bool] = []
     seen: Copies[str] = Copies()
     for file, name in zip(files, _names(files), strict=True):
-        try:
-            dicom = read_dicom(file)
-            header = dicom.header
-            side, view = words.get(without_suffix(file).name, (None, None))
-            admission = admit(header, eligibility, laterality=side, view=view)
-            _refuse_duplicate(dicom, name, seen)
-        except (DicomError, IneligibleImageError) as error:
-            reason = error.reason or Reason.UNREADABLE_FILE
-            refused.append(Refusal(name, reason, str(error)))
+        read = _read_file(file, name, words, eligibility, seen)
+        if isinstance(read, Refusal):
+            refused.append(read)
             continue
-        except OSError as error:
-            message = f"{name} cannot be opened: {error.strerror or error}"
-            refused.append(Refusal(name, Reason.UNREADABLE_FILE, message))
-            continue
+        header, admission = read
         patients.add(header.patient_id or "")
         studies.add(header.study_uid or "")
         ages += [] if header.age is None else [header.age]
@@ -104,6 +95,23 @@ def read_exam(
         age=max(ages, default=None),
         implant=any(implants) if implants else None,
     )
+
+
+def _read_file(
+    file: Path, name: str, words: Words, eligibility: EligibilityConfig, seen: Copies[str]
+) -> tuple[ImageHeader, Admission] | Refusal:
+    """Read a header and ask whether its image may be scored; or say why it is refused."""
+    try:
+        dicom = read_dicom(file)
+        side, view = words.get(without_suffix(file).name, (None, None))
+        admission = admit(dicom.header, eligibility, laterality=side, view=view)
+        _refuse_duplicate(dicom, name, seen)
+    except (DicomError, IneligibleImageError) as error:
+        return Refusal(name, error.reason or Reason.UNREADABLE_FILE, str(error))
+    except OSError as error:
+        message = f"{name} cannot be opened: {error.strerror or error}"
+        return Refusal(name, Reason.UNREADABLE_FILE, message)
+    return dicom.header, admission
 
 
 def _check_one_patient(patients: set[str]) -> None:

@@ -106,16 +106,21 @@ def fit(
     facts["notes"] = notes
     facts["devices"] = {"count": trainer.world_size, "kind": trainer.strategy.root_device.type}
     if first:
-        for note in notes:
-            _log.warning(note)
-        if not resume:
-            claim_output(run, overwrite=overwrite, marker=RECORD)
-        write_json(run / RECORD, facts)
+        _begin(run, facts, resume=resume, overwrite=overwrite)
     run_trainer(trainer, task, loaders, resume=checkpoint)
     facts |= _outcome(history, best)
     if first:
         write_json(run / RECORD, facts)
     return result_of(facts)
+
+
+def _begin(run: Path, facts: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+    """Say what a user should read, and write down that the run has begun."""
+    for note in facts["notes"]:
+        _log.warning(note)
+    if not resume:
+        claim_output(run, overwrite=overwrite, marker=RECORD)
+    write_json(run / RECORD, facts)
 
 
 def check_input(
