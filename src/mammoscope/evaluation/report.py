@@ -121,9 +121,8 @@ def evaluate_run(
     rows = with_attributes(test if test.height else validation, table)
     measured_on = {k: data for k, data in _by_level(rows, facts).items() if k in points}
     _check_classes(measured_on)
-    tested = bool(test.height)
+    tested, threshold = bool(test.height), _primary(points["image"])
     levels = _levels(measured_on, points, config)
-    threshold = _primary(points["image"])
     report = {
         **_head(facts, config, tested=tested),
         "levels": levels,

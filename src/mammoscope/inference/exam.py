@@ -63,8 +63,7 @@ def read_exam(
     warnings: list[str] = []
     patients: set[str] = set()
     studies: set[str] = set()
-    ages: list[float] = []
-    implants: list[bool] = []
+    ages, implants = list[float](), list[bool]()
     seen: Copies[str] = Copies()
     for file, name in zip(files, _names(files), strict=True):
         read = _read_file(file, name, words, eligibility, seen)
@@ -83,12 +82,10 @@ def read_exam(
     _check_one_patient(patients)
     if len(studies) > 1:
         warnings.append(f"the files belong to {len(studies)} studies; they are scored as one exam")
-    if exam_id is None:
-        place = Path(path) if isinstance(path, str | Path) else files[0].parent
-        exam_id = place.resolve().name
+    place = Path(path) if isinstance(path, str | Path) else files[0].parent
     # Headers do not say the density.
     return Exam(
-        exam_id,
+        place.resolve().name if exam_id is None else exam_id,
         tuple(images),
         tuple(refused),
         tuple(warnings),
