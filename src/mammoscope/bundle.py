@@ -100,6 +100,8 @@ class Estimate(_Part):
     value: float | None
     low: float | None
     high: float | None
+    #: Replicates of the bootstrap without a value.
+    undefined: int = 0
 
 
 class Choice(_Part):
@@ -127,9 +129,14 @@ class OperatingPoint(_Part):
 
 
 class OperatingPoints(_Part):
-    """Operating points by level; ``primary`` names the one that decides *suspicious*."""
+    """Operating points by level; ``primary`` names the one that decides *suspicious*.
+
+    They were chosen and measured on scores of the model itself, or of single ``folds`` of which
+    it is the mean.
+    """
 
     primary: str
+    scored_by: Literal["model", "folds"] = "model"
     image: tuple[OperatingPoint, ...]
     breast: tuple[OperatingPoint, ...]
     exam: tuple[OperatingPoint, ...] = ()

@@ -37,6 +37,7 @@ from mammoscope.bundle import (
 )
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.errors import RunError
+from mammoscope.evaluation.run_folder import frozen_points
 from mammoscope.inference import Scorer
 from mammoscope.models import Classifier, MultiViewClassifier, MultiViewGraph
 from mammoscope.predictions import exam_input, predicted
@@ -149,17 +150,14 @@ def export_bundle(
         raise RunError(
             f"{run}/run.json names no eligibility rules: train on a cohort that has some"
         )
-    if not (run / "operating_points.json").is_file():
-        raise RunError(f"{run} has no operating points: run mammoscope evaluate {run} first")
-    chosen = read_json(run / "operating_points.json", RunError)
+    chosen, report = frozen_points(run)
     scorer = Scorer(run / MODEL_FILE, threads=1)
     level, taken = scorer.level, scorer.inputs
-    report = read_json(run / "report" / "report.json", RunError)
     if report["run"]["hashes"] != facts["hashes"]:
         raise RunError(
             f"{run}/report is of other predictions: run mammoscope evaluate {run} --overwrite"
         )
-    validation = pl.read_parquet(run / "predictions.parquet").filter(pl.col("split") == "val")
+    predictions = pl.read_parquet(run / "predictions.parquet")
     with new_folder(folder, overwrite=overwrite, marker="bundle.json") as fresh:
         return write_bundle(
             fresh,
@@ -177,8 +175,11 @@ def export_bundle(
             aggregation=AGGREGATION[level],
             calibration=facts.get("calibration", {"method": "none"}),
             eligibility=facts["eligibility"],
-            operating_points={"primary": chosen["primary"], **chosen["points"]},
-            reference=_reference(validation),
+            operating_points={
+                **{key: chosen[key] for key in ("primary", "scored_by")},
+                **chosen["points"],
+            },
+            reference=_reference(predictions, "test" if facts["fold"] is None else "val"),
             training=_training(facts, report),
         )
 
@@ -192,6 +193,7 @@ def _training(facts: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
         "counts": facts["counts"],
         "cohort": {k: v for k, v in facts["cohort"].items() if k != "path"},
         "run_hashes": facts["hashes"],
+        "operating_points_sha256": report["operating_points_sha256"],
         "measured_on": report["measured_on"],
         "measured": report["levels"],
     }
@@ -293,13 +295,21 @@ def _check_difference(difference: Any) -> None:
         )
 
 
-def _reference(validation: pl.DataFrame) -> dict[str, Any]:
-    """Distribution of validation scores, against which a service can watch for drift."""
+def _reference(predictions: pl.DataFrame, split: str) -> dict[str, Any]:
+    """Distribution of scores, against which a service can watch for drift.
+
+    They must be scores of the graph that is deployed: of a run of all folds it has scored the
+    test split alone. Without one there is no reference.
+    """
+    rows = predictions.filter(pl.col("split") == split)
+    if not rows.height:
+        return {}
     shares = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99]
-    scores = validation["score"].to_numpy()
-    views = validation["view"].value_counts().sort("view")
+    scores = rows["score"].to_numpy()
+    views = rows["view"].value_counts().sort("view")
     return {
-        "images": validation.height,
+        "split": split,
+        "images": rows.height,
         "score_quantiles": {str(share): float(np.quantile(scores, share)) for share in shares},
         "views": {str(view): int(count) for view, count in views.iter_rows()},
     }

@@ -5,11 +5,13 @@
     RUN/predictions.parquet val rows by the fold that did not see them, test rows by that graph
     RUN/run.json            as of any run, with ``folds``, ``members`` and ``ensemble``
 
-Logits are averaged, not scores. A calibration and a correction of prevalence are straight lines
-of the logit, so averaging commutes with them: what was fitted on out-of-fold logits of single
-folds means the same on the mean, and the score stays the sigmoid of one logit. Averaged scores
-would be drawn to the middle and need a calibration of their own, for which no image is left that
-no fold has learnt from (Rahaman and Thiery, NeurIPS 2021).
+Logits are averaged, and the score stays a map of one logit. Calibration and thresholds are fitted
+on out-of-fold logits, each of a single fold, and put on the mean, which scatters less: what is
+noise of one fold cancels. On the mean the calibration is therefore too flat, and a threshold
+calls fewer than it was chosen to. To pool first and calibrate the pool would be right (Rahaman
+and Thiery, NeurIPS 2021), but no image is left that no fold has learnt from. So the run, its
+report and its bundle say that these are figures of single folds; a test split, which the mean
+scores, shows what they are worth.
 """
 
 from __future__ import annotations
@@ -125,7 +127,7 @@ def combine_folds(run: Path, cohort: Path, progress: Progress | None = None) -> 
     level = facts["config"]["model"].get("level", "image")
     facts |= {
         "epochs": sum(int(member["epochs"]) for member in members.values()),
-        "best": {"auroc": auroc(*own_logits(held_out, level))},
+        "best": {"auroc": auroc(*own_logits(held_out, level)[:2])},
         "members": [
             {key: member[key] for key in ("fold", "epochs", "best", "counts", "hashes")}
             for member in members.values()

@@ -100,13 +100,18 @@ def _roc(axes: Axes, data: Scored, thresholds: dict[str, float], seed: int) -> N
 
 
 def _precision_recall(axes: Axes, data: Scored, thresholds: dict[str, float]) -> None:
-    sensitivity, precision = precision_recall_curve(data.score, data.label)
-    axes.step(sensitivity, precision, where="post", color=_BLUE, lw=2)
-    axes.axhline(data.label.mean(), color=_GREY, lw=1, ls="--", label="share of positives")
+    weight = data.weight
+    sensitivity, precision = precision_recall_curve(data.score, data.label, weight)
+    # A step's precision holds for the sensitivity that it adds: average precision is the area.
+    steps = np.concatenate([[0.0], sensitivity]), np.concatenate([precision[:1], precision])
+    axes.step(*steps, where="pre", color=_BLUE, lw=2)
+    share = weight @ data.label / weight.sum()
+    axes.axhline(share, color=_GREY, lw=1, ls="--", label="share of positives")
     for name, threshold in thresholds.items():
         called = data.score >= threshold
         if called.any():
-            x, y = called[data.label].mean(), data.label[called].mean()
+            x = called[data.label].mean()
+            y = weight[called & data.label].sum() / weight[called].sum()
             axes.plot(x, y, "o", ms=7, label=name, color=_next(axes))
     axes.set(xlabel="sensitivity", ylabel="precision (PPV)", xlim=(0, 1), ylim=(0, 1.01))
     axes.set_aspect("equal")
@@ -114,9 +119,9 @@ def _precision_recall(axes: Axes, data: Scored, thresholds: dict[str, float]) ->
 
 
 def _reliability(axes: Axes, calibration: dict[str, Any]) -> None:
-    """Observed share of positives in bins of equal size, with Wilson intervals."""
+    """Observed share of positives in bins of equal size, with their intervals."""
     after, before = (calibration[key] for key in ("after", "before"))
-    drawn = [(after, _BLUE, _BLUE, "95 % interval" if before is None else "as scored")]
+    drawn = [(after, _BLUE, _BLUE, "as scored")]
     if before is not None:
         drawn.insert(0, (before, _GREY, "white", "uncalibrated"))
     scores = np.array([part["mean_score"] for part in after["bins"]])
