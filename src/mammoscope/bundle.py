@@ -155,9 +155,10 @@ class OperatingPoints(_Part):
 
 
 class InputContract(_Part):
-    """What the graph takes: see :data:`GRAPH_INPUTS`."""
+    """What the graph takes: see :data:`GRAPH_INPUTS`; ``facts`` are those that it uses."""
 
     level: Level = "image"
+    facts: tuple[str, ...] = ()
     inputs: dict[str, str] = GRAPH_INPUTS["image"]
     preprocess: PreprocessConfig
 

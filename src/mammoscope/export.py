@@ -168,6 +168,7 @@ def export_bundle(
             intended_use=INTENDED_USE,
             input={
                 "level": level,
+                "facts": facts["config"]["model"].get("facts", []) if "facts" in taken else [],
                 "inputs": {k: v for k, v in GRAPH_INPUTS[level].items() if k in taken},
                 "preprocess": facts["preprocess"],
             },

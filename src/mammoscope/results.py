@@ -35,6 +35,10 @@ INTENDED_USE = (
 )
 
 _Score = Annotated[float, Field(ge=0, le=1)]
+# Above 1 where the highest scores of validation tie and no threshold among them keeps the target.
+_Threshold = Annotated[
+    float, Field(ge=0, description="A score that reaches it is suspicious; above 1 none does.")
+]
 
 
 class _Part(BaseModel):
@@ -51,9 +55,9 @@ class ModelInfo(_Part):
     level: Literal["image", "breast", "exam"] = Field(
         description="What the model scores: images one by one, breasts or exams from all views."
     )
-    image_threshold: _Score
-    breast_threshold: _Score
-    exam_threshold: _Score
+    image_threshold: _Threshold
+    breast_threshold: _Threshold
+    exam_threshold: _Threshold
 
 
 class BoxPart(_Part):

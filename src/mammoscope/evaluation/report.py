@@ -35,7 +35,7 @@ from mammoscope.evaluation.levels import (
     check_classes,
     measured_levels,
 )
-from mammoscope.evaluation.measures import CALIBRATION_MEASURES, shown, written
+from mammoscope.evaluation.measures import CALIBRATION_MEASURES, estimated, shown
 from mammoscope.evaluation.model_card import write_model_card
 from mammoscope.evaluation.operating_points import choose
 from mammoscope.evaluation.overfitting import broken_promises, few_warnings, fitted_warnings
@@ -310,10 +310,10 @@ def summary_rows(report: Report) -> list[list[str]]:
     )
     config = EvaluationConfig.model_validate(report.report["evaluation"])
     for name, title in shown(config).items():
-        rows.append([title, *(_cell(name, levels[level]["metrics"][name]) for level in levels)])
+        rows.append([title, *(estimated(name, levels[level]["metrics"][name]) for level in levels)])
     found = report.report["calibration"]["levels"]
     for name, title in CALIBRATION_MEASURES.items():
-        rows.append([title, *(_cell(name, found[level]["after"][name]) for level in levels)])
+        rows.append([title, *(estimated(name, found[level]["after"][name]) for level in levels)])
     return rows
 
 
@@ -335,8 +335,3 @@ def _write_figures(
         for name, svg in figures[level].items():
             (folder / "figures" / f"{level}_{name}.svg").write_text(svg, encoding="utf-8")
     return figures
-
-
-def _cell(name: str, metric: dict[str, float | None]) -> str:
-    value, low, high = (written(name, metric[key]) for key in ("value", "low", "high"))
-    return value if metric["low"] is None else f"{value} ({low} to {high})"
