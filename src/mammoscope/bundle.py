@@ -17,7 +17,7 @@ from mammoscope.artefacts import (
 )
 from mammoscope.config import EligibilityConfig, PreprocessConfig, validated
 from mammoscope.errors import BundleError, ConfigError
-from mammoscope.types import Density, Laterality, View
+from mammoscope.types import Density, Laterality, Level, View
 
 __all__ = [
     "AGGREGATION",
@@ -42,9 +42,6 @@ FORMAT_VERSION = 3
 MODEL_FILE = "model.onnx"
 BUNDLE_FILE = "bundle.json"
 
-
-#: What a graph scores: each image by itself, breasts from their views, or exams.
-Level = Literal["image", "breast", "exam"]
 
 #: Sides in the order in which graphs of breasts and exams number them and give their scores.
 SIDES = (Laterality.R, Laterality.L)

@@ -49,6 +49,7 @@ from mammoscope.types import GreyImage
 
 __all__ = [
     "PARITY_TOLERANCE",
+    "check_difference",
     "export_bundle",
     "export_graph",
     "finish_run",
@@ -56,6 +57,7 @@ __all__ = [
 
 #: Largest difference of logits between the training graph and ONNX Runtime.
 PARITY_TOLERANCE = 1e-3
+_GRAPHS = ("the exported graph", "the training graph")
 _PARITY_IMAGES = 8
 _PARITY_EXAMS = 3
 _OPSET = 20
@@ -267,7 +269,7 @@ def _check_parity(classifier: Classifier, scorer: Scorer, images: list[GreyImage
     batch = torch.from_numpy(np.stack(images)[:, None].astype(np.float32))
     with torch.inference_mode():
         expected = classifier.eval()(batch).logit.numpy()
-    _check_difference(scorer(images).logit - expected)
+    check_difference(scorer(images).logit - expected, *_GRAPHS)
 
 
 def _check_exam_parity(
@@ -280,19 +282,26 @@ def _check_exam_parity(
         expected = network.eval()(given)
     for row, exam in enumerate(exams):
         made = scorer.exam(exam_input(exam, store))
-        _check_difference(made.images.logit - expected.image_logit[row][given.mask[row]].numpy())
+        own = expected.image_logit[row][given.mask[row]].numpy()
+        check_difference(made.images.logit - own, *_GRAPHS)
         for side, (logit, _) in made.breasts.items():
-            _check_difference(logit - float(expected.breast_logit[row, SIDES.index(side)]))
+            both = float(expected.breast_logit[row, SIDES.index(side)])
+            check_difference(logit - both, *_GRAPHS)
         if made.exam is not None:
-            _check_difference(made.exam[0] - float(expected.exam_logit[row]))
+            check_difference(made.exam[0] - float(expected.exam_logit[row]), *_GRAPHS)
 
 
-def _check_difference(difference: Any) -> None:
-    largest = float(np.abs(difference).max())
+def check_difference(difference: Any, graph: str, other: str) -> None:
+    """Refuse a graph whose logits are not those of what it was made from.
+
+    Raises:
+        RunError: If one differs by more than :data:`PARITY_TOLERANCE`, or is no number.
+    """
+    largest = float(np.max(np.abs(difference), initial=0.0))
     if not largest <= PARITY_TOLERANCE:
         raise RunError(
-            f"the exported graph differs from the training graph by {largest:.2g} in the "
-            f"logit; at most {PARITY_TOLERANCE} is accepted"
+            f"{graph} differs from {other} by {largest:.2g} in the logit; at most "
+            f"{PARITY_TOLERANCE} is accepted"
         )
 
 

@@ -33,7 +33,7 @@ from mammoscope.errors import RunError
 from mammoscope.evaluation.metrics import auroc
 from mammoscope.evaluation.run_folder import checked_predictions
 from mammoscope.evaluation.tables import own_logits, read_predictions
-from mammoscope.export import PARITY_TOLERANCE, finish_run
+from mammoscope.export import check_difference, finish_run
 from mammoscope.graphs import write_mean
 from mammoscope.inference import Scorer
 from mammoscope.predictions import predicted
@@ -46,6 +46,7 @@ Progress = Callable[[int, int], None]
 
 _RECORD = "run.json"
 _TIMED_IMAGES = 12
+_GRAPHS = ("the graph of all folds", "the mean of their logits")
 
 
 def claim_folds(
@@ -182,7 +183,7 @@ def _checked_scorer(
     names = held_out.group_by("fold", maintain_order=True).first()["image_id"]
     images = [store.read(name) for name in names]
     parts = [Scorer(_folder(run, fold) / MODEL_FILE)(images).logit for fold in members]
-    _refuse_difference(np.mean(parts, axis=0) - scorer(images).logit)
+    check_difference(np.mean(parts, axis=0) - scorer(images).logit, *_GRAPHS)
     return scorer
 
 
@@ -190,16 +191,8 @@ def _check_mean(test: pl.DataFrame, tests: list[pl.DataFrame]) -> None:
     """Compare the mean graph's test logits with those that the folds gave before."""
     for name in (column for column in test.columns if column.endswith("logit")):
         parts = [part[name].to_numpy() for part in tests]
-        _refuse_difference(np.mean(parts, axis=0) - test.sort("image_id")[name].to_numpy())
-
-
-def _refuse_difference(difference: np.ndarray[Any, Any]) -> None:
-    largest = float(np.abs(difference).max(initial=0.0))
-    if not largest <= PARITY_TOLERANCE:
-        raise RunError(
-            f"the graph of all folds differs from the mean of their logits by {largest:.2g}; at "
-            f"most {PARITY_TOLERANCE} is accepted"
-        )
+        difference = np.mean(parts, axis=0) - test.sort("image_id")[name].to_numpy()
+        check_difference(difference, *_GRAPHS)
 
 
 def _cost(run: Path, folds: list[int], store: PreparedStore, names: list[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mammoscope.errors import IncompleteExamError, MammoscopeError
-from mammoscope.types import ExamResult
+from mammoscope.types import ExamResult, Level
 
 __all__ = [
     "INTENDED_USE",
@@ -52,7 +52,7 @@ class ModelInfo(_Part):
     bundle_sha256: str = Field(description="Digest of bundle.json, which pins model.onnx.")
     synthetic: bool = Field(description="True where the model was trained on synthetic images.")
     operating_point: str = Field(description="Name of the primary operating point.")
-    level: Literal["image", "breast", "exam"] = Field(
+    level: Level = Field(
         description="What the model scores: images one by one, breasts or exams from all views."
     )
     image_threshold: _Threshold

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import jsonschema
 import numpy as np
 import onnx
 import pytest
@@ -15,6 +18,7 @@ from mammoscope.evaluation.calibration import Calibration
 from mammoscope.graphs import write_calibrated
 from mammoscope.inference import Predictor, Scorer, read_exam
 from mammoscope.preprocessing import Preprocessor, read_pixels
+from mammoscope.results import results_document, results_schema
 
 
 def constant_graph(path, logit):
@@ -214,7 +218,9 @@ def test_a_model_that_uses_facts_says_which_it_was_not_told(predictor, exam_fold
         "the cohort knew it"
     ]
     known = dataclasses.replace(exam, density="B")
-    assert not any("not known" in text for text in Predictor(bundle, predictor._scorer)(known).warnings)
+    assert not any(
+        "not known" in text for text in Predictor(bundle, predictor._scorer)(known).warnings
+    )
     assert not any("not known" in text for text in predictor(exam).warnings)
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from mammoscope.errors import BundleError, ServiceError
 from mammoscope.service import ServiceSettings, serve
+from mammoscope.service.schemas import describe_model
 
 
 class Watched:

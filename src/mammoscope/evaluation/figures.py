@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mammoscope.evaluation.bootstrap import draw
 from mammoscope.evaluation.metrics import precision_recall_curve, roc_curve
 from mammoscope.evaluation.tables import Scored
 
@@ -63,10 +64,10 @@ def draw_figures(
         "reliability": lambda axes: _reliability(axes, calibration),
         "scores": lambda axes: _scores(axes, data, thresholds),
     }
-    for name, draw in draws.items():
+    for name, drawn in draws.items():
         with _figure() as figure:
             axes = figure.subplots()
-            draw(axes)
+            drawn(axes)
             axes.set_title(title, fontsize=10, color=_GREY, loc="left")
             pictures[name] = _svg(figure)
     return pictures
@@ -74,11 +75,8 @@ def draw_figures(
 
 def _roc(axes: Axes, data: Scored, thresholds: dict[str, float], seed: int) -> None:
     grid = np.linspace(0, 1, 201)
-    rng = np.random.default_rng(seed)
-    patients = int(data.patient.max()) + 1
     curves = []
-    for _ in range(_BAND_REPLICATES):
-        times = np.bincount(rng.integers(0, patients, patients), minlength=patients)
+    for times in draw(int(data.patient.max()) + 1, _BAND_REPLICATES, seed):
         false_rate, true_rate = roc_curve(data.score, data.label, times[data.patient].astype(float))
         if false_rate.size:
             curves.append(np.interp(grid, false_rate, true_rate))

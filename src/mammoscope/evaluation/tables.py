@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mammoscope.errors import RunError
-from mammoscope.types import Bools, Floats, Ints
+from mammoscope.types import Bools, Floats, Ints, Level
 
 __all__ = [
     "Level",
@@ -23,8 +23,6 @@ __all__ = [
     "uncalibrated",
     "units",
 ]
-
-Level = Literal["image", "breast", "exam"]
 
 _COLUMNS = (
     "image_id", "patient_id", "exam_id", "laterality", "view", "split", "logit", "score", "cancer",
