@@ -140,25 +140,14 @@ def export_bundle(
         OutputError: If the folder exists or cannot be written.
     """
     run = Path(run)
-    facts = read_json(run / "run.json", RunError)
-    if facts.get("status") != "finished":
-        raise RunError(
-            f"{run} is {facts.get('status')}, not finished: run mammoscope train --resume"
-        )
-    for file, expected in facts["hashes"].items():
-        if sha256_file(run / file) != expected:
-            raise RunError(f"{run / file} was edited: its SHA-256 is not {expected}")
-    if "eligibility" not in facts:
-        raise RunError(
-            f"{run}/run.json names no eligibility rules: train on a cohort that has some"
-        )
+    facts = _finished(run)
     chosen, report = frozen_points(run)
-    scorer = Scorer(run / MODEL_FILE, threads=1)
-    level, taken = scorer.level, scorer.inputs
     if report["run"]["hashes"] != facts["hashes"]:
         raise RunError(
             f"{run}/report is of other predictions: run mammoscope evaluate {run} --overwrite"
         )
+    scorer = Scorer(run / MODEL_FILE, threads=1)
+    level, taken = scorer.level, scorer.inputs
     predictions = pl.read_parquet(run / "predictions.parquet")
     with new_folder(folder, overwrite=overwrite, marker="bundle.json") as fresh:
         return write_bundle(
@@ -185,6 +174,23 @@ def export_bundle(
             reference=_reference(predictions, "test" if facts["fold"] is None else "val"),
             training=_training(facts, report),
         )
+
+
+def _finished(run: Path) -> dict[str, Any]:
+    """Return the record of a finished run whose files are those that it made."""
+    facts = read_json(run / "run.json", RunError)
+    if facts.get("status") != "finished":
+        raise RunError(
+            f"{run} is {facts.get('status')}, not finished: run mammoscope train --resume"
+        )
+    for file, expected in facts["hashes"].items():
+        if sha256_file(run / file) != expected:
+            raise RunError(f"{run / file} was edited: its SHA-256 is not {expected}")
+    if "eligibility" not in facts:
+        raise RunError(
+            f"{run}/run.json names no eligibility rules: train on a cohort that has some"
+        )
+    return dict(facts)
 
 
 def _training(facts: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:

@@ -327,7 +327,7 @@ def test_a_threshold_that_calls_nobody_is_told():
     config = EvaluationConfig(bootstrap=0, operating_points=("specificity=0.9",))
     (made,) = choose(scored, config)
     assert made["threshold"] > 1
-    assert "finds none of the positives" in fitted_warnings(made, "image")[0]
+    assert "calls none of the validation positives" in fitted_warnings(made, "image")[0]
 
 
 def test_a_threshold_that_is_given_is_taken_as_it_is_and_measured():

@@ -147,12 +147,13 @@ def test_report_bundle_and_info_take_it_as_any_run(home, tmp_path, capsys):
         assert "platt" in told
 
 
-def test_another_calibration_changes_scores_graph_and_bundle_alike(home, tmp_path):
+def test_another_calibration_changes_scores_graph_and_bundle_alike(home, tmp_path, capsys):
     run = shutil.copytree(home / "run", tmp_path / "run")
     evaluate_run(run)
     points = (run / "operating_points.json").read_bytes()
     before = pl.read_parquet(run / "predictions.parquet")
     verb("calibrate", run, "--set", "evaluation.prevalence=0.005")
+    assert "to a share of positive images of 0.50%" in " ".join(capsys.readouterr().out.split())
     after = pl.read_parquet(run / "predictions.parquet")
     assert after["logit"].to_list() == before["logit"].to_list()
     assert after.columns == before.columns

@@ -78,6 +78,19 @@ def test_a_breast_is_unknown_where_a_label_is_and_none_is_positive():
 
     assert label(1, None) == label(1, 0) == 1
     assert label(0, 0) == 0
+
+
+def test_ages_of_one_exam_that_differ_are_settled_as_in_service():
+    """The highest, as :func:`read_exam` has it; the first would be another input."""
+    rows = pl.DataFrame(
+        {
+            "image_id": ["a", "b"], "patient_id": ["p", "p"], "exam_id": ["e", "e"],
+            "laterality": ["R", "L"], "view": ["CC", "CC"], "cancer": [0, 0],
+            "age": [61.0, 62.0], "density": ["B", None], "implant": [0, 1],
+        }
+    )  # fmt: skip
+    (unit,) = group_units(rows, "exam", "cancer")
+    assert unit.facts == (62.0, 1.0, 1.0)
     assert np.isnan(label(0, None))
 
 

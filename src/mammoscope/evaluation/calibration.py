@@ -189,24 +189,10 @@ def fit_calibration(
         plain sigmoid and a sentence says so: a calibration must keep ranks. Isotonic regression
         needs a hundred, else Platt's method takes its place.
     """
-    method: Method = config.calibration
     left = "" if prevalence is None else ", nor corrected to another prevalence"
+    method, notes = _affordable(config.calibration, label, patient, left)
     if method == "none":
-        return IDENTITY, []
-    positives = int(label.sum())
-    sick, healthy = (int(np.unique(patient[side]).size) for side in (label, ~label))
-    counted = f"{sick} patients with a positive and {healthy} with a negative are too few"
-    if min(sick, healthy) < LEAST:
-        return IDENTITY, [
-            f"Scores are not calibrated{left}: {counted}, at least {LEAST} of each are needed."
-        ]
-    notes = []
-    if method == "isotonic" and min(sick, healthy) < LEAST_ISOTONIC:
-        method = "platt"
-        notes = [
-            f"Scores are calibrated by Platt's method instead of isotonic regression: {counted} "
-            f"for that, at least {LEAST_ISOTONIC} of each are needed."
-        ]
+        return IDENTITY, notes
     fitted: dict[str, Any]
     if method == "isotonic":
         fitted = _isotonic(logit, label)
@@ -219,6 +205,7 @@ def fit_calibration(
             f"Scores are not calibrated{left}: on validation images positives do not score above "
             "negatives, and a calibration that keeps ranks cannot mend that."
         ]
+    positives = int(label.sum())
     share = positives / label.size
     made = Calibration(
         method=method,
@@ -229,6 +216,22 @@ def fit_calibration(
         **fitted,
     )
     return made, notes
+
+
+def _affordable(method: Method, label: Bools, patient: Ints, left: str) -> tuple[Method, list[str]]:
+    """Return the method that as many patients allow, and why it is another than was asked for."""
+    sick, healthy = (int(np.unique(patient[side]).size) for side in (label, ~label))
+    counted = f"{sick} patients with a positive and {healthy} with a negative are too few"
+    if method != "none" and min(sick, healthy) < LEAST:
+        return "none", [
+            f"Scores are not calibrated{left}: {counted}, at least {LEAST} of each are needed."
+        ]
+    if method == "isotonic" and min(sick, healthy) < LEAST_ISOTONIC:
+        return "platt", [
+            f"Scores are calibrated by Platt's method instead of isotonic regression: {counted} "
+            f"for that, at least {LEAST_ISOTONIC} of each are needed."
+        ]
+    return method, []
 
 
 def _logistic(logit: Floats, label: Bools, *, offset: bool) -> dict[str, float]:

@@ -16,7 +16,7 @@ from mammoscope.evaluation.metrics import confusion
 from mammoscope.evaluation.operating_points import point_measures
 from mammoscope.evaluation.tables import Level, Scored, scored
 
-__all__ = ["at_prevalence", "by_level", "check_classes", "measured_levels"]
+__all__ = ["as_validated", "at_prevalence", "by_level", "measured_levels"]
 
 _LEVELS: tuple[Level, ...] = ("image", "breast", "exam")
 
@@ -44,15 +44,23 @@ def at_prevalence(made: dict[Level, Scored], config: EvaluationConfig) -> dict[L
     }
 
 
-def check_classes(measured_on: dict[Level, Scored]) -> None:
-    """Refuse a level of one class.
+def as_validated(
+    made: dict[Level, Scored], on_validation: dict[Level, Scored]
+) -> dict[Level, Scored]:
+    """Keep the levels for which validation chose thresholds, at the prevalences that it chose for.
 
     Raises:
-        RunError: If there is one.
+        RunError: If one of them holds one class only.
     """
-    for level, data in measured_on.items():
+    kept = {
+        level: replace(data, prevalence=on_validation[level].prevalence)
+        for level, data in made.items()
+        if level in on_validation
+    }
+    for level, data in kept.items():
         if data.positives in (0, data.label.size):
             raise RunError(f"the {level}s to measure hold one class only; both are needed")
+    return kept
 
 
 def measured_levels(

@@ -46,8 +46,8 @@ def fitted_warnings(point: dict[str, Any], level: str) -> list[str]:
     own, choice = aim(point["target"]), point["choice"]
     if point["sensitivity"]["value"] == 0:
         said.append(
-            f"{name}: the threshold, {point['threshold']:.4f}, finds none of the positives that "
-            "chose it: no lower one keeps the target. Take another target."
+            f"{name}: the threshold, {point['threshold']:.4f}, calls none of the validation "
+            "positives: take another target."
         )
     if (
         own is not None

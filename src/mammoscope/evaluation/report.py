@@ -30,9 +30,9 @@ from mammoscope.evaluation.evidence import gather
 from mammoscope.evaluation.figures import draw_figures
 from mammoscope.evaluation.folds import OF_SINGLE_FOLDS, fold_rows
 from mammoscope.evaluation.levels import (
+    as_validated,
     at_prevalence,
     by_level,
-    check_classes,
     measured_levels,
 )
 from mammoscope.evaluation.measures import CALIBRATION_MEASURES, estimated, shown
@@ -127,12 +127,7 @@ def evaluate_run(
     points = _frozen(run, facts, on_validation, config)
     test = _rows(predictions, facts, "test", table)
     rows = with_attributes(test if test.height else validation, table)
-    measured_on = {
-        level: replace(data, prevalence=on_validation[level].prevalence)
-        for level, data in by_level(rows, facts).items()
-        if level in points
-    }
-    check_classes(measured_on)
+    measured_on = as_validated(by_level(rows, facts), on_validation)
     tested, threshold = bool(test.height), _primary(points["image"])
     levels = measured_levels(measured_on, points, config)
     report = {
@@ -147,10 +142,7 @@ def evaluate_run(
         "baseline": baseline(rows, table, facts, config, tuple(measured_on)),
         "pointing": pointing(rows, read_lesions(where, table), facts, threshold, config),
         "run": {key: value for key, value in facts.items() if key != "platform"},
-        "notes": [
-            *_notes(facts, table, has_test=tested),
-            *([] if "exam" in measured_on else [_NO_EXAMS]),
-        ],
+        "notes": _notes(facts, table, has_test=tested, has_exams="exam" in measured_on),
     }
     with new_folder(folder, overwrite=overwrite, marker="report.json") as fresh:
         _write(fresh, report, measured_on, points)
@@ -281,13 +273,16 @@ def _frozen(
     return points
 
 
-def _notes(facts: dict[str, Any], table: CohortTable, *, has_test: bool) -> list[str]:
+def _notes(
+    facts: dict[str, Any], table: CohortTable, *, has_test: bool, has_exams: bool
+) -> list[str]:
     return [
         *([] if has_test else [_NO_TEST]),
         *([OF_SINGLE_FOLDS] if facts["fold"] is None else []),
         *([table.note] if table.note else []),
         *facts.get("notes", []),
         *facts.get("calibration", {}).get("notes", []),
+        *([] if has_exams else [_NO_EXAMS]),
     ]
 
 

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mammoscope.config import EligibilityConfig
 from mammoscope.dicom import DicomFile, read_dicom
@@ -76,7 +76,7 @@ def read_exam(
     warnings: list[str] = []
     patients: set[str] = set()
     studies: set[str] = set()
-    ages, implants, densities = list[float](), list[bool](), list[Density]()
+    told: list[tuple[ImageHeader, Said]] = []
     seen: Copies[str] = Copies()
     for file, name in zip(files, _names(files), strict=True):
         read = _read_file(file, name, words, eligibility, seen)
@@ -84,13 +84,9 @@ def read_exam(
             refused.append(read)
             continue
         header, admission = read
-        said = _said(words, file)
+        told.append((header, _said(words, file)))
         patients.add(header.patient_id or "")
         studies.add(header.study_uid or "")
-        age = header.age if said.age is None else said.age
-        ages += [] if age is None else [age]
-        densities += [] if said.density is None else [said.density]
-        implants += [] if header.implant is None else [header.implant]
         warnings += [f"{name}: {warning}" for warning in admission.warnings]
         images.append(
             MammogramImage(name, file, admission.laterality, admission.view, header.pixel_aspect)
@@ -99,17 +95,29 @@ def read_exam(
     if len(studies) > 1:
         warnings.append(f"the files belong to {len(studies)} studies; they are scored as one exam")
     place = Path(path) if isinstance(path, str | Path) else files[0].parent
-    # As training puts breasts and exams together: the highest age, the first density, and an
-    # implant in either breast. Headers do not say the density.
     return Exam(
         place.resolve().name if exam_id is None else exam_id,
         tuple(images),
         tuple(refused),
         tuple(warnings),
-        age=max(ages, default=None),
-        density=densities[0] if densities else None,
-        implant=any(implants) if implants else None,
+        **_of_the_woman(told),
     )
+
+
+def _of_the_woman(told: list[tuple[ImageHeader, Said]]) -> dict[str, Any]:
+    """Return age, density and implant; what images differ in is settled as training does.
+
+    The highest age, the first density, and an implant in either breast. Tables are believed
+    over headers, which do not say the density.
+    """
+    ages = [header.age if said.age is None else said.age for header, said in told]
+    densities = [said.density for _, said in told if said.density is not None]
+    implants = [header.implant for header, _ in told if header.implant is not None]
+    return {
+        "age": max((age for age in ages if age is not None), default=None),
+        "density": densities[0] if densities else None,
+        "implant": any(implants) if implants else None,
+    }
 
 
 def _read_file(
