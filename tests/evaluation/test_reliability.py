@@ -104,7 +104,7 @@ def test_bins_hold_every_image_once():
     assert [row["mean_score"] for row in rows] == sorted(row["mean_score"] for row in rows)
 
 
-@pytest.mark.parametrize("factor", [1 / 200, 200])
+@pytest.mark.parametrize("factor", [1 / 2000, 1 / 30, 30, 2000])
 def test_scores_far_too_low_or_high_have_the_intercept_that_mends_them(factor):
     """Odds are wrong by a factor: the intercept is its logarithm, however far off."""
     data = drawn()
@@ -112,8 +112,16 @@ def test_scores_far_too_low_or_high_have_the_intercept_that_mends_them(factor):
     right = reliability(data, CONFIG)["intercept"]["value"]
     off = replace(data, score=factor * odds / (1 + factor * odds))
     found = reliability(off, CONFIG)["intercept"]
-    assert found["value"] == pytest.approx(right - np.log(factor), abs=1e-6)
+    assert found["value"] == pytest.approx(right - np.log(factor), abs=1e-4)
     assert found["low"] < found["value"] < found["high"]
+
+
+def test_scores_that_are_sure_and_half_wrong_have_an_intercept():
+    """Half score 0.99999 and a fifth of these has cancer; none of the others, at 0.00001."""
+    score = np.repeat([0.99999, 0.00001], 500)
+    data = Scored(score, np.arange(1000) < 100, np.arange(1000))
+    found = reliability(data, CONFIG)["intercept"]
+    assert found["value"] == pytest.approx(-np.log(99999) + np.log(0.2 / 0.8), abs=1e-3)
 
 
 def test_equal_scores_are_in_one_bin_whatever_the_order_of_rows():

@@ -78,6 +78,7 @@ def test_a_breast_is_unknown_where_a_label_is_and_none_is_positive():
 
     assert label(1, None) == label(1, 0) == 1
     assert label(0, 0) == 0
+    assert np.isnan(label(0, None))
 
 
 def test_ages_of_one_exam_that_differ_are_settled_as_in_service():
@@ -91,7 +92,6 @@ def test_ages_of_one_exam_that_differ_are_settled_as_in_service():
     )  # fmt: skip
     (unit,) = group_units(rows, "exam", "cancer")
     assert unit.facts == (62.0, 1.0, 1.0)
-    assert np.isnan(label(0, None))
 
 
 def test_what_an_epoch_shows_is_drawn_by_seed_and_epoch_and_keeps_an_image_of_each_breast(exams):

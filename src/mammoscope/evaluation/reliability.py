@@ -24,11 +24,8 @@ _BINS = 10
 # Scores of 0 and 1 have no logit.
 _CLIP = 1e-6
 _STEPS = 50
-_STEEPEST = 1e3
-# Further out a chance is 0 or 1 to the last digit, and its logarithm is none.
-_FARTHEST = 36.0
-# A likelihood near its top differs by no more.
-_ROUNDING = 1e-9
+# Where all chances are near 0 or 1 the likelihood is flat, and a whole step leads astray.
+_LONGEST = 2.0
 
 
 def reliability(data: Scored, config: EvaluationConfig) -> dict[str, Any]:
@@ -132,9 +129,9 @@ def _logistic(
 ) -> Interval:
     """Fit label on sides by logistic regression; return the last coefficient.
 
-    By Newton's steps, each halved while the likelihood falls: from far off a whole one
-    overshoots. Its standard error is the sandwich over patients (Liang and Zeger, Biometrika 73,
-    1986): images of a patient are not witnesses of their own.
+    By Newton's steps, cut to a length, since from far off a whole one overshoots. Its standard
+    error is the sandwich over patients (Liang and Zeger, Biometrika 73, 1986): images of a
+    patient are not witnesses of their own.
 
     Args:
         sides: (N, D).
@@ -146,32 +143,21 @@ def _logistic(
     undefined = Interval(None, None, None)
     label = data.label.astype(np.float64)
     coefficient = np.zeros(sides.shape[1])
-    for share, sign in ((label, 1), (_chance(offset), -1)):
-        mean = float(weight @ share / weight.sum())
-        coefficient[0] += sign * np.log(mean / (1 - mean))
-    likelihood = -np.inf
-    step = np.zeros_like(coefficient)
     for _ in range(_STEPS):
-        chance = _chance(sides @ coefficient + offset)
-        reached = float(weight @ np.log(np.where(data.label, chance, 1 - chance)))
-        if reached < likelihood - _ROUNDING:
-            # Too far: half the way back.
-            step /= 2
-            coefficient -= step
-            continue
-        likelihood = reached
+        logit = sides @ coefficient + offset
+        chance = 1 / (1 + np.exp(-np.clip(logit, -500, 500)))
         score = sides * (weight * (label - chance))[:, None]
         curvature = (sides * (weight * chance * (1 - chance))[:, None]).T @ sides
         if np.linalg.cond(curvature) > 1 / np.finfo(np.float64).eps:
             return undefined
         step = np.linalg.solve(curvature, score.sum(axis=0))
-        if np.abs(step).max() < 1e-10:
+        longest = float(np.abs(step).max())
+        if longest < 1e-10:
             break
-        coefficient = coefficient + step
-        if np.abs(coefficient).max() > _STEEPEST:
-            # The classes do not overlap: there is no finite slope.
-            return undefined
+        step *= min(1.0, _LONGEST / longest)
+        coefficient += step
     else:
+        # The classes do not overlap: there is no finite slope.
         return undefined
     patients = np.unique(data.patient, return_inverse=True)[1]
     summed = np.stack([np.bincount(patients, column) for column in score.T])
@@ -181,8 +167,3 @@ def _logistic(
     half = NormalDist().inv_cdf((1 + confidence) / 2) * float(np.sqrt(spread[-1, -1]))
     value = float(coefficient[-1])
     return Interval(value, value - half, value + half)
-
-
-def _chance(logit: Floats) -> Floats:
-    chance: Floats = 1 / (1 + np.exp(-np.clip(logit, -_FARTHEST, _FARTHEST)))
-    return chance
