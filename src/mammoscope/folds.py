@@ -7,7 +7,7 @@
 
 Logits are averaged, and the score stays a map of one logit. Calibration and thresholds are fitted
 on out-of-fold logits, each of a single fold, and put on the mean, which scatters less: what is
-noise of one fold cancels. On the mean the calibration is therefore too flat, and a threshold
+noise of one fold cancels. On the mean the calibration is therefore too flat, and a high threshold
 calls fewer than it was chosen to. To pool first and calibrate the pool would be right (Rahaman
 and Thiery, NeurIPS 2021), but no image is left that no fold has learnt from. So the run, its
 report and its bundle say that these are figures of single folds; a test split, which the mean

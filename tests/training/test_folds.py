@@ -153,7 +153,7 @@ def test_another_calibration_changes_scores_graph_and_bundle_alike(home, tmp_pat
     points = (run / "operating_points.json").read_bytes()
     before = pl.read_parquet(run / "predictions.parquet")
     verb("calibrate", run, "--set", "evaluation.prevalence=0.005")
-    assert "to a share of positive images of 0.50%" in " ".join(capsys.readouterr().out.split())
+    assert "to a share of positive images of 0.50%" in " ".join(capsys.readouterr().err.split())
     after = pl.read_parquet(run / "predictions.parquet")
     assert after["logit"].to_list() == before["logit"].to_list()
     assert after.columns == before.columns

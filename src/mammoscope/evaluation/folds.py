@@ -15,9 +15,9 @@ __all__ = ["OF_SINGLE_FOLDS", "fold_rows"]
 #: What validation figures of a cross-validated run are of, and are not.
 OF_SINGLE_FOLDS = (
     "Validation figures, thresholds and calibration are of single folds, each on images that it "
-    "had not seen; the model is the mean of their logits, which scatters less. On it a threshold "
-    "calls fewer than it was chosen to, so that sensitivity is lower and specificity higher, and "
-    "scores lie nearer to each other than the chances they stand for."
+    "had not seen; the model is the mean of their logits, which scatters less. On it a high "
+    "threshold calls fewer than it was chosen to, with lower sensitivity and higher specificity, "
+    "and scores lie nearer to each other than the chances they stand for."
 )
 
 
