@@ -53,7 +53,7 @@ def test_memory_of_one_image_serves_the_next():
 
 
 HELD = """
-import os, signal, sys, threading
+import os, signal, threading, time
 from mammoscope.processes import without_interrupts
 
 # Another thread, which no mask of this one makes deaf.
@@ -61,9 +61,9 @@ threading.Thread(target=threading.Event().wait, daemon=True).start()
 try:
     with without_interrupts():
         os.kill(os.getpid(), signal.SIGINT)
-        for _ in range(1000):
-            pass
+        time.sleep(0.2)
         print("held", flush=True)
+    time.sleep(30)
 except KeyboardInterrupt:
     print("then raised", flush=True)
 """
