@@ -7,10 +7,11 @@
     python benchmarks/multiview.py cohort runs
 
 An image model is trained first. From its weights an image, a breast and an exam model are
-trained on for as many epochs each, so that every one has seen every training image equally
-often. They are compared on the test split: AUROC by breast and by exam, and the paired
-difference to the mean of the image model's scores. Other ways to join that model's scores are
-shown beside it. A run that is there already is not trained again.
+trained on for as many epochs each. No view is left out of training, so every one has seen every
+training image equally often, but for an epoch's last batch where that is not full. They are
+compared on the test split: AUROC by breast and by exam, and the paired difference to the mean of
+the image model's scores. Other ways to join that model's scores are shown beside it. A run that
+is there already, with the same settings, is not trained again.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from mammoscope.config import Config, EvaluationConfig, load_config
@@ -29,7 +29,7 @@ from mammoscope.evaluation import compare_runs, evaluate_run
 from mammoscope.evaluation.paired import Pair, area_difference
 from mammoscope.evaluation.tables import Level, labelled, read_predictions, units
 from mammoscope.export import finish_run
-from mammoscope.training import fit
+from mammoscope.training import fit, read_run
 from measure import leave
 
 # Breasts and exams per step, so that a step of each model sees about as many images.
@@ -52,6 +52,9 @@ def settings(level: str, epochs: int, seed: int, overrides: list[str]) -> Config
             "train.gradient_clip=0.5",
             "train.precision=auto",
             "train.patience=0",
+            # Breast and exam models would by default be shown fewer of the images.
+            "augment.drop_view=0",
+            "train.most_views=100",
             f"train.seed={seed}",
             *overrides,
         ],
@@ -59,10 +62,14 @@ def settings(level: str, epochs: int, seed: int, overrides: list[str]) -> Config
 
 
 def trained(cohort: Path, run: Path, config: Config) -> float:
-    """Train, predict and evaluate a run, unless it is there; returns the seconds it took."""
+    """Train, predict and evaluate a run, or what is left of that; returns the seconds it took.
+
+    Raises:
+        RunError: If the run that is there was made with other settings.
+    """
     begun = time.perf_counter()
-    if not (run / "predictions.parquet").is_file():
-        fit(cohort, run, config, resume=(run / "run.json").is_file())
+    fit(cohort, run, config, resume=(run / "run.json").is_file())
+    if read_run(run)["status"] != "finished":
         finish_run(run, cohort)
     evaluate_run(run, overwrite=True)
     return time.perf_counter() - begun
@@ -92,11 +99,12 @@ def compared(runs: dict[str, Path], level: Level, config: EvaluationConfig) -> l
         own = rows.drop("breast_score", "exam_score", strict=False)
         tables[f"{name} model"] = units(rows, level)
         tables[f"{name} model, mean of its image scores"] = units(own, level)
-    first, _ = labelled(tables[_BASE])
+    first, wanted = labelled(tables[_BASE])
     made = []
     for name, table in tables.items():
-        second, _ = labelled(table)
-        if not np.array_equal(first.label, second.label):
+        second, found = labelled(table)
+        # Patient, exam, side and label.
+        if not found.drop("score").equals(wanted.drop("score")):
             raise SystemExit("the runs' test rows differ")
         pair = Pair(first.score, second.score, first.label, first.patient)
         _, area, difference = area_difference(pair, config)
