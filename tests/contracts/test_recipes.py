@@ -15,7 +15,7 @@ from mammoscope.config import Config, load_config, load_ladder, rung_settings
 from mammoscope.models import build_classifier, check_backbone
 from mammoscope.training.augment import apply, draw
 from mammoscope.training.auxiliary import AuxiliaryHeads, encode, plan
-from mammoscope.training.optimisation import check_optimisation
+from mammoscope.training.optimisation import check_optimisation, recompute_activations
 from mammoscope.training.task import ClassificationTask
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -77,6 +77,8 @@ def task_of(config: Config, rows: pl.DataFrame, size: tuple[int, int]) -> Classi
     classifier, notes = build_classifier(model, max_value=255, size=size)
     assert notes == []
     assert check_optimisation(classifier, config.model, config.train) == ""
+    if config.train.gradient_checkpointing:
+        recompute_activations(classifier, config.model)
     variables, left_out = plan(rows, config.model.auxiliary)
     assert left_out == []
     heads = AuxiliaryHeads(classifier.channels, variables) if variables else None
