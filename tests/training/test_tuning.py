@@ -304,6 +304,7 @@ def test_what_is_no_fault_of_a_trial_ends_the_study_by_its_name(piped, monkeypat
     worker.connection.send("a task")
     with pytest.raises(AssertionError):
         workers._serve(theirs, 1)
+    theirs.close()
     with pytest.raises(RunError, match="a trial ended with AssertionError: daemonic processes"):
         workers._heard(worker, 1, lambda *_: False)
 
