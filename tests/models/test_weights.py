@@ -22,9 +22,11 @@ def build(name: str, path: Path | None) -> Classifier:
     return classifier.eval()
 
 
-def joined(level: str, path: Path | None, words: Sequence[str] = ()) -> MultiViewClassifier:
+def joined(
+    level: str, path: Path | None, words: Sequence[str] = (), head: Sequence[str] = ()
+) -> MultiViewClassifier:
     """Build a breast or exam model, which says ``words`` of the weights that it starts from."""
-    config = ModelConfig(backbone="baseline_cnn", level=level, weights=path)
+    config = ModelConfig(backbone="baseline_cnn", level=level, weights=path, head=head)
     model, notes = build_multiview(config, max_value=255, size=(64, 32))
     assert len(notes) == len(words)
     assert all(word in note for word, note in zip(words, notes, strict=True))
@@ -97,6 +99,15 @@ def test_a_breast_or_exam_models_judgement_starts_another(tmp_path, first, secon
     shared = [key for key in own if key in theirs]
     assert any(key.startswith("breast.") for key in shared)
     assert all(torch.equal(own[key], theirs[key]) for key in shared)
+
+
+def test_a_judgement_of_other_layers_features_is_not_taken(tmp_path):
+    model = joined("breast", None)
+    with torch.no_grad():
+        model.breast.sharpness.add_(1.0)
+    path = saved(tmp_path / "w.safetensors", model.state_dict())
+    again = joined("breast", path, ["the backbone alone is taken"], head=("conv",))
+    assert again.breast.sharpness.item() == 0
 
 
 def test_an_image_models_weights_leave_the_judgement_to_be_learnt(tmp_path):

@@ -153,10 +153,11 @@ def load_judge(model: nn.Module, path: Path) -> list[str]:
     Raises:
         RunError: If the file cannot be read, or a layer is of another shape.
     """
-    weights = _read(path)
-    if not _is_joined(weights):
+    weights, own = _read(path), model.state_dict()
+    if not _is_joined(weights) or _behind(weights) != _behind(own):
+        # Other layers before it begin anew, as load_head says, and so does what judges by them.
         return []
-    theirs, own = _but(weights, _JOINED), _but(model.state_dict(), _JOINED)
+    theirs, own = _but(weights, _JOINED), _but(own, _JOINED)
     found = {key: value for key, value in theirs.items() if key in own}
     _fit(path, found, own)
     model.load_state_dict(found, strict=False)
@@ -171,6 +172,12 @@ def load_judge(model: nn.Module, path: Path) -> list[str]:
 def _is_joined(weights: Mapping[str, Tensor]) -> bool:
     """Say whether weights are of a breast or exam model's run."""
     return any(key.startswith(f"{_JOINED}backbone.") for key in weights)
+
+
+def _behind(weights: Mapping[str, Tensor]) -> set[str]:
+    """Return the layers behind the backbone of a breast or exam model's classifier."""
+    every = {key for key in weights if key.startswith(_JOINED)}
+    return {key for key in every if not key.startswith(f"{_JOINED}backbone.")}
 
 
 def _but(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
