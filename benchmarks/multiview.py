@@ -136,6 +136,12 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4, help="epochs of each model after it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
+    parser.add_argument(
+        "--joint", action="append", default=[], help="a setting of the breast and exam models only"
+    )
+    parser.add_argument(
+        "--facts", action="store_true", help="tell the exam model age, density and implant"
+    )
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
     seed, overrides = options.seed, options.overrides
@@ -145,7 +151,10 @@ def main() -> None:
     start = f"model.weights={first / 'weights.safetensors'}"
     runs = {level: options.runs / f"{level}-{seed}" for level in _BATCH}
     for level, run in runs.items():
-        goes_on = settings(level, options.epochs, seed, [start, *overrides])
+        own = options.joint if level != "image" else []
+        if level == "exam" and options.facts:
+            own = [*own, "model.facts=[age, density, implant]"]
+        goes_on = settings(level, options.epochs, seed, [start, *overrides, *own])
         seconds[level] = trained(options.cohort, run, goes_on)
     print({level: round(value) for level, value in seconds.items()}, "seconds")
     config = EvaluationConfig()

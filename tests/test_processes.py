@@ -52,6 +52,31 @@ def test_memory_of_one_image_serves_the_next():
     assert kept < 100
 
 
+HELD = """
+import os, signal, threading, time
+from mammoscope.processes import without_interrupts
+
+# Another thread, which no mask of this one makes deaf.
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+try:
+    with without_interrupts():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+        print("held", flush=True)
+    time.sleep(30)
+except KeyboardInterrupt:
+    print("then raised", flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signal masks")
+def test_an_interrupt_is_held_back_whatever_thread_takes_it():
+    done = subprocess.run(
+        [sys.executable, "-c", HELD], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split("\n")[:2] == ["held", "then raised"]
+
+
 def test_a_pool_works_and_is_gone_afterwards():
     with process_pool(2) as pool:
         assert list(pool.map(abs, [-1, 2, -3])) == [1, 2, 3]

@@ -55,11 +55,11 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=begin_worker
     )
-    with without_interrupts(), suppress(BrokenProcessPool):
-        # All are started here: what a process is deaf to from the start it never hears.
-        for _ in range(workers):
-            pool.submit(_nothing)
     try:
+        with without_interrupts(), suppress(BrokenProcessPool):
+            # All are started here: what a process is deaf to from the start it never hears.
+            for _ in range(workers):
+                pool.submit(_nothing)
         yield pool
     finally:
         # A second Ctrl-C in the middle of this would leave workers that nobody tells to end.
@@ -105,11 +105,21 @@ def without_interrupts() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    held: list[int] = []
+    handler = None
+    if threading.current_thread() is threading.main_thread():
+        # The mask is this thread's and its children's; another thread takes the signal, and Python
+        # would raise it here.
+        handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+        if held and callable(handler):
+            handler(held[0], None)
 
 
 def _nothing() -> None:

@@ -12,11 +12,13 @@ import pytest
 import torch
 
 from mammoscope.config import Config, load_config, load_ladder, rung_settings
-from mammoscope.models import build_classifier, check_backbone
+from mammoscope.models import build_classifier, build_multiview, check_backbone
 from mammoscope.training.augment import apply, draw
 from mammoscope.training.auxiliary import AuxiliaryHeads, encode, plan
+from mammoscope.training.multiview import MultiViewTask, PositiveWeights
 from mammoscope.training.optimisation import check_optimisation, recompute_activations
 from mammoscope.training.task import ClassificationTask
+from mammoscope.training.units import UnitBatch, UnitDataset, collate, group_units
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = sorted((CONFIGS / "recipes").glob("*.yaml"))
@@ -74,22 +76,63 @@ def small_exams(size: tuple[int, int], count: int = 8) -> tuple[torch.Tensor, pl
 def task_of(config: Config, rows: pl.DataFrame, size: tuple[int, int]) -> ClassificationTask:
     torch.manual_seed(0)
     model = config.model.model_copy(update={"pretrained": False})
-    classifier, notes = build_classifier(model, max_value=255, size=size)
+    joined = model.level != "image"
+    network, notes = (build_multiview if joined else build_classifier)(
+        model, max_value=255, size=size
+    )
     assert notes == []
-    assert check_optimisation(classifier, config.model, config.train) == ""
+    looker = network.classifier if joined else network
+    assert check_optimisation(looker, config.model, config.train) == ""
     if config.train.gradient_checkpointing:
-        recompute_activations(classifier, config.model)
+        recompute_activations(looker, config.model)
     variables, left_out = plan(rows, config.model.auxiliary)
     assert left_out == []
-    heads = AuxiliaryHeads(classifier.channels, variables) if variables else None
-    task = ClassificationTask(classifier, config.train, 1.0, heads)
+    heads = AuxiliaryHeads(looker.channels, variables) if variables else None
+    if joined:
+        task = MultiViewTask(network, config.train, PositiveWeights(1.0, 1.0, 1.0), heads)
+    else:
+        task = ClassificationTask(network, config.train, 1.0, heads)
     task.log = lambda *_, **__: None
     task._trainer = SimpleNamespace(estimated_stepping_batches=200, current_epoch=0, global_step=0)
     return task
 
 
-def batch_of(config: Config, images, rows, places) -> tuple[torch.Tensor, ...]:
+class Held:
+    """Images by name, as a store gives them."""
+
+    def __init__(self, images: dict[str, torch.Tensor]) -> None:
+        self.images = images
+
+    def read(self, image_id: str) -> np.ndarray:
+        return self.images[image_id][0].numpy().astype(np.uint8)
+
+
+def exams_of(config: Config, images, rows, places) -> UnitBatch:
+    """Each image as the two views of one exam, batched as the loader does."""
+    names = [f"{n}-{view}" for n in places for view in ("CC", "MLO")]
+    table = rows[[n for n in places for _ in "12"]].with_columns(
+        image_id=pl.Series(names),
+        patient_id=pl.Series([name.partition("-")[0] for name in names]),
+        view=pl.Series([name.partition("-")[2] for name in names]),
+    )
+    table = table.with_columns(exam_id="patient_id")
+    held = Held({name: images[int(name.partition("-")[0])] for name in names})
+    variables, _ = plan(rows, config.model.auxiliary)
+    targets = dict(zip(names, encode(table, variables), strict=True)) if variables else None
+    units = UnitDataset(
+        held,
+        group_units(table, config.model.level, "cancer"),
+        targets,
+        max_value=255,
+        augment=config.augment,
+    )
+    return collate([units[n] for n in range(len(units))])
+
+
+def batch_of(config: Config, images, rows, places) -> tuple[torch.Tensor, ...] | UnitBatch:
     """A batch as the loader makes it: changed images, labels, auxiliary targets."""
+    if config.model.level != "image":
+        return exams_of(config, images, rows, places)
     changed = [
         apply(images[n], draw(config.augment, torch.Generator().manual_seed(n)), 255.0)
         for n in places
@@ -103,15 +146,16 @@ def batch_of(config: Config, images, rows, places) -> tuple[torch.Tensor, ...]:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_loads_and_trains_a_step_with_its_own_backbone(path):
     config = load_config(path)
-    images, rows = small_exams(SIZE)
-    task = task_of(config, rows, SIZE).train()
+    size = tuple(side * config.model.shrink for side in SIZE)
+    images, rows = small_exams(size)
+    task = task_of(config, rows, size).train()
     optimizer = task.configure_optimizers()["optimizer"]
-    before = task.classifier.local_logits.weight.clone()
+    before = task.looker.local_logits.weight.clone()
     loss = task.training_step(batch_of(config, images, rows, [2, 3]), 0)
     loss.backward()
     optimizer.step()
     assert torch.isfinite(loss)
-    assert not torch.equal(task.classifier.local_logits.weight, before)
+    assert not torch.equal(task.looker.local_logits.weight, before)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -124,8 +168,9 @@ def test_a_recipe_overfits_eight_exams(path):
         update={"gradient_checkpointing": False, "layer_decay": 1.0, "ema": 0.0}
     )
     config = config.model_copy(update={"model": model, "train": train})
-    images, rows = small_exams(SMALL_SIZE)
-    task = task_of(config, rows, SMALL_SIZE).train()
+    size = tuple(side * config.model.shrink for side in SMALL_SIZE)
+    images, rows = small_exams(size)
+    task = task_of(config, rows, size).train()
     optimizer = task.configure_optimizers()["optimizer"]
     for group in optimizer.param_groups:
         # Networks this small and at random need larger steps than large pretrained ones.
@@ -138,9 +183,9 @@ def test_a_recipe_overfits_eight_exams(path):
         optimizer.step()
         if step % 5 == 4:
             with torch.no_grad():
-                logits = task.classifier.eval()(batch[0]).logit
+                logits, labels = task.eval().judged(batch)
             task.train()
-            if torch.equal((logits > 0).float(), batch[1]):
+            if torch.equal((logits > 0).float(), labels):
                 return
     pytest.fail(f"eight exams are not told apart after 80 steps: {logits.tolist()}")
 

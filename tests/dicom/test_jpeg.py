@@ -123,6 +123,21 @@ def test_zeros_beyond_the_image_are_noted_and_the_pixels_are_the_same():
     assert notes == ["the codestream goes on with zeros where its image ends"]
 
 
+@pytest.mark.parametrize("zeros", [1, 2, 60])
+def test_zeros_that_are_codes_are_told_from_those_that_fill(zeros):
+    """A black background is coded by bits of 0: without the last of them the image would be cut."""
+    for seed in range(40):
+        pixels = tissue(12, seed=seed)
+        pixels[pixels.shape[0] // 2 :] = 0
+        frame = imagecodecs.jpeg8_encode(pixels, lossless=True, bitspersample=12)
+        if frame[-3] == 0:  # Encoders fill a byte that is begun with ones.
+            break
+    assert frame[-3] == 0
+    notes = []
+    np.testing.assert_array_equal(decode_jpeg(frame[:-2] + bytes(zeros) + END, notes), pixels)
+    assert notes == ["the codestream goes on with zeros where its image ends"]
+
+
 def test_other_data_beyond_the_image_are_refused():
     with pytest.raises(PixelDecodeError, match="goes on where its image ends"):
         decode_jpeg(lossless(12)[:-2] + bytes(range(1, 60)) + END, [])

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import logging.config
 import threading
 
 import cv2
@@ -13,8 +14,8 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless
 
 from mammoscope.dicom import read_dicom
-from mammoscope.dicom.codestream import read_codestream
-from mammoscope.dicom.jpeg2000 import CannotHalveError, decode_jpeg_2000
+from mammoscope.dicom.codestream import jpeg_2000_marks, read_codestream
+from mammoscope.dicom.jpeg2000 import decode_jpeg_2000
 from mammoscope.dicom.pixels import decode
 from mammoscope.errors import PixelDecodeError
 
@@ -108,30 +109,76 @@ def test_damage_to_what_a_fraction_leaves_out_is_no_damage_to_it():
         decode_jpeg_2000(frame[:early] + bytes(100) + frame[early + 100 :], 2)
 
 
+def reordered(frame):
+    """The frame with a change of order that changes nothing (POC, A.6.6)."""
+    style = frame.index(b"\xff\x52")
+    levels, layers = frame[style + 9], frame[style + 6 : style + 8]
+    order = frame[style + 5 : style + 6]
+    change = b"\0\0" + layers + bytes([levels + 1, 1]) + order
+    end = style + 2 + int.from_bytes(frame[style + 2 : style + 4])
+    return frame[:end] + b"\xff\x5f" + (len(change) + 2).to_bytes(2) + change + frame[end:]
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {"quality_mode": "rates", "quality_layers": [30, 10, 1]},
         {"progression": "CPRL", "precinct_size": (64, 64)},
+        {"progression": "PCRL", "precinct_size": (64, 64)},
+        {"change": True},
     ],
+    ids=lambda options: "-".join(map(str, options.values())),
 )
-def test_frames_whose_fine_packets_come_early_are_left_to_another_decoder(
-    options, tmp_path, write_mammogram
-):
-    def encode(pixels, syntax):
-        stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, "JPEG2000", no_jp2=True, num_resolutions=4, **options)
-        frame = stream.getvalue()
-        with pytest.raises(CannotHalveError):
-            decode_jpeg_2000(frame, 3)
-        return encapsulate([frame])
+def test_frames_whose_fine_packets_come_early_are_judged_whole(options):
+    """No decoder that tells damage reads them at a fraction."""
+    stream, options = io.BytesIO(), dict(options)
+    change = options.pop("change", False)
+    Image.fromarray(tissue()).save(stream, "JPEG2000", no_jp2=True, num_resolutions=4, **options)
+    frame = reordered(stream.getvalue()) if change else stream.getvalue()
+    assert read_codestream(frame).reductions == 0
+    assert read_codestream(encoded()).reductions == 3
+    np.testing.assert_array_equal(decode_jpeg_2000(frame, 0), by_pillow(frame, 0))
+    begin, end = data_of(frame)
+    middle = (begin + end) // 2
+    with pytest.raises(PixelDecodeError, match="damaged code blocks"):
+        decode_jpeg_2000(frame[:middle] + bytes(400) + frame[middle + 400 :], 0)
 
-    file = read_dicom(
-        write_mammogram(tmp_path / "a.dcm", tissue(), syntax=JPEG2000Lossless, encoder=encode)
-    )
-    whole, halved = decode(file), decode(file, 3)
-    assert (whole.decoder, halved.decoder) == ("imagecodecs jpeg2k", "pillow jpeg2000")
-    assert halved.warnings == whole.warnings
+
+@pytest.mark.parametrize(
+    "silence",
+    [
+        lambda: logging.getLogger().setLevel(logging.CRITICAL),
+        lambda: logging.getLogger("imagecodecs").setLevel(logging.CRITICAL),
+        lambda: logging.disable(logging.CRITICAL),
+        lambda: logging.config.dictConfig({"version": 1}),
+    ],
+    ids=["root level", "its level", "disabled", "by configuration"],
+)
+def test_damage_is_told_however_quiet_the_log_is(silence, monkeypatch):
+    root, own = logging.getLogger(), logging.getLogger("imagecodecs")
+    for logger in (root, own):
+        monkeypatch.setattr(logger, "level", logger.level)
+    every = {name: logging.getLogger(name) for name in logging.root.manager.loggerDict}
+    for logger in every.values():
+        monkeypatch.setattr(logger, "disabled", logger.disabled)
+    frame = bytearray(encoded())
+    begin, end = data_of(frame)
+    frame[(begin + end) // 2 : (begin + end) // 2 + 300] = bytes(300)
+    try:
+        silence()
+        with pytest.raises(PixelDecodeError, match="damaged code blocks"):
+            decode_jpeg_2000(bytes(frame), 0)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def test_a_tile_part_that_ends_at_its_own_data_mark_ends_the_reading():
+    """Its length counts the mark (A.4.2): followed blindly, it would be read for ever."""
+    frame = bytearray(encoded())
+    tile = frame.index(b"\xff\x90")
+    frame[tile + 6 : tile + 10] = (12).to_bytes(4)
+    assert [mark for mark, _ in jpeg_2000_marks(frame, 2)][-1] == 0xFF90
+    read_codestream(bytes(frame))
 
 
 def test_a_jpeg_that_passes_for_jpeg_2000_is_refused_by_its_file(tmp_path, write_mammogram):

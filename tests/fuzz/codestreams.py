@@ -277,7 +277,9 @@ def jpeg_2000_segments(file: RawFile, draw: Random) -> bool | None:
             return frame[:at] + frame[at + 2 + size :]
         if kind == 2:
             sot = frame.find(b"\xff\x90", start)
-            lie = struct.pack(">HIBB", draw.choice((0, 1, 65535)), draw.choice(_HUGE), 0, 255)
+            lie = struct.pack(
+                ">HIBB", draw.choice((0, 1, 65535)), draw.choice((12, 14, *_HUGE)), 0, 255
+            )
             return frame[: sot + 4] + lie + frame[sot + 12 :]
         return frame[: at + 2] + damaged(segment[2:], draw, 3) + frame[at + 2 + size :]
 

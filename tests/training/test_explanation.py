@@ -112,3 +112,32 @@ def test_without_boxes_there_is_nothing_to_compare_with(trained):
             explain_run(run, overwrite=True)
     finally:
         kept.write_parquet(folder / "findings.parquet")
+
+
+def test_a_model_that_joins_views_is_asked_about_each_image_by_itself(make_exams, tmp_path):
+    from mammoscope.config import Config
+
+    folder = make_exams()
+    write_findings(folder, boxes_of(folder))
+    values = {
+        "model": {"backbone": "baseline_cnn", "level": "exam"},
+        "train": {"epochs": 1, "batch_size": 4},
+        "evaluation": {"bootstrap": 20},
+    }
+    run = tmp_path / "run"
+    fit(folder, run, Config.model_validate(values))
+    finish_run(run, folder)
+    report = explain_run(run).report
+    assert list(report["methods"]) == ["heatmap", "grad_cam", "breast_centre"]
+    assert report["notes"] == [
+        "The model joins the images of exams; maps and logits here are those of each image, before "
+        "it does."
+    ]
+    points = pl.read_parquet(run / "explanation" / "points.parquet")
+    own = points.filter(pl.col("method") == "heatmap").sort("image_id")
+    predicted = (
+        pl.read_parquet(run / "predictions.parquet").join(own, on="image_id").sort("image_id")
+    )
+    # Alone or with the other views of its exam, an image has the same heat.
+    assert predicted.height == report["images"]
+    assert predicted["heat_x"].to_list() == own["x"].to_list()

@@ -78,6 +78,9 @@ def explain_run(
 ) -> Explanation:
     """Compare heatmaps with lesions, and hide what they point at.
 
+    A model of breasts or exams is asked about each image by itself: heatmap and logit are those of
+    the image, before the model joins views.
+
     Args:
         run: The run folder, finished.
         cohort: Where the run's cohort lies, if it was moved since training.
@@ -86,13 +89,12 @@ def explain_run(
         progress: Called with (done, total) images.
 
     Raises:
-        RunError: If the run is not finished or its model scores more than single images, its
-            cohort is not found, or no positive image has a box.
+        RunError: If the run is not finished, its cohort is not found, or no positive image has
+            a box.
         OutputError: If there is an explanation already.
     """
     run = Path(run)
     facts = read_run(run)
-    _check_level(run, facts)
     folder = run / _FOLDER
     check_output(folder, overwrite=overwrite, marker="explanation.json")
     config = run_evaluation_config(run)
@@ -100,7 +102,12 @@ def explain_run(
     rows = rows.sample(min(images, rows.height), seed=config.seed).sort("image_id")
     store = PreparedStore(cohort_folder(facts, cohort))
     scorer = Scorer(run / MODEL_FILE)
-    classifier, note = _classifier(run)
+    classifier, notes = _classifier(run)
+    if scorer.level != "image":
+        notes.append(
+            f"The model joins the images of {scorer.level}s; maps and logits here are those of "
+            "each image, before it does."
+        )
     shown = set(chosen_for_show(rows))
     looked, gallery = [], []
     for done, row in enumerate(rows.iter_rows(named=True), start=1):
@@ -118,22 +125,13 @@ def explain_run(
         "measured_on": split,
         "methods": _methods(rows, boxes, store, looked, facts, config),
         "occlusion": _occlusion(rows, looked, store, config),
-        "notes": [note] if note else [],
+        "notes": notes,
     }
     with new_folder(folder, overwrite=overwrite, marker="explanation.json") as fresh:
         _points_table(rows, looked).write_parquet(fresh / "points.parquet")
         (fresh / "index.html").write_text(render_page(report, gallery), encoding="utf-8")
         write_json(fresh / "explanation.json", report)
     return Explanation(folder / "index.html", report)
-
-
-def _check_level(run: Path, facts: dict[str, Any]) -> None:
-    level = facts["config"]["model"].get("level", "image")
-    if level != "image":
-        raise RunError(
-            f"{run} scores a whole {level} at once: explain looks at models of single images; the "
-            "report's pointing game is played with these too"
-        )
 
 
 def _head(facts: dict[str, Any], rows: pl.DataFrame, config: EvaluationConfig) -> dict[str, Any]:
@@ -172,13 +170,13 @@ def _rows(
     return rows, boxes, split
 
 
-def _classifier(run: Path) -> tuple[Classifier | None, str]:
+def _classifier(run: Path) -> tuple[Classifier | None, list[str]]:
     """Load the training graph for Grad-CAM, or say why there is none."""
     try:
         loaded = load_classifier(run)[0]
     except RunError as error:
-        return None, f"Grad-CAM was left out: {error}"
-    return (loaded, "") if isinstance(loaded, Classifier) else (None, "")
+        return None, [f"Grad-CAM was left out: {error}"]
+    return (loaded if isinstance(loaded, Classifier) else loaded.classifier), []
 
 
 def _maps(

@@ -37,8 +37,7 @@ def ablate(
     Example: `mammoscope ablate cohort ladder --ladder configs/ladders/umich.yaml --arm cnn`
     """
     from mammoscope.ablation import climb, ladder_rows
-    from mammoscope.cli.console import console, errors, stage
-    from mammoscope.cli.run import print_rows
+    from mammoscope.cli.console import console, errors, print_rows, stage
     from mammoscope.config import load_ladder
 
     loaded = load_ladder(ladder)
@@ -52,7 +51,7 @@ def ablate(
             fold=fold,
             workers=workers,
             overwrite=overwrite,
-            told=lambda text: errors.print(f"[bold]{text}[/]"),
+            told=lambda text: errors.print(text, style="bold"),
         )
         current.note = f"{len(record['rungs'])} runs in {out}"
     kind = "SYNTHETIC " if record["synthetic"] else ""

@@ -14,7 +14,13 @@ from mammoscope.errors import MammoscopeError
 
 __all__ = ["app", "main"]
 
-_STOPPED = "stopped: the same command goes on, or says that it needs --resume or --overwrite\n"
+_STOPPED = "stopped"
+_GOES_ON = "the same command goes on, or says that it needs --resume or --overwrite"
+# Verbs that write a folder, which Ctrl-C leaves unfinished.
+_WRITING = frozenset(
+    {"ablate", "deidentify", "demo", "evaluate", "explain", "explore", "export", "ingest", "merge",
+     "predict", "prepare", "split", "synth", "train", "tune"}
+)  # fmt: skip
 _INTERRUPTED = 130
 # What each optional part of the installation brings.
 _EXTRAS = {
@@ -90,7 +96,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except SystemExit as exiting:
         # Typer has turned Ctrl-C into its exit status and says nothing.
         if exiting.code == _INTERRUPTED:
-            sys.stderr.write(_STOPPED)
+            verb = next((word for word in words if not word.startswith("-")), "")
+            sys.stderr.write(f"{_STOPPED}: {_GOES_ON}\n" if verb in _WRITING else f"{_STOPPED}\n")
         raise
     except ModuleNotFoundError as error:
         if debug:

@@ -134,7 +134,7 @@ def ingest(
             workers=workers,
             progress=current.advance,
         )
-        kind = "synthetic images" if made.synthetic else "images"
+        kind = _kind(made.synthetic, made.partly_synthetic)
         refused = ", ".join(f"{n} {reason}" for reason, n in made.rejects.items()) or "none"
         current.note = (
             f"{made.images} {kind} of {made.patients} patients accepted from source "
@@ -168,9 +168,7 @@ def merge(
 
     with stage("merge", bar=False) as current:
         made = run(out, cohorts, patients=patients, overwrite=overwrite)
-        kind = "synthetic images" if made.synthetic else "images"
-        if made.partly_synthetic:
-            kind = "images, some of them synthetic,"
+        kind = _kind(made.synthetic, made.partly_synthetic)
         prefixed = f"; {', '.join(made.prefixed)} prefixed with it" if made.prefixed else ""
         twice = f"; {made.duplicates} that were there twice refused" if made.duplicates else ""
         current.note = (
@@ -338,10 +336,17 @@ def lint(
         raise typer.Exit(1)
 
 
+def _kind(synthetic: bool, partly: bool) -> str:
+    if partly:
+        return "images, some of them synthetic,"
+    return "synthetic images" if synthetic else "images"
+
+
 def _print_findings(made: LintReport) -> None:
     """Print a row per finding, then what could not be checked and what is clean."""
     from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from mammoscope.cli.console import console
 
@@ -360,10 +365,11 @@ def _print_findings(made: LintReport) -> None:
             lines.append(f"[dim]{escape(', '.join(finding.examples))}[/]")
         colour = colours[finding.severity]
         count = f"{finding.count} of {finding.of}\n{finding.unit}"
-        table.add_row(f"[{colour}]{finding.severity}[/]", "\n".join(lines), count)
+        what = Text.from_markup("\n".join(lines))
+        table.add_row(Text(finding.severity, style=colour), what, count)
     if made.findings:
         console.print(table)
     for name, reason in made.skipped.items():
-        console.print(f"[yellow]skipped[/] {name}: {escape(reason)}", soft_wrap=True)
+        console.print(f"[yellow]skipped[/] {name}: {escape(reason)}", soft_wrap=True, markup=True)
     if made.clean:
-        console.print(f"[green]clean[/] {', '.join(made.clean)}", soft_wrap=True)
+        console.print(f"[green]clean[/] {', '.join(made.clean)}", soft_wrap=True, markup=True)

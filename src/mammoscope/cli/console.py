@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,12 +19,14 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
-__all__ = ["Stage", "console", "errors", "stage"]
+__all__ = ["Stage", "console", "errors", "print_rows", "stage"]
 
+# Paths, names and messages may hold square brackets; markup is for our own words, line by line.
 #: Results go to standard output, progress to standard error.
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+console = Console(highlight=False, markup=False)
+errors = Console(stderr=True, highlight=False, markup=False)
 
 
 class _Speed(TextColumn):
@@ -77,6 +80,18 @@ def stage(title: str, *, bar: bool = True) -> Iterator[Stage]:
         yield current
     taken_s = time.perf_counter() - begun
     errors.print(
-        f"[green]✓[/] [bold]{title:<9}[/] {current.note} [dim]({taken_s:.1f} s)[/]",
+        f"[green]✓[/] [bold]{title:<9}[/] {escape(current.note)} [dim]({taken_s:.1f} s)[/]",
         soft_wrap=True,
+        markup=True,
     )
+
+
+def print_rows(rows: list[list[str]], title: str) -> None:
+    """Print rows as a table, the first as its header."""
+    table = Table(title=title, title_justify="left")
+    header, *body = rows
+    for index, name in enumerate(header):
+        table.add_column(name, justify="left" if index == 0 else "right")
+    for row in body:
+        table.add_row(*row)
+    console.print(table)

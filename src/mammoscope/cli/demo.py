@@ -55,7 +55,7 @@ def demo(
     begun = time.perf_counter()
     claim_output(out, overwrite=overwrite, marker="demo.json")
     write_json(out / "demo.json", {"kind": "demo", "synthetic": True, "seed": seed})
-    errors.print("[bold]The whole path on SYNTHETIC exams, enriched with cancers.[/]")
+    errors.print("The whole path on SYNTHETIC exams, enriched with cancers.", style="bold")
     cohort.synth(out / "dicom", patients=patients, seed=seed, workers=workers)
     cohort.ingest(out / "dicom", out / "cohort", workers=workers)
     cohort.prepare(out / "cohort", size=f"{SIZE[0]}x{SIZE[1]}", workers=workers)
@@ -70,7 +70,7 @@ def demo(
     auroc = read_report(out / "run").report["levels"]["image"]["metrics"]["auroc"]
     console.print(
         f"\nSYNTHETIC held-out patients, exported model: image AUROC "
-        f"[bold]{auroc['value']:.3f}[/] (95 % interval {auroc['low']:.3f} to {auroc['high']:.3f}), "
+        f"{auroc['value']:.3f} (95 % interval {auroc['low']:.3f} to {auroc['high']:.3f}), "
         f"whole path in {time.perf_counter() - begun:.0f} s.\n"
         "Research software: nothing here says how it does on women.\n\n"
         f"  Report            {out / 'run' / 'report' / 'index.html'}\n"

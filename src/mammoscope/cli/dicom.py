@@ -57,7 +57,7 @@ def deidentify(
 
     secret = _key(key, src, out, new=new_key)
     if key.stat().st_mode & 0o077:
-        errors.print(f"[yellow]note:[/] others may read {key}; chmod 600 it", soft_wrap=True)
+        errors.print(f"note: others may read {key}; chmod 600 it", soft_wrap=True)
     with stage("deidentify") as current:
         made = deidentify_folder(
             src,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mammoscope.config import Config
     from mammoscope.evaluation import Report
 
-__all__ = ["print_rows", "register"]
+__all__ = ["register"]
 
 RunArgument = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
 
@@ -174,6 +174,8 @@ def evaluate(
 
     Example: `mammoscope evaluate run`
     """
+    from rich.markup import escape
+
     from mammoscope.cli.console import console, errors, stage
     from mammoscope.evaluation import evaluate_run, run_evaluation_config
     from mammoscope.tracking import track_report
@@ -186,7 +188,7 @@ def evaluate(
         errors.print(missed, soft_wrap=True)
     _print_report(report)
     for sentence in report.report["warnings"]:
-        console.print(f"[yellow]warning:[/] {sentence}", soft_wrap=True)
+        console.print(f"[yellow]warning:[/] {escape(sentence)}", soft_wrap=True, markup=True)
     console.print(f"Report: {report.path}")
 
 
@@ -203,7 +205,7 @@ def explain(
     Example: `mammoscope explain run`
     """
     from mammoscope.artefacts import check_output
-    from mammoscope.cli.console import console, stage
+    from mammoscope.cli.console import console, print_rows, stage
 
     check_output(run / "explanation", overwrite=overwrite, marker="explanation.json")
 
@@ -239,7 +241,7 @@ def compare(
     Example: `mammoscope compare run-a run-b --level breast`
     """
     from mammoscope.artefacts import write_json
-    from mammoscope.cli.console import console
+    from mammoscope.cli.console import console, print_rows
     from mammoscope.config import load_config
     from mammoscope.errors import ConfigError
     from mammoscope.evaluation import compare_runs, comparison_rows
@@ -262,23 +264,9 @@ def compare(
 
 def _print_report(report: Report) -> None:
     """Print the table of results; it says *synthetic* where the images are."""
+    from mammoscope.cli.console import print_rows
     from mammoscope.evaluation import summary_rows
 
     kind = "SYNTHETIC images" if report.report["synthetic"] else "images"
     whose = "Held-out" if report.report["measured_on"] == "test" else "Validation (not held-out)"
     print_rows(summary_rows(report), f"{whose} patients, {kind}")
-
-
-def print_rows(rows: list[list[str]], title: str) -> None:
-    """Print rows as a table, the first as its header."""
-    from rich.table import Table
-
-    from mammoscope.cli.console import console
-
-    table = Table(title=title, title_justify="left")
-    header, *body = rows
-    for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index == 0 else "right")
-    for row in body:
-        table.add_row(*row)
-    console.print(table)

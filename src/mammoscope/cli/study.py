@@ -88,9 +88,12 @@ def track_ui(
     import subprocess
 
     from mammoscope.cli.console import errors
+    from mammoscope.errors import RunError
     from mammoscope.tracking import ui_command
 
     command = ui_command(uri, port)
     errors.print(f"MLflow on http://127.0.0.1:{port}/ in a few seconds; Ctrl-C ends it.")
     # A fixed program with values that were checked, and no shell.
-    raise typer.Exit(subprocess.run(command, check=False).returncode)  # noqa: S603
+    ended = subprocess.run(command, check=False)  # noqa: S603
+    if ended.returncode:
+        raise RunError(f"MLflow's page ended with status {ended.returncode}; it says why above")

@@ -49,6 +49,7 @@ class IngestSummary:
     findings: int
     rejects: dict[str, int]
     synthetic: bool
+    partly_synthetic: bool
 
 
 def ingest(
@@ -107,6 +108,7 @@ def ingest(
         findings=counts.findings,
         rejects=counts.rejects,
         synthetic=synthetic,
+        partly_synthetic=bool(facts["partly_synthetic"]),
     )
 
 

@@ -47,6 +47,11 @@ class ModelConfig(Frozen):
     )
     pretrained: bool = Field(default=True, description="ImageNet weights where they can be had.")
     weights: Path | None = Field(default=None, description="Local safetensors file of weights.")
+    shrink: Annotated[int, Field(ge=1)] = Field(
+        default=1,
+        description="How many times smaller the backbone sees the image, each way; above 1 a small "
+        "network of ours looks at all pixels beside it.",
+    )
     pool: Literal["avg", "max", "lse"] = Field(
         default="lse", description="How the map of local logits becomes the image's logit."
     )

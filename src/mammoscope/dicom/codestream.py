@@ -13,7 +13,6 @@ from itertools import pairwise
 
 __all__ = [
     "JPEG_2000_CODING_STYLE",
-    "JPEG_2000_ORDER_CHANGE",
     "JPEG_END",
     "START_OF_SCAN",
     "Codestream",
@@ -36,8 +35,10 @@ _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 # Start of codestream and SIZ, which follows it at once (ISO/IEC 15444-1, A.5.1).
 _JPEG_2000_START = b"\xff\x4f\xff\x51"
 _JP2_SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"
-JPEG_2000_CODING_STYLE, _COMPONENT_STYLE, JPEG_2000_ORDER_CHANGE = 0xFF52, 0xFF53, 0xFF5F
+JPEG_2000_CODING_STYLE, _COMPONENT_STYLE, _ORDER_CHANGE = 0xFF52, 0xFF53, 0xFF5F
 _START_OF_TILE, _START_OF_DATA = 0xFF90, 0xFF93
+# Progressions by layer, by resolution and layer, by resolution and position (table A.16).
+_BY_LAYER, _BY_RESOLUTION = 0, (1, 2)
 _RLE_HEADER = 64
 # Segments of a real image: one or two for each of at most some thousand tile parts.
 _MOST_SEGMENTS = 100_000
@@ -55,7 +56,8 @@ class Codestream:
         components: Samples per pixel.
         precision: Bits per sample.
         signed: Samples are signed; only JPEG 2000 says so, else ``None``.
-        reductions: How many times a decoder can halve the image while it decodes.
+        reductions: How many times the image can be halved while it is decoded, and damage be told:
+            0 where packets of fine resolutions stand among coarse ones.
         tiles: Tiles that a JPEG 2000 image is cut into, else 1.
         packets: Packets that a JPEG 2000 image is cut into, of which each costs a decoder
             memory before it has decoded anything: precincts of all tiles and resolutions
@@ -162,6 +164,7 @@ def _read_jpeg_2000(frame: bytes, start: int) -> Codestream | None:
     if not (sound and left < right and top < bottom) or frame[start + 43 : start + 45] != b"\1\1":
         return None
     coding: int | None = None
+    reordered = False
     whole = frame.rstrip(b"\0").endswith(JPEG_END)
     for count, (mark, at) in enumerate(jpeg_2000_marks(frame, start + 2)):
         if count > _MOST_SEGMENTS:
@@ -171,6 +174,7 @@ def _read_jpeg_2000(frame: bytes, start: int) -> Codestream | None:
             return None
         if mark == JPEG_2000_CODING_STYLE:
             coding = at
+        reordered |= mark == _ORDER_CHANGE
         if mark == _START_OF_TILE:
             whole &= at + _number(frame, at + 6, 4) <= len(frame)
     if coding is None or coding + 14 > len(frame) or frame[coding + 9] > 32:
@@ -178,15 +182,16 @@ def _read_jpeg_2000(frame: bytes, start: int) -> Codestream | None:
     tiles = -(-(right - tile_left) // tile_width) * -(-(bottom - tile_top) // tile_height)
     tile = (min(tile_width, right), min(tile_height, bottom))
     precincts, blocks = _pieces(frame, coding, tile)
+    # Of a cut codestream the coarse part may be there: it is for the full decode to refuse.
+    # Halves of an image that begins elsewhere than at 0 are centred elsewhere too.
+    halves = whole and not (left or top) and not reordered and _coarse_first(frame, coding)
     return Codestream(
         rows=bottom - top,
         columns=right - left,
         components=_number(frame, start + 40, 2),
         precision=(frame[start + 42] & 0x7F) + 1,
         signed=bool(frame[start + 42] & 0x80),
-        # Of a cut codestream the coarse part may be there: it is for the full decode to refuse.
-        # Halves of an image that begins elsewhere than at 0 are centred elsewhere too.
-        reductions=_halvings(frame[coding + 9], tile, tiles) if whole and not (left or top) else 0,
+        reductions=_halvings(frame[coding + 9], tile, tiles) if halves else 0,
         tiles=tiles,
         packets=tiles * precincts * _number(frame, coding + 6, 2),
         blocks=tiles * blocks,
@@ -200,6 +205,12 @@ def _halvings(levels: int, tile: tuple[int, int], tiles: int) -> int:
     return levels
 
 
+def _coarse_first(frame: bytes, coding: int) -> bool:
+    """Say whether all packets of a coarse resolution stand before those of finer ones."""
+    order, layers = frame[coding + 5], _number(frame, coding + 6, 2)
+    return order in _BY_RESOLUTION or (order == _BY_LAYER and layers == 1)
+
+
 def jpeg_2000_marks(frame: bytes | bytearray, at: int) -> Iterator[tuple[int, int]]:
     """Yield (mark, where) of all segments of the main header and of every tile part's."""
     tile_part = 0
@@ -207,8 +218,8 @@ def jpeg_2000_marks(frame: bytes | bytearray, at: int) -> Iterator[tuple[int, in
         mark = _number(frame, at, 2)
         if mark == _START_OF_DATA:
             size = _number(frame, tile_part + 6, 4)
-            # A length of 0 lasts to the end (A.4.2).
-            if size < at - tile_part:
+            # The length counts this mark as well; one of 0 lasts to the end (A.4.2).
+            if size < at + 2 - tile_part:
                 return
             at = tile_part + size
             continue

@@ -107,11 +107,16 @@ def _decode_lossless(frame: bytes, scan: _Scan) -> tuple[NDArray[Any], bool | No
 
 
 def _refuse_excess(frame: bytes, scan: _Scan) -> None:
-    """Refuse data that go on below the image, unless without the zeros at their end they do not."""
+    """Refuse data that go on below the image, unless all that goes on is zeros."""
     end = _end_of_data(frame)
     bare = frame[scan.data : end].rstrip(b"\0")
     decode = _decode_blocks if scan.mark in _OF_BLOCKS else _decode_lossless
-    if len(bare) == end - scan.data or not decode(frame[: scan.data] + bare + JPEG_END, scan)[1]:
+    try:
+        ends = decode(frame[: scan.data] + bare + JPEG_END, scan)[1]
+    except PixelDecodeError:
+        # Some of the zeros are codes of the image, which ends among them.
+        return
+    if len(bare) == end - scan.data or not ends:
         raise PixelDecodeError(
             "the JPEG codestream goes on where its image ends: some of its codes are damaged, and "
             "what follows them stands in the wrong place"

@@ -6,8 +6,8 @@ bytes for the coding passes that the packet header counts. OpenJPEG looks at tha
 style promises predictable termination (ISO/IEC 15444-1, D.4.2), and the bit of this promise changes
 nothing else that it does; so the bit is set.
 
-An image at a fraction of its size is decoded from the same packets, where those of coarse
-resolutions come first, beneath a header that leaves the fine ones out.
+An image at a fraction of its size is decoded from the same packets, those of coarse resolutions
+first, beneath a header that leaves the fine ones out.
 """
 
 from __future__ import annotations
@@ -24,19 +24,16 @@ from numpy.typing import NDArray
 
 from mammoscope.dicom.codestream import (
     JPEG_2000_CODING_STYLE,
-    JPEG_2000_ORDER_CHANGE,
     jpeg_2000_marks,
     jpeg_2000_start,
 )
 from mammoscope.errors import PixelDecodeError
 
-__all__ = ["CannotHalveError", "decode_jpeg_2000"]
+__all__ = ["decode_jpeg_2000"]
 
 # Fields of the coding style, from its mark on (A.6.1).
-_SCOD, _ORDER, _LAYERS, _LEVELS, _BLOCK_STYLE, _PRECINCTS = 4, 5, 6, 9, 12, 14
+_SCOD, _LEVELS, _BLOCK_STYLE, _PRECINCTS = 4, 9, 12, 14
 _OWN_PRECINCTS, _PREDICTABLE, _HIGH_THROUGHPUT = 0x01, 0x10, 0x40
-# Progressions by layer, by resolution and layer, by resolution and position (table A.16).
-_BY_LAYER, _BY_RESOLUTION = 0, (1, 2)
 # The sides of image and tile, from the start of the codestream on (A.5.1).
 _SIDES = (8, 12, 24, 28)
 # Bytes that are left of a whole code, or made up at its end. Encoders end codes in several ways:
@@ -46,23 +43,18 @@ _BAD_END = re.compile(r"PTERM check failure: (\d+) (?:remaining|synthesized)")
 _captured = threading.local()
 
 
-class CannotHalveError(ValueError):
-    """A codestream does not begin with the packets of its coarse resolutions."""
-
-
 def decode_jpeg_2000(frame: bytes, reduction: int) -> NDArray[Any]:
     """Decode a frame whose header was read and found sound.
 
     Args:
         frame: The codestream, or a JP2 file.
-        reduction: How often to halve the image, at most as often as its header allows.
+        reduction: How often to halve the image, at most ``Codestream.reductions`` times.
 
     Returns:
         (H, W) or (H, W, C) samples.
 
     Raises:
         PixelDecodeError: If code blocks end elsewhere than they should.
-        CannotHalveError: If it can be halved only by a decoder that reads all packets.
         ValueError: If it is of another kind.
         imagecodecs.Jpeg2kError: If OpenJPEG cannot decode the frame.
     """
@@ -70,18 +62,14 @@ def decode_jpeg_2000(frame: bytes, reduction: int) -> NDArray[Any]:
     if start is None:
         raise ValueError("the frame is no JPEG 2000 codestream")
     stream = bytearray(frame[start:])
-    marks = list(jpeg_2000_marks(stream, 2))
-    (style,) = (at for mark, at in marks if mark == JPEG_2000_CODING_STYLE)
-    if reduction:
-        reordered = any(mark == JPEG_2000_ORDER_CHANGE for mark, _ in marks)
-        if reordered or not _coarse_first(stream, style):
-            raise CannotHalveError("packets of fine resolutions stand among coarse ones")
+    (style,) = (at for mark, at in jpeg_2000_marks(stream, 2) if mark == JPEG_2000_CODING_STYLE)
     if not stream[style + _BLOCK_STYLE] & _HIGH_THROUGHPUT:
         stream[style + _BLOCK_STYLE] |= _PREDICTABLE
     if reduction:
         _leave_out_fine(stream, style, reduction)
     with _bad_ends() as ends:
-        values = imagecodecs.jpeg2k_decode(bytes(stream), verbose=2)
+        # One thread: it is this thread's warnings that are taken.
+        values = imagecodecs.jpeg2k_decode(bytes(stream), verbose=2, numthreads=1)
     damaged = [end for end in ends if end > _MOST_LEFT]
     if damaged:
         raise PixelDecodeError(
@@ -89,14 +77,6 @@ def decode_jpeg_2000(frame: bytes, reduction: int) -> NDArray[Any]:
             f"up to {max(damaged)} bytes from where they should"
         )
     return values
-
-
-def _coarse_first(stream: bytearray, style: int) -> bool:
-    order = stream[style + _ORDER]
-    if order in _BY_RESOLUTION:
-        return True
-    layers = int.from_bytes(stream[style + _LAYERS : style + _LAYERS + 2])
-    return order == _BY_LAYER and layers == 1
 
 
 def _leave_out_fine(stream: bytearray, style: int, reduction: int) -> None:
@@ -124,17 +104,25 @@ def _bad_ends() -> Iterator[list[int]]:
         del _captured.ends
 
 
-class _Listener(logging.Filter):
-    """Takes OpenJPEG's warnings, which imagecodecs logs, out of the log of a thread of ours."""
+class _Listener(logging.Logger):
+    """Takes OpenJPEG's warnings, which imagecodecs logs, out of the log of a thread of ours.
 
-    def filter(self, record: logging.LogRecord) -> bool:
+    A logger and not a filter or a handler of one: those hear nothing where the program that uses us
+    has turned warnings off, and damaged images would pass.
+    """
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802, as logging names it
+        return hasattr(_captured, "ends") or super().isEnabledFor(level)
+
+    def handle(self, record: logging.LogRecord) -> None:
         ends = getattr(_captured, "ends", None)
         if ends is None:
-            return True
+            super().handle(record)
+            return
         found = _BAD_END.search(record.getMessage())
         if found:
             ends.append(int(found[1]))
-        return False
 
 
-logging.getLogger("imagecodecs").addFilter(_Listener())
+# By its class, since imagecodecs and the program may hold the logger already.
+logging.getLogger("imagecodecs").__class__ = _Listener

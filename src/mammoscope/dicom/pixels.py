@@ -21,7 +21,6 @@ from mammoscope.dicom.codestream import Codestream, read_codestream, run_length_
 from mammoscope.dicom.decoders import DECODERS, Decoder
 from mammoscope.dicom.file import DicomFile
 from mammoscope.dicom.header import ImageHeader, tag_name
-from mammoscope.dicom.jpeg2000 import CannotHalveError
 from mammoscope.errors import PixelDecodeError, Reason
 from mammoscope.log import get_logger
 
@@ -296,8 +295,6 @@ def _decode_frame(
             continue
         try:
             values = decoder.decode(frame, header, reduction, notes)
-        except CannotHalveError:
-            continue
         except _CODEC_ERRORS as error:
             failures.append(f"{decoder.name}: {_quoted(error)}")
             _log.warning("%s failed on %s", decoder.name, header.transfer_syntax_name)

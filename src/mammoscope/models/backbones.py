@@ -14,7 +14,7 @@ from mammoscope.errors import ConfigError
 from mammoscope.models.classifier import FeatureExtractor
 from mammoscope.models.layers import ResidualBlock
 
-__all__ = ["BASELINES", "BaselineCnn", "TimmBackbone"]
+__all__ = ["BASELINES", "BaselineCnn", "FineCnn", "TimmBackbone"]
 
 
 class BaselineCnn(FeatureExtractor):
@@ -45,6 +45,24 @@ class BaselineCnn(FeatureExtractor):
     def depths(self) -> dict[str, int]:
         """Count blocks from the image on."""
         return {name: int(name.split(".")[1]) for name, _ in self.named_parameters()}
+
+
+class FineCnn(FeatureExtractor):
+    """A residual network of 0.06 million weights for all pixels of a large image; stride 8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = 64
+        self.blocks = nn.Sequential(
+            ResidualBlock(1, 16, stride=2),
+            ResidualBlock(16, 32, stride=2),
+            ResidualBlock(32, 64, stride=2, kernels=(4, 1)),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 1, H, W) to (B, 64, H / 8, W / 8)."""
+        features: Tensor = self.blocks(image)
+        return features
 
 
 class TimmBackbone(FeatureExtractor):

@@ -11,6 +11,7 @@ from mammoscope.errors import ConfigError
 from mammoscope.models.backbones import BASELINES, TimmBackbone
 from mammoscope.models.classifier import Classifier, FeatureExtractor
 from mammoscope.models.multiview import MultiViewClassifier
+from mammoscope.models.two_resolution import TwoResolutionBackbone
 from mammoscope.models.weights import (
     bounded_hub,
     hub_fault,
@@ -38,19 +39,12 @@ def build_classifier(
 
     Raises:
         ConfigError: If the backbone is unknown (the nearest names are given), cannot take
-            images of that size, or has no residual paths to drop.
+            images of that size, or has no residual paths to drop; or the image cannot be shrunk.
         RunError: If a weights file does not fit; the keys are given.
     """
     check_backbone(config.backbone)
     notes: list[str] = []
-    if config.backbone in BASELINES:
-        if config.drop_path:
-            raise ConfigError(f"model.drop_path: {config.backbone} has none; set it to 0")
-        backbone = BASELINES[config.backbone]()
-    elif config.pretrained and config.weights is None:
-        backbone = _pretrained(config, size, notes)
-    else:
-        backbone = TimmBackbone(config.backbone, size, pretrained=False, drop_path=config.drop_path)
+    backbone = _backbone(config, size, notes)
     if config.weights is not None:
         load_backbone_weights(backbone, config.weights)
     classifier = Classifier(
@@ -121,6 +115,23 @@ def check_backbone(name: str) -> None:
         f"model.backbone: unknown backbone {name!r}; nearest: {', '.join(near) or 'none'}. "
         f"Accepted: {', '.join(BASELINES)} and every name of timm.list_models()"
     )
+
+
+def _backbone(config: ModelConfig, size: tuple[int, int], notes: list[str]) -> FeatureExtractor:
+    """Build the backbone for images of a size, beside a small network if it sees them shrunk."""
+    seen = (size[0] // config.shrink, size[1] // config.shrink)
+    backbone: FeatureExtractor
+    if config.backbone in BASELINES:
+        if config.drop_path:
+            raise ConfigError(f"model.drop_path: {config.backbone} has none; set it to 0")
+        backbone = BASELINES[config.backbone]()
+    elif config.pretrained and config.weights is None:
+        backbone = _pretrained(config, seen, notes)
+    else:
+        backbone = TimmBackbone(config.backbone, seen, pretrained=False, drop_path=config.drop_path)
+    if config.shrink == 1:
+        return backbone
+    return TwoResolutionBackbone(backbone, config.shrink, size)
 
 
 def _pretrained(config: ModelConfig, size: tuple[int, int], notes: list[str]) -> FeatureExtractor:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mammoscope.errors import RunError
 from mammoscope.models.backbones import TimmBackbone
+from mammoscope.models.two_resolution import TwoResolutionBackbone
 
 __all__ = ["bounded_hub", "hub_fault", "load_backbone_weights", "load_head", "load_judge"]
 
@@ -30,6 +31,7 @@ _HEADS = ("fc.", "classifier.", "head.", "head_dist.")
 # Where the runs of image models, and of breast and exam models, keep their backbone.
 _JOINED = "classifier."
 _RUNS = ("backbone.", f"{_JOINED}backbone.")
+_COARSE = "coarse."
 _PREFIXES = [prefix for run in _RUNS for prefix in (f"{run}body.", run)]
 
 
@@ -89,17 +91,23 @@ def load_backbone_weights(backbone: nn.Module, path: Path) -> None:
     """Load a local safetensors file into a backbone; for heads see :func:`load_head`.
 
     The file holds a backbone's own keys, as timm's do, or is the ``weights.safetensors``
-    of a run with the same backbone. A first layer of three input channels is folded to
+    of a run with the same backbone. Where there are two networks, a backbone's own keys go to the
+    one that sees the shrunk image. A first layer of three input channels is folded to
     one by summing, which gives a grey image the response that the same image in three
     equal channels had.
 
     Raises:
         RunError: If the file cannot be read, or its keys or shapes do not fit.
     """
-    weights = _read(path)
-    target = backbone.body if isinstance(backbone, TimmBackbone) else backbone
+    weights = _without_prefix(_read(path))
+    target = backbone
+    if isinstance(target, TwoResolutionBackbone) and not any(
+        k.startswith(_COARSE) for k in weights
+    ):
+        target = target.coarse
+    if isinstance(target, TimmBackbone):
+        target = target.body
     own = target.state_dict()
-    weights = _without_prefix(weights)
     folded = {key: _folded(value, own[key]) for key, value in weights.items() if key in own}
     faults = {
         "missing": [k for k in own if k not in folded and not k.endswith("num_batches_tracked")],

@@ -66,11 +66,13 @@ def describe_run(
     counts: dict[str, int],
 ) -> dict[str, Any]:
     """Return the record of a run that is about to train; of all folds where ``fold`` is none."""
+    facts = read_cohort(cohort)
     return {
         "format_version": FORMAT_VERSION,
         "kind": "run",
         "status": "training",
-        "synthetic": bool(read_cohort(cohort)["synthetic"]),
+        "synthetic": bool(facts["synthetic"]),
+        "partly_synthetic": bool(facts.get("partly_synthetic")),
         "package_version": __version__,
         "code_version": _code_version(),
         "platform": {"python": platform.python_version(), "torch": torch.__version__},
