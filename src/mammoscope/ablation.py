@@ -18,6 +18,7 @@ from mammoscope.artefacts import (
     claim_output,
     new_folder,
     read_json,
+    sha256_file,
     sha256_json,
     write_atomically,
     write_json,
@@ -27,20 +28,25 @@ from mammoscope.cohort.prepare import prepare
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import (
     Config,
+    EvaluationConfig,
     LadderConfig,
     PreprocessConfig,
     Rung,
+    check_many,
     rung_settings,
     validated,
 )
+from mammoscope.config.loading import read_yaml
 from mammoscope.errors import ConfigError, RunError
 from mammoscope.evaluation import evaluate_run
 from mammoscope.export import finish_run
 from mammoscope.models import check_backbone
 from mammoscope.training import fit
+from mammoscope.training.run_folder import differing_keys
 
 __all__ = ["climb", "ladder_rows"]
 
+FORMAT_VERSION = 2
 RECORD = "ladder.json"
 _RUN_RECORD = "run.json"
 _TABLES = ("manifest.parquet", "splits.parquet", "rejects.csv", "cohort.json", "findings.parquet")
@@ -94,17 +100,15 @@ def climb(
     Raises:
         ConfigError: If a rung's settings are not accepted; all are checked before work starts.
         CohortError: If the cohort is not prepared or split.
-        RunError: If a rung that is there was made with other settings.
+        RunError: If the ladder that is there is of another cohort or fold, or a rung of it was
+            made with other settings.
         OutputError: If the folder holds something else, or cannot be written.
     """
     cohort, out = Path(cohort), Path(out)
     own = PreparedStore(cohort).config
     steps = _steps(out, ladder, own, list(overrides), list(arms))
     record = _record(cohort, ladder, fold)
-    if overwrite or not (out / RECORD).is_file():
-        check_output(out, overwrite=overwrite, marker=RECORD)
-        claim_output(out, overwrite=overwrite, marker=RECORD)
-    write_json(out / RECORD, record)
+    rows = _claimed(out, record, overwrite=overwrite)
     cohorts = {sha256_json(own.model_dump(mode="json")): cohort}
     for step in steps:
         digest = sha256_json(step.preprocess.model_dump(mode="json"))
@@ -116,7 +120,9 @@ def climb(
     for step in steps:
         told(f"rung {step.rung.name} of {step.arm}")
         where = cohorts[sha256_json(step.preprocess.model_dump(mode="json"))]
-        record["rungs"].append(_climbed(step, made, where, fold, ladder.level))
+        rows[step.arm, step.rung.name] = _climbed(step, made, where, fold, ladder.level)
+        places = [(arm, rung.name) for arm in ladder.arms for rung in ladder.rungs]
+        record["rungs"] = [rows[place] for place in places if place in rows]
         write_json(out / RECORD, record)
         made.append(step)
     return record
@@ -153,11 +159,7 @@ def _steps(
         for place, rung in enumerate(ladder.rungs):
             config, prepare_with = rung_settings(ladder, arm, place, overrides)
             check_backbone(config.model.backbone)
-            if config.train.is_shared:
-                raise ConfigError(
-                    "a ladder trains on one device: set train.devices=1 and train.nodes=1, or "
-                    "train a rung with mammoscope train"
-                )
+            check_many(config, "ablate")
             values = {**own.model_dump(), **prepare_with}
             preprocess = validated(PreprocessConfig, values, f"rung {rung.name}, prepare")
             run = out / arm / f"{place + 1}-{rung.name}"
@@ -167,16 +169,75 @@ def _steps(
 
 def _record(cohort: Path, ladder: LadderConfig, fold: int) -> dict[str, Any]:
     return {
-        "format_version": 1,
+        "format_version": FORMAT_VERSION,
         "kind": "ladder",
         "package_version": __version__,
         "synthetic": bool(read_cohort(cohort)["synthetic"]),
         "title": ladder.title,
         "source": ladder.source,
         "level": ladder.level,
+        "cohort": {
+            f"{name}_sha256": sha256_file(cohort / f"{name}.parquet")
+            for name in ("manifest", "splits")
+        },
         "fold": fold,
+        "settings": {
+            "recipe": read_yaml(ladder.recipe),
+            "arms": ladder.arms,
+            "rungs": {rung.name: _settings(rung) for rung in ladder.rungs},
+        },
         "rungs": [],
     }
+
+
+def _settings(rung: Rung) -> dict[str, Any]:
+    """Return what a rung changes."""
+    recipe = None if rung.recipe is None else read_yaml(rung.recipe)
+    return {"recipe": recipe, "prepare": rung.prepare, "settings": rung.settings}
+
+
+def _claimed(
+    out: Path, record: dict[str, Any], *, overwrite: bool
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """Take an empty folder, or check that the ladder in it is this one.
+
+    Arms may be added to it, and rungs at its top.
+
+    Returns:
+        The rows that are there, by arm and rung.
+
+    Raises:
+        OutputError: If the folder holds something else, or cannot be written.
+        RunError: If its ladder is another.
+    """
+    if overwrite or not (out / RECORD).is_file():
+        check_output(out, overwrite=overwrite, marker=RECORD)
+        claim_output(out, overwrite=overwrite, marker=RECORD)
+        write_json(out / RECORD, record)
+        return {}
+    earlier = read_json(out / RECORD, RunError)
+    if earlier.get("kind") != "ladder" or earlier.get("format_version") != FORMAT_VERSION:
+        raise RunError(
+            f"{out / RECORD} is of kind {earlier.get('kind')!r}, format "
+            f"{earlier.get('format_version')!r}; this version reads ladder format {FORMAT_VERSION}"
+        )
+    theirs, ours = earlier["settings"], record["settings"]
+    shared = {
+        "recipe": ours["recipe"],
+        "arms": {name: ours["arms"].get(name) for name in theirs["arms"]},
+        "rungs": dict(list(ours["rungs"].items())[: len(theirs["rungs"])]),
+    }
+    differing = [
+        key
+        for section in ("cohort", "fold", "level")
+        for key in differing_keys(earlier[section], record[section], section)
+    ] + differing_keys(theirs, shared, "ladder")
+    if differing:
+        raise RunError(
+            f"{out} holds another ladder: {', '.join(differing)} differ; climb this one in a "
+            "folder of its own, or --overwrite"
+        )
+    return {(row["arm"], row["name"]): row for row in earlier["rungs"]}
 
 
 def _prepared(cohort: Path, folder: Path, config: PreprocessConfig, workers: int) -> Path:
@@ -218,8 +279,10 @@ def _climbed(step: _Step, made: list[_Step], cohort: Path, fold: int, level: str
 
 
 def _trains_alike(step: _Step, other: _Step) -> bool:
-    """Say whether two rungs differ in what is measured only."""
-    ours, theirs = (s.config.model_dump(exclude={"evaluation"}) for s in (step, other))
+    """Say whether two rungs differ in what is measured only; calibration is in the graph."""
+    kept = {"calibration", "prevalence"}
+    left_out = {"evaluation": set(EvaluationConfig.model_fields) - kept}
+    ours, theirs = (s.config.model_dump(exclude=left_out) for s in (step, other))
     return step.preprocess == other.preprocess and ours == theirs
 
 

@@ -21,9 +21,12 @@ from mammoscope.artefacts import read_json, sha256_file, write_json
 from mammoscope.config import Config, TrackingConfig
 from mammoscope.errors import ConfigError, RunError
 from mammoscope.log import get_logger
+from mammoscope.processes import is_first_process
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
+    from onnx import ModelProto, ValueInfoProto
 
 __all__ = ["RECORD", "Tracker", "track_report", "tracked", "ui_command"]
 
@@ -38,7 +41,6 @@ _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }
-_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 _LONGEST_VALUE = 500
 _LOADED = ("numpy", "onnxruntime")
 
@@ -94,7 +96,7 @@ class Tracker:
                 self._client.set_tag(self.run_id, name, str(value))
             for name in ("run.json", "history.csv"):
                 self._client.log_artifact(self.run_id, str(run / name))
-            _log_model(self.uri, self.run_id, run, facts)
+            _log_model(self.uri, self.run_id, run)
         return self._lost
 
     def report(self, run: Path, report: dict[str, Any]) -> str:
@@ -172,8 +174,8 @@ def tracked(
             time is spent.
     """
     # Lightning starts this command once for each device; the first one writes.
-    others = any(os.environ.get(name, "0") != "0" for name in _RANKS)
-    if others or not config.tracking.enabled:
+    other = config.train.is_shared and not is_first_process()
+    if other or not config.tracking.enabled:
         yield None
         return
     with _quiet():
@@ -323,26 +325,12 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _log_model(uri: str, run_id: str, run: Path, facts: dict[str, Any]) -> None:
+def _log_model(uri: str, run_id: str, run: Path) -> None:
     """Log the exported graph with its signature, as MLflow's own kind of model."""
     import mlflow
-    import numpy as np
     import onnx
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
 
-    height, width = facts["preprocess"]["height"], facts["preprocess"]["width"]
     graph = onnx.load(str(run / "model.onnx"))
-    number = np.dtype("float32")
-    signature = ModelSignature(
-        Schema([TensorSpec(number, (-1, 1, height, width), "image")]),
-        Schema(
-            [
-                TensorSpec(number, (-1,) if name != "heatmap" else (-1, -1, -1), name)
-                for name in (output.name for output in graph.graph.output)
-            ]
-        ),
-    )
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     try:
@@ -350,13 +338,28 @@ def _log_model(uri: str, run_id: str, run: Path, facts: dict[str, Any]) -> None:
             mlflow.onnx.log_model(
                 graph,
                 name="model",
-                signature=signature,
+                signature=_signature(graph),
                 # Named, as MLflow would start another process to find them out.
                 pip_requirements=list(_LOADED),
                 save_as_external_data=False,
             )
     finally:
         mlflow.set_tracking_uri(before)
+
+
+def _signature(model: ModelProto) -> ModelSignature:
+    """Return what a graph takes and gives in MLflow's words; -1 is a side of any length."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+    from onnx import helper
+
+    def spec(value: ValueInfoProto) -> TensorSpec:
+        kind = value.type.tensor_type
+        sides = [side.dim_value or -1 for side in kind.shape.dim]
+        return TensorSpec(helper.tensor_dtype_to_np_dtype(kind.elem_type), sides, value.name)
+
+    taken, given = model.graph.input, model.graph.output
+    return ModelSignature(Schema([spec(v) for v in taken]), Schema([spec(v) for v in given]))
 
 
 def _settings(config: Config) -> dict[str, str]:

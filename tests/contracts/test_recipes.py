@@ -16,7 +16,7 @@ from mammoscope.models import build_classifier, build_multiview, check_backbone
 from mammoscope.training.augment import apply, draw
 from mammoscope.training.auxiliary import AuxiliaryHeads, encode, plan
 from mammoscope.training.multiview import MultiViewTask, PositiveWeights
-from mammoscope.training.optimisation import check_optimisation
+from mammoscope.training.optimisation import check_optimisation, recompute_activations
 from mammoscope.training.task import ClassificationTask
 from mammoscope.training.units import UnitBatch, UnitDataset, collate, group_units
 
@@ -83,6 +83,8 @@ def task_of(config: Config, rows: pl.DataFrame, size: tuple[int, int]) -> Classi
     assert notes == []
     looker = network.classifier if joined else network
     assert check_optimisation(looker, config.model, config.train) == ""
+    if config.train.gradient_checkpointing:
+        recompute_activations(looker, config.model)
     variables, left_out = plan(rows, config.model.auxiliary)
     assert left_out == []
     heads = AuxiliaryHeads(looker.channels, variables) if variables else None

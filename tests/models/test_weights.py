@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from safetensors.torch import save_file
 
 from mammoscope.config import ModelConfig
 from mammoscope.errors import RunError
-from mammoscope.models import Classifier, build_classifier
+from mammoscope.models import Classifier, MultiViewClassifier, build_classifier, build_multiview
 
 
 def build(name: str, path: Path | None) -> Classifier:
@@ -19,6 +20,17 @@ def build(name: str, path: Path | None) -> Classifier:
     classifier, notes = build_classifier(config, max_value=255, size=(64, 32))
     assert notes == []
     return classifier.eval()
+
+
+def joined(
+    level: str, path: Path | None, words: Sequence[str] = (), head: Sequence[str] = ()
+) -> MultiViewClassifier:
+    """Build a breast or exam model, which says ``words`` of the weights that it starts from."""
+    config = ModelConfig(backbone="baseline_cnn", level=level, weights=path, head=head)
+    model, notes = build_multiview(config, max_value=255, size=(64, 32))
+    assert len(notes) == len(words)
+    assert all(word in note for word, note in zip(words, notes, strict=True))
+    return model
 
 
 def saved(path: Path, state: dict[str, torch.Tensor]) -> Path:
@@ -52,6 +64,55 @@ def test_a_run_of_another_head_is_refused(tmp_path):
     state["local_logits.weight"] = torch.zeros(2, 128, 1, 1)
     with pytest.raises(RunError, match=r"local_logits\.weight of another shape"):
         build("baseline_cnn", saved(tmp_path / "w.safetensors", state))
+
+
+def test_layers_behind_other_layers_are_not_taken(tmp_path):
+    plain = build("baseline_cnn", None)
+    path = saved(tmp_path / "w.safetensors", plain.state_dict())
+    config = ModelConfig(backbone="baseline_cnn", weights=path, head=("conv",))
+    torch.manual_seed(1)
+    started, notes = build_classifier(config, max_value=255, size=(64, 32))
+    assert len(notes) == 1
+    assert "the backbone alone is taken" in notes[0]
+    assert "head." in notes[0]
+    assert not torch.equal(started.local_logits.weight, plain.local_logits.weight)
+    own, theirs = started.backbone.state_dict(), plain.backbone.state_dict()
+    assert all(torch.equal(own[key], theirs[key]) for key in own)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        ("breast", "breast", []),
+        ("exam", "exam", []),
+        ("breast", "exam", ["what judges the exam begins anew"]),
+        ("exam", "breast", ["what judges the exam is not taken"]),
+    ],
+)
+def test_a_breast_or_exam_models_judgement_starts_another(tmp_path, first, second, words):
+    model = joined(first, None)
+    with torch.no_grad():
+        for parameter in model.own_parameters():
+            parameter.add_(0.25)
+    again = joined(second, saved(tmp_path / "w.safetensors", model.state_dict()), words)
+    own, theirs = again.state_dict(), model.state_dict()
+    shared = [key for key in own if key in theirs]
+    assert any(key.startswith("breast.") for key in shared)
+    assert all(torch.equal(own[key], theirs[key]) for key in shared)
+
+
+def test_a_judgement_of_other_layers_features_is_not_taken(tmp_path):
+    model = joined("breast", None)
+    with torch.no_grad():
+        model.breast.sharpness.add_(1.0)
+    path = saved(tmp_path / "w.safetensors", model.state_dict())
+    again = joined("breast", path, ["the backbone alone is taken"], head=("conv",))
+    assert again.breast.sharpness.item() == 0
+
+
+def test_an_image_models_weights_leave_the_judgement_to_be_learnt(tmp_path):
+    path = saved(tmp_path / "w.safetensors", build("baseline_cnn", None).state_dict())
+    assert joined("breast", path).breast.sharpness.item() == 0
 
 
 def test_weights_of_a_larger_network_are_not_taken_in_part(tmp_path):

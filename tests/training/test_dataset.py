@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from mammoscope.config import AugmentConfig, TrainConfig
 from mammoscope.training.dataset import ImageDataset
-from mammoscope.training.sampling import EpochSampler
+from mammoscope.training.sampling import EpochSampler, Place
 
 
 class Memory:
@@ -46,6 +46,14 @@ def test_changes_depend_on_seed_epoch_and_place_alone():
     assert torch.equal(first[2, 5][0], again[2, 5][0])
     assert not torch.equal(first[2, 5][0], first[2, 6][0])
     assert not torch.equal(first[2, 5][0], dataset(store, augment, seed=1)[2, 5][0])
+
+
+def test_an_image_that_an_epoch_repeats_is_changed_otherwise():
+    images = dataset(Memory(), AugmentConfig())
+    shown = [images[Place(2, 5, occurrence)][0] for occurrence in range(3)]
+    assert not torch.equal(shown[0], shown[1])
+    assert not torch.equal(shown[1], shown[2])
+    assert torch.equal(shown[0], images[2, 5][0])
 
 
 def test_workers_change_nothing():

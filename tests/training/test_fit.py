@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config
 from mammoscope.errors import CohortError, ConfigError, OutputError, RunError
 from mammoscope.models import build_classifier
-from mammoscope.training import fit, load_classifier
+from mammoscope.training import fit, load_classifier, run_folder
 from mammoscope.training.task import ClassificationTask
+from mammoscope.training.validation import validation_measures
 
 # The package offers the function under the module's name.
 fit_module = importlib.import_module("mammoscope.training.fit")
@@ -85,10 +88,8 @@ def test_a_run_folder_says_what_was_trained_and_holds_the_best_weights(cohort, t
     assert {"checkpoints", "history.csv", "run.json", "weights.safetensors"} == {
         path.name for path in (tmp_path / "run").iterdir()
     }
-    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {
-        "best.ckpt",
-        "last.ckpt",
-    }
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert [path.name for path in checkpoints.iterdir()] == ["last.ckpt"]
     assert not (Path.cwd() / "lightning_logs").exists()
 
 
@@ -98,7 +99,7 @@ def test_a_run_folder_says_what_was_trained_and_holds_the_best_weights(cohort, t
         {},
         {"ema": 0.9, "patience": 3},
         {"sampling": "oversample", "negatives_per_positive": 0.5, "positives_per_batch": 1},
-        {"optimizer": "sgd", "layer_decay": 0.8, "frozen_epochs": 2, "accumulate": 2, "ema": 0.9},
+        {"optimizer": "sgd", "layer_decay": 0.8, "frozen_epochs": 3, "accumulate": 2, "ema": 0.9},
     ],
     ids=["plain", "averaged", "drawn", "frozen"],
 )
@@ -264,10 +265,13 @@ def test_the_weights_that_are_loaded_give_the_measured_auroc(cohort, tmp_path, q
     assert not classifier.training
     assert config == quick(ema=0.8)
     assert (preprocess.height, preprocess.width) == (64, 32)
-    best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
-    assert best["epoch"] == result.best_epoch
-    for key, value in classifier.state_dict().items():
-        assert torch.equal(value, best["state_dict"][f"average.{key}"]), key
+    store = PreparedStore(cohort)
+    rows = store.rows().filter(pl.col("fold") == 0)
+    images = torch.stack([torch.from_numpy(store.read(name)) for name in rows["image_id"]])
+    with torch.no_grad():
+        logits = classifier(images[:, None].float()).logit
+    measured = validation_measures(logits, torch.tensor(rows["cancer"].to_list()).float())
+    assert measured["auroc"] == result.best_auroc
 
 
 def test_a_damaged_run_is_refused_by_name(cohort, tmp_path, quick):
@@ -354,3 +358,15 @@ def test_weights_of_another_network_are_refused_by_their_keys_and_leave_an_old_r
     with pytest.raises(RunError, match=r"missing \(blocks\.0\.body\.1\.weight, .*of another shape"):
         fit(cohort, tmp_path / "run", quick().model_copy(update={"model": model}), overwrite=True)
     assert (tmp_path / "run" / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("where", ["src", ".venv/lib/site-packages"])
+def test_a_run_records_the_commit_of_its_own_checkout_and_of_no_other(tmp_path, monkeypatch, where):
+    own = tmp_path / where / "mammoscope" / "training" / "run_folder.py"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    for words in (["init", "-q"], ["add", "-f", "."], [*who, "commit", "-qm", "one"]):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    monkeypatch.setattr(run_folder, "__file__", str(own))
+    assert (run_folder._code_version() is not None) == (where == "src")

@@ -96,6 +96,97 @@ def test_a_ladder_is_climbed_once_and_measured_rung_by_rung(
         climb(cohort, out, ladder, ["train.lr=5e-3"], workers=1)
 
 
+@pytest.fixture
+def climbed(monkeypatch: pytest.MonkeyPatch):
+    """Rungs that train nothing: which were climbed, and one to stop at."""
+    stop, done = set(), []
+
+    def climb_one(step, made, cohort, fold, level):
+        if step.rung.name in stop:
+            raise KeyboardInterrupt
+        done.append((step.arm, step.rung.name))
+        return {"arm": step.arm, "name": step.rung.name, "run": str(step.run)}
+
+    monkeypatch.setattr(ablation, "_climbed", climb_one)
+    return stop, done
+
+
+ARMS = {"cnn": {}, "deep": {"train": {"lr": 0.1}}}
+
+
+def names(record):
+    return [(rung["arm"], rung["name"]) for rung in record["rungs"]]
+
+
+def test_what_is_climbed_stays_in_the_record_of_a_ladder(
+    cohort, tmp_path, prepared_otherwise, climbed
+):
+    out, (stop, done) = tmp_path / "out", climbed
+    ladder = load_ladder(written(tmp_path, arms=ARMS))
+    climb(cohort, out, ladder, arms=["deep"])
+    stop.add("crop")
+    with pytest.raises(KeyboardInterrupt):
+        climb(cohort, out, ladder, arms=["cnn"])
+    # One arm's climb, or its stop, costs the other's rows nothing; they stand in their order.
+    left = json.loads((out / "ladder.json").read_text())
+    deep = [("deep", "resized"), ("deep", "crop"), ("deep", "threshold")]
+    assert names(left) == [("cnn", "resized"), *deep]
+    stop.clear()
+    assert names(climb(cohort, out, ladder, arms=["cnn"]))[3:] == deep
+    assert len(done) == 3 + 1 + 3
+    # A rung may be added at the top, and an arm.
+    taller = written(tmp_path, arms={**ARMS, "new": {}}, rungs=[*RUNGS, {"name": "more"}])
+    assert len(names(climb(cohort, out, load_ladder(taller), arms=["new"]))) == 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"arms": {"cnn": {}, "deep": {"train": {"lr": 0.2}}}}, r"ladder\.arms\.deep\.train\.lr"),
+        ({"rungs": [RUNGS[0], {"name": "crop", "prepare": {"crop": False}}, RUNGS[2]]},
+         r"ladder\.rungs\.crop\.prepare\.crop differ"),
+        ({"rungs": RUNGS[:2]}, r"ladder\.rungs\.threshold differ"),
+        ({"level": "breast"}, "level differ"),
+    ],
+)  # fmt: skip
+def test_another_ladder_in_its_folder_is_refused(
+    cohort, make_cohort, tmp_path, prepared_otherwise, climbed, changes, words
+):
+    out = tmp_path / "out"
+    climb(cohort, out, load_ladder(written(tmp_path, arms=ARMS)))
+    before = (out / "ladder.json").read_bytes()
+    with pytest.raises(RunError, match=words):
+        climb(cohort, out, load_ladder(written(tmp_path, **{"arms": ARMS, **changes})))
+    same = load_ladder(written(tmp_path, arms=ARMS))
+    with pytest.raises(RunError, match="fold differ"):
+        climb(cohort, out, same, fold=1)
+    with pytest.raises(RunError, match=r"cohort\.manifest_sha256"):
+        climb(make_cohort(20), out, same)
+    assert (out / "ladder.json").read_bytes() == before
+
+
+def test_a_rung_that_is_calibrated_otherwise_is_no_copy(tmp_path):
+    rungs = [
+        {"name": "plain"},
+        {"name": "seed", "settings": {"evaluation": {"seed": 4}}},
+        {"name": "rare", "settings": {"evaluation": {"prevalence": 0.01}}},
+        {"name": "isotonic", "settings": {"evaluation": {"calibration": "isotonic"}}},
+    ]
+    ladder = load_ladder(written(tmp_path, rungs=rungs))
+    plain, *others = ablation._steps(tmp_path, ladder, PreprocessConfig(), [], [])
+    assert [ablation._trains_alike(step, plain) for step in others] == [True, False, False]
+
+
+def test_a_ladder_is_not_tracked_and_uses_one_device(cohort, tmp_path):
+    ladder = load_ladder(written(tmp_path))
+    for setting, words in (
+        ("tracking.enabled=true", "tracking is of single runs: ablate without it"),
+        ("train.devices=2", r"ablate uses one device: set train\.devices=1"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            climb(cohort, tmp_path / "out", ladder, [setting])
+
+
 def test_rungs_pile_up_on_the_recipe_and_the_arm_with_overrides_last(tmp_path):
     arms = {"cnn": {}, "deep": {"model": {"backbone": "resnet18"}, "train": {"lr": 0.1}}}
     ladder = load_ladder(written(tmp_path, arms=arms))

@@ -19,6 +19,8 @@ from mammoscope.errors import CohortError, ConfigError
 from mammoscope.export import finish_run
 from mammoscope.models import MultiViewClassifier, build_classifier
 from mammoscope.training import fit, load_classifier
+from mammoscope.training.balance import positive_weight, prior, shown
+from mammoscope.training.sampling import EpochSampler, Place
 from mammoscope.training.units import UnitDataset, collate, group_units
 
 NO_CHANGE = AugmentConfig(
@@ -120,6 +122,56 @@ def test_what_an_epoch_shows_is_drawn_by_seed_and_epoch_and_keeps_an_image_of_ea
     # Of six images four are shown: one of each view before any is repeated.
     assert {len({*zip(u.sides, u.projections, strict=True)}) for u in few} == {4}
     assert [len(unit.image_ids) for unit in shown(0, 8, 0)] == [len(u.image_ids) for u in units]
+
+
+def test_an_exam_that_an_epoch_repeats_shows_other_views_changed_otherwise(exams):
+    store, units = PreparedStore(exams), group_units(rows_of(exams), "exam", "cancer")
+    views = UnitDataset(
+        store, units, max_value=255, augment=NO_CHANGE.model_copy(update={"drop_view": 0.5}), seed=5
+    )
+    repeats = [[views[Place(n, 1, k)].unit.image_ids for n in range(12)] for k in range(2)]
+    assert repeats[0] != repeats[1]
+    assert repeats[0] == [views[n, 1].unit.image_ids for n in range(12)]
+    images = UnitDataset(
+        store, units, max_value=255, augment=NO_CHANGE.model_copy(update={"gamma": 0.3}), seed=5
+    )
+    assert not torch.equal(images[Place(0, 1, 0)].images, images[Place(0, 1, 1)].images)
+
+
+@pytest.mark.parametrize("sampling", ["undersample", "oversample"])
+def test_balanced_weights_count_each_level_as_it_is_drawn(make_exams, joined, sampling):
+    # Of 14 exams two are positive, each with one breast of the two.
+    def change(row):
+        return {"cancer": int(row["exam_id"] in ("e001", "e002") and row["laterality"] == "L")}
+
+    rows = rows_of(make_exams(14, change=change))
+    config = joined("exam", sampling=sampling, negatives_per_positive=3)
+    units = group_units(rows, "exam", "cancer")
+    sampler = EpochSampler([unit.label for unit in units], config.train)
+    drawn = [units[place.item] for place in sampler]
+    counts = shown(rows, config)
+    for level, labels in (
+        ("image", [v for unit in drawn for v in unit.image_labels]),
+        ("breast", [v for unit in drawn for v in unit.breast_labels]),
+        ("exam", [unit.label for unit in drawn]),
+    ):
+        assert counts[level].positives == pytest.approx(labels.count(1.0)), level
+        # Which negatives are drawn changes from epoch to epoch, and some have more images.
+        assert counts[level].negatives == pytest.approx(labels.count(0.0), rel=0.15), level
+    # One exam in four, one breast in eight.
+    assert positive_weight(counts["exam"], config.train) == pytest.approx(3)
+    assert positive_weight(counts["breast"], config.train) == pytest.approx(7)
+
+
+def test_an_untrained_model_begins_at_the_share_that_is_drawn_and_weighted(cohort, exams, joined):
+    rows = rows_of(cohort).head(20)
+    sick = rows["cancer"].sum()
+    plain = joined("image", positive_weight=1.0)
+    assert prior(shown(rows, plain)["image"], plain.train) == sick / 20
+    drawn = joined("image", positive_weight=2.0, sampling="undersample", negatives_per_positive=0.5)
+    assert prior(shown(rows, drawn)["image"], drawn.train) == pytest.approx(4 / 5)
+    balanced = joined("exam")
+    assert prior(shown(rows_of(exams), balanced)["image"], balanced.train) == 0.5
 
 
 def test_a_batch_is_padded_and_its_padding_has_no_label(exams):

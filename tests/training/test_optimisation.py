@@ -7,13 +7,13 @@ import torch
 from safetensors.torch import load_file
 
 from mammoscope.config import ModelConfig, TrainConfig, load_config
-from mammoscope.errors import ConfigError
-from mammoscope.models import Classifier, build_classifier
-from mammoscope.training import fit, sampling
+from mammoscope.errors import CohortError, ConfigError
+from mammoscope.models import Classifier, build_classifier, registry
+from mammoscope.training import fit, loop, sampling
 from mammoscope.training.optimisation import (
     build_optimizer,
-    check_optimisation,
     parameter_groups,
+    recompute_activations,
 )
 from mammoscope.training.sampling import EpochSampler
 from mammoscope.training.task import ClassificationTask
@@ -165,8 +165,8 @@ def test_recomputed_activations_give_the_same_gradients(name):
     gradients = []
     for recompute in (False, True):
         classifier = built(name, dropout=0.0).train()
-        train = TrainConfig(gradient_checkpointing=recompute)
-        check_optimisation(classifier, ModelConfig(backbone=name), train)
+        if recompute:
+            recompute_activations(classifier, ModelConfig(backbone=name))
         classifier(image).logit.sum().backward()
         gradients.append(next(iter(classifier.backbone.parameters())).grad)
     assert torch.allclose(*gradients, atol=1e-6)
@@ -182,6 +182,39 @@ def test_what_a_network_cannot_do_is_said_before_anything_is_written(cohort, tmp
     with pytest.raises(ConfigError, match=r"train\.strategy=nonsense cannot be had"):
         fit(cohort, run, quick(strategy="nonsense"))
     assert not run.exists()
+
+
+def test_a_backbone_is_not_frozen_at_weights_that_could_not_be_had(
+    cohort, tmp_path, quick, monkeypatch
+):
+    monkeypatch.setattr(registry, "hub_fault", lambda: "no way out")
+    model = ModelConfig(backbone="test_resnet")
+    config = quick(frozen_epochs="all").model_copy(update={"model": model})
+    with pytest.raises(ConfigError, match=r"frozen_epochs=all would.*no way out.*model\.weights"):
+        fit(cohort, tmp_path / "run", config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_several_processes_have_a_batch_each_or_are_refused(cohort, tmp_path, quick):
+    with pytest.raises(CohortError, match="shows 10 images, fewer than a batch of 6 for each of 2"):
+        fit(cohort, tmp_path / "run", quick(devices=2, batch_size=6))
+    assert not (tmp_path / "run").exists()
+
+
+def test_processes_that_share_a_frozen_backbone_wait_for_no_gradients_of_it():
+    assert loop._strategy(TrainConfig(devices=2, frozen_epochs=1)).startswith("ddp_find_unused")
+    assert loop._strategy(TrainConfig(devices=2, strategy="fsdp", frozen_epochs=1)) == "fsdp"
+    assert loop._strategy(TrainConfig(frozen_epochs="all")) == "auto"
+
+
+def test_each_process_drops_channels_of_its_own(monkeypatch):
+    task = ClassificationTask(built("baseline_cnn"), TrainConfig(seed=3), 1.0)
+    drawn = []
+    for rank in range(2):
+        task._trainer = SimpleNamespace(global_step=5, global_rank=rank)
+        task.on_train_batch_start(None, 0)
+        drawn.append(torch.rand(4))
+    assert not torch.equal(*drawn)
 
 
 def test_drop_path_is_given_to_the_backbone_or_refused():

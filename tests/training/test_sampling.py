@@ -9,7 +9,7 @@ import pytest
 
 from mammoscope.config import TrainConfig
 from mammoscope.errors import CohortError
-from mammoscope.training.sampling import EpochSampler, drawn_counts
+from mammoscope.training.sampling import EpochSampler, Place, draw_rates, drawn_counts
 
 NAN = float("nan")
 # 10 positives, 90 negatives, 5 unknown.
@@ -21,8 +21,10 @@ def epoch_of(number=0, **settings):
     sampler.set_epoch(number)
     places = list(sampler)
     assert len(places) == len(sampler)
-    assert {epoch for _, epoch in places} == {number}
-    return [index for index, _ in places]
+    assert {place.epoch for place in places} == {number}
+    # However often one is shown, no two places are alike.
+    assert len(set(places)) == len(places)
+    return [place.item for place in places]
 
 
 def labels_of(places):
@@ -62,15 +64,20 @@ def test_each_batch_has_its_positives():
     settings = {"batch_size": 8, "positives_per_batch": 1, "sampling": "oversample"}
     places = epoch_of(**settings, negatives_per_positive=6)
     assert labels_of(places) == {1.0: 15, 0.0: 90, "unknown": 5}
-    batches = [places[at : at + 8] for at in range(0, len(places), 8)]
+    # What is left over after whole batches is not trained on.
+    batches = [places[at : at + 8] for at in range(0, len(places) // 8 * 8, 8)]
     assert all(labels_of(batch)[1.0] >= 1 for batch in batches)
     # Not always in the same place of the batch.
     assert len({[LABELS[at] for at in batch].index(1.0) for batch in batches}) > 3
 
 
 def test_too_few_positives_for_every_batch_are_told_beforehand():
-    with pytest.raises(CohortError, match="asks for 14 positive images in 14 batches"):
+    with pytest.raises(CohortError, match="asks for 13 positive images in 13 batches"):
         EpochSampler(LABELS, TrainConfig(batch_size=8, positives_per_batch=1))
+    # Ten in ten whole batches are enough; five images are left over.
+    EpochSampler(LABELS, TrainConfig(batch_size=10, positives_per_batch=1))
+    # One batch that is not full has what there is.
+    EpochSampler([1.0, 1.0, 0.0], TrainConfig(batch_size=8, positives_per_batch=2))
 
 
 def test_counts_are_those_of_an_epoch():
@@ -81,3 +88,18 @@ def test_counts_are_those_of_an_epoch():
     ):
         found = labels_of(epoch_of(**settings))
         assert drawn_counts(LABELS, TrainConfig(**settings)) == (found[1.0], found[0.0])
+
+
+def test_rates_are_how_often_an_epoch_shows_each():
+    config = TrainConfig(sampling="oversample", negatives_per_positive=3)
+    rates = draw_rates(LABELS, config)
+    assert {rate for rate, label in zip(rates, LABELS, strict=True) if label == 1} == {3.0}
+    assert {rate for rate, label in zip(rates, LABELS, strict=True) if label != 1} == {1.0}
+    assert sum(rates) == len(epoch_of(sampling="oversample", negatives_per_positive=3))
+
+
+def test_what_is_shown_again_is_changed_otherwise_and_what_is_shown_once_as_ever():
+    first, again = Place(3, 2), Place(3, 2, 1)
+    drawn = [place.randomness(7).generate_state(2).tolist() for place in (first, again)]
+    assert drawn[0] != drawn[1]
+    assert drawn[0] == np.random.SeedSequence([7, 2, 3]).generate_state(2).tolist()

@@ -8,11 +8,12 @@ import sys
 import warnings
 
 import pytest
+from onnx import TensorProto, helper
 
 from mammoscope.cli import run as verbs
 from mammoscope.config import Config, load_config
 from mammoscope.errors import ConfigError, RunError
-from mammoscope.tracking import track_report, tracked, ui_command
+from mammoscope.tracking import _signature, track_report, tracked, ui_command
 
 SETTINGS = (
     "model.backbone=baseline_cnn",
@@ -100,6 +101,40 @@ def test_the_models_signature_is_that_of_the_graph(run, uri, client):
     assert signature.inputs.inputs[0].shape == (-1, 1, 64, 32)
     assert signature.inputs.input_names() == ["image"]
     assert set(signature.outputs.input_names()) == {"logit", "score", "heatmap", "local_score"}
+
+
+def test_the_signature_of_an_exams_graph_has_all_that_it_takes():
+    sides = {"image": ["V", 1, 64, 32], "projection": ["V"], "side": ["V"], "facts": [3]}
+    kinds = {"projection": TensorProto.INT64, "side": TensorProto.INT64}
+    taken = [
+        helper.make_tensor_value_info(name, kinds.get(name, TensorProto.FLOAT), shape)
+        for name, shape in sides.items()
+    ]
+    given = [helper.make_tensor_value_info("breast_score", TensorProto.FLOAT, [2])]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = _signature(helper.make_model(helper.make_graph([], "exam", taken, given)))
+    assert [(spec.name, spec.type.name, spec.shape) for spec in made.inputs] == [
+        ("image", "float32", (-1, 1, 64, 32)),
+        ("projection", "int64", (-1,)),
+        ("side", "int64", (-1,)),
+        ("facts", "float32", (3,)),
+    ]
+    assert [(spec.name, spec.shape) for spec in made.outputs] == [("breast_score", (2,))]
+
+
+def test_jobs_that_share_no_training_are_tracked_each_and_processes_of_one_once(
+    config, cohort, client, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SLURM_PROCID", "3")
+    with tracked(config, cohort, tmp_path / "alone") as tracker:
+        assert tracker is not None
+    monkeypatch.delenv("SLURM_PROCID")
+    train = config.train.model_copy(update={"devices": 1, "nodes": 2})
+    shared = config.model_copy(update={"train": train})
+    monkeypatch.setenv("NODE_RANK", "1")
+    with tracked(shared, cohort, tmp_path / "shared") as tracker:
+        assert tracker is None
 
 
 def test_a_run_that_fails_or_is_stopped_says_so(config, cohort, client, tmp_path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
+from types import SimpleNamespace
 
 import optuna
 import polars as pl
@@ -15,7 +17,7 @@ from mammoscope.config import TuneConfig, load_config, load_settings
 from mammoscope.errors import CohortError, ConfigError, OutputError, RunError
 from mammoscope.training.tuning import study as study_module
 from mammoscope.training.tuning import tune, workers
-from mammoscope.training.tuning.space import check_space, config_of, grid
+from mammoscope.training.tuning.space import check_space, config_of, grid, suggest
 from mammoscope.training.tuning.trial import Outcome
 
 SHARED = {
@@ -81,6 +83,7 @@ def states(folder):
         ({"model.pool": {"values": ["avg", "middle"]}}, r"model\.pool may not be 'middle'"),
         ({"train.label": {"values": ["cancer", "biopsy"]}}, "different labels cannot be compared"),
         ({"evaluation.seed": {"values": [1, 2]}}, "it changes no training"),
+        ({"train.devices": {"values": [1, 2]}}, "trials train on one device each"),
         ({"train": {"values": [1]}}, "unknown key train"),
         ({}, "at least 1 item"),
     ],
@@ -119,6 +122,27 @@ def test_a_grid_is_every_combination_of_whole_numbers_steps_and_lists():
     many = {f"augment.{name}": {"low": 0.0, "high": 0.5, "points": 30} for name in names}
     with pytest.raises(ConfigError, match="810,000 combinations"):
         check_space(settings(many, sampler="grid"))
+
+
+def test_a_key_of_fractions_is_searched_between_whole_ends():
+    made = settings({"train.positive_weight": {"low": 1, "high": 10}}, sampler="grid")
+    check_space(made)
+    assert [point["train.positive_weight"] for point in grid(made)] == [1, 4, 7, 10]
+    drawn = suggest(made, optuna.trial.FixedTrial({"train.positive_weight": 2.5}))
+    assert drawn == {"train.positive_weight": 2.5}
+
+
+@pytest.mark.parametrize(
+    ("shared", "words"),
+    [
+        ({"tracking": {"enabled": True}}, "tracking is of single runs: tune without it"),
+        ({"train": {"devices": 2}}, r"tune uses one device: set train\.devices=1"),
+    ],
+)
+def test_a_study_is_not_tracked_and_uses_one_device(cohort, tmp_path, shared, words):
+    with pytest.raises(ConfigError, match=words):
+        tune(cohort, tmp_path / "s", settings(config=shared))
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_grid_tries_every_combination_once(cohort, tmp_path, pretend):
@@ -245,6 +269,8 @@ def test_trials_in_processes_of_their_own_and_one_that_is_killed(cohort, tmp_pat
 
     def start(count):
         worker = real(count)
+        # A daemon may have no processes to read images.
+        assert not worker.process.daemon
         if not killed:
             killed.append(worker.process.pid)
             os.kill(worker.process.pid, signal.SIGKILL)
@@ -256,6 +282,39 @@ def test_trials_in_processes_of_their_own_and_one_that_is_killed(cohort, tmp_pat
     assert (dead["state"], alive["state"]) == ("fail", "complete")
     assert "status -9" in dead["reason"]
     assert len(alive["by_epoch"]) == 3
+
+
+@pytest.fixture
+def piped():
+    """A worker that is played here: its end of the pipe, and the one that hears it."""
+    ours, theirs = multiprocessing.Pipe()
+    process = SimpleNamespace(join=lambda _: None, exitcode=1)
+    yield theirs, workers._Worker(process, ours)
+    ours.close()
+    theirs.close()
+
+
+def test_what_is_no_fault_of_a_trial_ends_the_study_by_its_name(piped, monkeypatch, tmp_path):
+    def broken(task, told):
+        raise AssertionError("daemonic processes are not allowed to have children")
+
+    theirs, worker = piped
+    monkeypatch.setattr(workers, "run_trial", broken)
+    monkeypatch.setattr(workers, "begin_worker", lambda: None)
+    worker.connection.send("a task")
+    with pytest.raises(AssertionError):
+        workers._serve(theirs, 1)
+    theirs.close()
+    with pytest.raises(RunError, match="a trial ended with AssertionError: daemonic processes"):
+        workers._heard(worker, 1, lambda *_: False)
+
+
+def test_a_worker_that_dies_before_it_is_answered_costs_its_trial_alone(piped):
+    theirs, worker = piped
+    theirs.send((0, 0.5))
+    theirs.close()
+    assert workers._heard(worker, 1, lambda *_: False) is None
+    assert workers._heard(worker, 1, lambda *_: False).state == "failed"
 
 
 def test_the_objective_is_that_of_the_epoch_whose_weights_are_kept(tmp_path):

@@ -49,8 +49,7 @@ def train(
 
     Example: `mammoscope train cohort run --set train.epochs=20 --set model.backbone=resnet18`
     """
-    from mammoscope.config import load_config
-    from mammoscope.errors import ConfigError
+    from mammoscope.config import check_many, load_config
     from mammoscope.processes import is_first_process
 
     if fold is not None and folds is not None:
@@ -58,18 +57,13 @@ def train(
             "--fold trains one, --folds all trains every one: give one of them"
         )
     resolved = load_config(config, [*(settings or []), *(["tracking.enabled=true"] * track)])
-    if folds is not None and resolved.tracking.enabled:
-        raise ConfigError("tracking is of single runs: train --folds all without it")
+    if folds is not None:
+        check_many(resolved, "train --folds all")
     first = not resolved.train.is_shared or is_first_process()
     # Checked before torch is loaded, which takes seconds.
     if not resume and first:
         _check_free(run, overwrite=overwrite)
     if folds is not None:
-        if resolved.train.is_shared:
-            raise ConfigError(
-                "--folds all trains on one device: train each fold with --fold, or set "
-                "train.devices=1 and train.nodes=1"
-            )
         _train_folds(cohort, run, resolved, resume=resume, overwrite=overwrite)
         return
     if not first:

@@ -13,6 +13,7 @@ from mammoscope.config.learning import (
     EvaluationConfig,
     ModelConfig,
     TrainConfig,
+    check_many,
     load_config,
 )
 from mammoscope.config.loading import load_settings, validated
@@ -33,6 +34,7 @@ __all__ = [
     "TrackingConfig",
     "TrainConfig",
     "TuneConfig",
+    "check_many",
     "load_config",
     "load_ladder",
     "load_settings",

@@ -36,7 +36,7 @@ class AugmentConfig(Frozen):
     resized_crop: _Share = Field(
         default=0.0,
         description="Largest share of the area that is cut away, the rest enlarged to the whole; "
-        "its aspect ratio changes by up to a quarter.",
+        "its aspect ratio becomes from 3/4 to 4/3 of what it was.",
     )
     elastic: Annotated[float, Field(ge=0, le=0.2)] = Field(
         default=0.0, description="Spread of smooth random displacements, as a share of the width."

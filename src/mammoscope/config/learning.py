@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from mammoscope.config.augmentation import AugmentConfig
 from mammoscope.config.loading import Frozen, load_settings
 from mammoscope.config.tracking import TrackingConfig
+from mammoscope.errors import ConfigError
 
 __all__ = [
     "AuxiliaryName",
@@ -18,6 +19,7 @@ __all__ = [
     "EvaluationConfig",
     "ModelConfig",
     "TrainConfig",
+    "check_many",
     "load_config",
 ]
 
@@ -301,6 +303,25 @@ class Config(Frozen):
         if self.train.label in self.model.auxiliary:
             raise ValueError(f"model.auxiliary names {self.train.label}, which is train.label")
         return self
+
+
+def check_many(config: Config, verb: str) -> None:
+    """Check that what trains many networks is not asked for what single runs alone can do.
+
+    Args:
+        config: Of one of the networks.
+        verb: What trains them.
+
+    Raises:
+        ConfigError: If it is to be tracked, or to train on several devices.
+    """
+    if config.tracking.enabled:
+        raise ConfigError(f"tracking is of single runs: {verb} without it (tracking.enabled=false)")
+    if config.train.is_shared:
+        raise ConfigError(
+            f"{verb} uses one device: set train.devices=1 and train.nodes=1, or train a single "
+            "network with mammoscope train"
+        )
 
 
 def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:

@@ -17,6 +17,7 @@ from mammoscope.models.weights import (
     hub_fault,
     load_backbone_weights,
     load_head,
+    load_judge,
 )
 
 __all__ = ["build_classifier", "build_multiview", "check_backbone"]
@@ -55,7 +56,7 @@ def build_classifier(
         head=config.head,
     )
     if config.weights is not None:
-        load_head(classifier, config.weights)
+        notes += load_head(classifier, config.weights)
     return classifier, notes
 
 
@@ -65,7 +66,8 @@ def build_multiview(
     """Build the breast or exam model that a configuration names.
 
     Weights of an image model's run give it the whole image classifier to start from, so that
-    it begins as the mean of that model's logits.
+    it begins as the mean of that model's logits. Those of a breast or exam model's run give it how
+    that one judges views together as well.
 
     Args:
         config: As for :func:`build_classifier`; ``level`` is breast or exam.
@@ -86,6 +88,8 @@ def build_multiview(
     model = MultiViewClassifier(
         classifier, level=config.level, facts=config.facts, dropout=config.dropout
     )
+    if config.weights is not None:
+        notes += load_judge(model, config.weights)
     return model, notes
 
 

@@ -9,7 +9,7 @@ import ssl
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,14 +22,15 @@ from mammoscope.errors import RunError
 from mammoscope.models.backbones import TimmBackbone
 from mammoscope.models.two_resolution import TwoResolutionBackbone
 
-__all__ = ["bounded_hub", "hub_fault", "load_backbone_weights", "load_head"]
+__all__ = ["bounded_hub", "hub_fault", "load_backbone_weights", "load_head", "load_judge"]
 
 # Seconds that the hub has to give a first sign of life, and then each packet to arrive.
 _PATIENCE_S = 5.0
 # Layers that turn features into classes: another task's, and none of ours has them.
 _HEADS = ("fc.", "classifier.", "head.", "head_dist.")
 # Where the runs of image models, and of breast and exam models, keep their backbone.
-_RUNS = ("backbone.", "classifier.backbone.")
+_JOINED = "classifier."
+_RUNS = ("backbone.", f"{_JOINED}backbone.")
 _COARSE = "coarse."
 _PREFIXES = [prefix for run in _RUNS for prefix in (f"{run}body.", run)]
 
@@ -123,22 +124,78 @@ def load_backbone_weights(backbone: nn.Module, path: Path) -> None:
     target.load_state_dict(folded, strict=False)
 
 
-def load_head(classifier: nn.Module, path: Path) -> None:
-    """Load what lies behind the backbone, where the file is of a run.
+def load_head(classifier: nn.Module, path: Path) -> list[str]:
+    """Load what lies behind the backbone, where the file is of a run with the same layers there.
+
+    Returns:
+        A sentence that a user should read where the run's layers are others.
 
     Raises:
         RunError: If the file cannot be read, or a layer is of another shape.
     """
     weights = _read(path)
-    own = {k: v for k, v in classifier.state_dict().items() if not k.startswith("backbone.")}
     if not any(key.startswith(_RUNS) for key in weights):
-        return
-    plain = {key.removeprefix("classifier."): value for key, value in weights.items()}
-    found = {key: plain[key] for key in own if key in plain}
-    wrong = [key for key, value in found.items() if value.shape != own[key].shape]
+        return []
+    prefix = _JOINED if _is_joined(weights) else ""
+    theirs = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    theirs, own = _but(theirs, "backbone."), _but(classifier.state_dict(), "backbone.")
+    if theirs.keys() != own.keys():
+        listed = ", ".join(sorted(theirs.keys() ^ own.keys())[:4])
+        return [
+            f"of weights {path} the backbone alone is taken: the layers behind it are others "
+            f"({listed}) and begin anew"
+        ]
+    _fit(path, theirs, own)
+    classifier.load_state_dict(theirs, strict=False)
+    return []
+
+
+def load_judge(model: nn.Module, path: Path) -> list[str]:
+    """Load how a breast or exam model judges views together, where the file is of such a run.
+
+    A breast model's judgement of breasts begins an exam model's, and the other way round.
+
+    Returns:
+        A sentence that a user should read where a part of either has no counterpart.
+
+    Raises:
+        RunError: If the file cannot be read, or a layer is of another shape.
+    """
+    weights, own = _read(path), model.state_dict()
+    if not _is_joined(weights) or _behind(weights) != _behind(own):
+        # Other layers before it begin anew, as load_head says, and so does what judges by them.
+        return []
+    theirs, own = _but(weights, _JOINED), _but(own, _JOINED)
+    found = {key: value for key, value in theirs.items() if key in own}
+    _fit(path, found, own)
+    model.load_state_dict(found, strict=False)
+    notes = {"begins anew": own.keys() - theirs.keys(), "is not taken": theirs.keys() - own.keys()}
+    return [
+        f"weights {path}: what judges the {part} {fate}"
+        for fate, keys in notes.items()
+        for part in sorted({key.partition(".")[0] for key in keys})
+    ]
+
+
+def _is_joined(weights: Mapping[str, Tensor]) -> bool:
+    """Say whether weights are of a breast or exam model's run."""
+    return any(key.startswith(f"{_JOINED}backbone.") for key in weights)
+
+
+def _behind(weights: Mapping[str, Tensor]) -> set[str]:
+    """Return the layers behind the backbone of a breast or exam model's classifier."""
+    every = {key for key in weights if key.startswith(_JOINED)}
+    return {key for key in every if not key.startswith(f"{_JOINED}backbone.")}
+
+
+def _but(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key: value for key, value in weights.items() if not key.startswith(prefix)}
+
+
+def _fit(path: Path, theirs: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    wrong = [key for key, value in theirs.items() if value.shape != own[key].shape]
     if wrong:
         raise RunError(f"weights {path} do not fit: {', '.join(wrong)} of another shape")
-    classifier.load_state_dict(found, strict=False)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from mammoscope.config import AugmentConfig
 from mammoscope.training.augment import apply, draw
+from mammoscope.training.sampling import Place
 from mammoscope.types import GreyImage
 
 __all__ = ["ImageDataset", "ImageStore"]
@@ -62,21 +63,19 @@ class ImageDataset(Dataset[tuple[Tensor, ...]]):
     def __len__(self) -> int:
         return len(self._image_ids)
 
-    def __getitem__(self, place: int | tuple[int, int]) -> tuple[Tensor, ...]:
+    def __getitem__(self, at: int | tuple[int, ...]) -> tuple[Tensor, ...]:
         """Return a (1, H, W) float32 image, its label, and (variables,) targets if there are any.
 
         Args:
-            place: An index, or (index, epoch) as the training sampler gives them.
+            at: An index, or a :class:`Place` as the training sampler gives them.
         """
-        index, epoch = place if isinstance(place, tuple) else (place, 0)
-        pixels = self._store.read(self._image_ids[index]).astype(np.float32)
+        place = Place(*at) if isinstance(at, tuple) else Place(at)
+        pixels = self._store.read(self._image_ids[place.item]).astype(np.float32)
         image = torch.from_numpy(pixels)[None]
         if self._augment is not None:
-            # Seeded by place and not drawn in sequence, so that neither the number of
-            # workers nor a resumed run changes anything.
-            sequence = np.random.SeedSequence([self._seed, epoch, index])
+            sequence = place.randomness(self._seed)
             generator = torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
             image = apply(image, draw(self._augment, generator), self._max_value)
         if self._targets is None:
-            return image, self._labels[index]
-        return image, self._labels[index], self._targets[index]
+            return image, self._labels[place.item]
+        return image, self._labels[place.item], self._targets[place.item]

@@ -24,6 +24,7 @@ from mammoscope.log import get_logger
 from mammoscope.models import Classifier, build_classifier, build_multiview, check_backbone
 from mammoscope.processes import is_first_process
 from mammoscope.training.auxiliary import AuxiliaryHeads, Variable, encode, plan
+from mammoscope.training.balance import labels_of, positive_weight, prior, shown
 from mammoscope.training.callbacks import BestWeights, EpochBar, History
 from mammoscope.training.dataset import ImageDataset
 from mammoscope.training.loading import Loader
@@ -34,7 +35,7 @@ from mammoscope.training.loop import (
     with_precision,
 )
 from mammoscope.training.multiview import MultiViewTask, PositiveWeights
-from mammoscope.training.optimisation import check_optimisation
+from mammoscope.training.optimisation import check_optimisation, recompute_activations
 from mammoscope.training.run_folder import (
     RECORD,
     FitResult,
@@ -43,7 +44,7 @@ from mammoscope.training.run_folder import (
     read_run,
     result_of,
 )
-from mammoscope.training.sampling import EpochSampler, drawn_counts
+from mammoscope.training.sampling import EpochSampler
 from mammoscope.training.task import ClassificationTask, Network
 from mammoscope.training.units import UnitDataset, collate, group_units
 
@@ -101,8 +102,9 @@ def fit(
     if earlier is not None and checkpoint is not None:
         notes = earlier.get("notes", [])
     history, best = History(run / "history.csv", progress), BestWeights(run / _WEIGHTS)
-    shown = [EpochBar()] if bar and first else []
-    trainer = build_trainer(run, config.train, history, [best, *shown])
+    bars = [EpochBar()] if bar and first else []
+    trainer = build_trainer(run, config.train, history, [best, *bars])
+    _check_share(loaders[0], config, trainer.world_size)
     facts["notes"] = notes
     facts["devices"] = {"count": trainer.world_size, "kind": trainer.strategy.root_device.type}
     if first:
@@ -158,7 +160,7 @@ def check_folds(cohort: Path, config: Config) -> tuple[list[int], dict[str, Any]
     for fold in folds:
         try:
             parts = _parts(rows, fold, config)
-            EpochSampler(_labels(parts["train"], config), config.train)
+            EpochSampler(labels_of(parts["train"], config), config.train)
         except CohortError as error:
             faults.append(str(error))
     if faults:
@@ -182,11 +184,27 @@ def _made(
     variables, left_out = plan(parts["train"], config.model.auxiliary)
     facts["auxiliary"] = [variable.as_dict() for variable in variables]
     looker = network if isinstance(network, Classifier) else network.classifier
-    caution = check_optimisation(looker, config.model, config.train)
+    caution = check_optimisation(looker, config.model, config.train, missed=notes)
+    if config.train.gradient_checkpointing:
+        recompute_activations(looker, config.model)
     heads = AuxiliaryHeads(looker.channels, variables) if variables else None
     task = _task(network, parts["train"], config, heads)
     notes = [*notes, *left_out, *([caution] if caution else [])]
     return task, notes, _loaders(store, parts, config, variables)
+
+
+def _check_share(loader: Loader, config: Config, processes: int) -> None:
+    """Check that each of several processes has a batch to train on.
+
+    Raises:
+        CohortError: If not.
+    """
+    drawn, size = len(loader.sampler), config.train.batch_size  # type: ignore[arg-type]
+    if processes > 1 and drawn < size * processes:
+        raise CohortError(
+            f"an epoch shows {drawn} {config.model.level}s, fewer than a batch of {size} for each "
+            f"of {processes} processes: use a smaller train.batch_size, or fewer train.devices"
+        )
 
 
 def _outcome(history: History, best: BestWeights) -> dict[str, Any]:
@@ -237,7 +255,7 @@ def _parts(rows: pl.DataFrame, fold: int, config: Config) -> dict[str, pl.DataFr
         "test": rows.filter(pl.col("split") == "test"),
     }
     for name, part in (("training", parts["train"]), ("validation", parts["val"])):
-        classes = {int(value) for value in _labels(part, config) if not math.isnan(value)}
+        classes = {int(value) for value in labels_of(part, config) if not math.isnan(value)}
         if classes != {0, 1}:
             raise CohortError(
                 f"the {name} {level}s of fold {fold} hold {label} values {sorted(classes)}; "
@@ -249,35 +267,14 @@ def _parts(rows: pl.DataFrame, fold: int, config: Config) -> dict[str, pl.DataFr
     return parts
 
 
-def _labels(rows: pl.DataFrame, config: Config) -> list[float]:
-    """Return 0, 1 or NaN for what the model scores: images, breasts or exams."""
-    label, level = config.train.label, config.model.level
-    if level != "image":
-        return [unit.label for unit in group_units(rows, level, label)]
-    return rows[label].cast(pl.Float64).fill_null(float("nan")).to_list()
-
-
 def _task(
     network: Network, rows: pl.DataFrame, config: Config, heads: AuxiliaryHeads | None
 ) -> ClassificationTask:
+    counts = shown(rows, config)
+    weights = {level: positive_weight(count, config.train) for level, count in counts.items()}
     if isinstance(network, Classifier):
-        weight = _weight(_labels(rows, config), config)
-        return ClassificationTask(network, config.train, weight, heads)
-    units = group_units(rows, network.level, config.train.label)
-    weights = PositiveWeights(
-        image=_weight([v for unit in units for v in unit.image_labels], config),
-        breast=_weight([v for unit in units for v in unit.breast_labels], config),
-        exam=_weight([unit.label for unit in units], config),
-    )
-    return MultiViewTask(network, config.train, weights, heads)
-
-
-def _weight(labels: list[float], config: Config) -> float:
-    """Return the weight of the positive term for labels of one level."""
-    if config.train.positive_weight != "balanced":
-        return config.train.positive_weight
-    positives, negatives = drawn_counts(labels, config.train)
-    return negatives / positives
+        return ClassificationTask(network, config.train, weights["image"], heads)
+    return MultiViewTask(network, config.train, PositiveWeights(**weights), heads)
 
 
 def _classifier(
@@ -287,16 +284,12 @@ def _classifier(
     model = config.model
     if not fresh:
         model = model.model_copy(update={"pretrained": False, "weights": None})
-    prior = 0.5
-    if rows is not None and config.train.positive_weight != "balanced":
-        known = rows[config.train.label].drop_nulls().to_list()
-        prior = sum(known) / len(known)
     build = build_classifier if model.level == "image" else build_multiview
     network, notes = build(
         model,
         max_value=preprocess.max_value,
         size=(preprocess.height, preprocess.width),
-        prior=prior,
+        prior=0.5 if rows is None else prior(shown(rows, config)["image"], config.train),
     )
     # Convolutions on a CPU are quicker in this order of memory.
     return network.to(memory_format=torch.channels_last), notes  # type: ignore[call-overload]
@@ -336,7 +329,7 @@ def _loader(
     if not train:
         return Loader(images, **options)
     # A last batch of one image would break batch normalisation; it is drawn again later.
-    sampler = EpochSampler(_labels(rows, config), settings)
+    sampler = EpochSampler(labels_of(rows, config), settings)
     drop_last = len(sampler) > settings.batch_size
     return Loader(images, sampler=sampler, drop_last=drop_last, **options)
 
@@ -357,7 +350,7 @@ def _dataset(
         "seed": settings.seed,
     }
     if level == "image":
-        return ImageDataset(store, names, _labels(rows, config), targets, **changes)
+        return ImageDataset(store, names, labels_of(rows, config), targets, **changes)
     by_name = None if targets is None else dict(zip(names, targets, strict=True))
     units = group_units(rows, level, settings.label)
     return UnitDataset(store, units, by_name, most_views=settings.most_views, **changes)

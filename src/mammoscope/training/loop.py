@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import platform
 import signal
 import threading
 import warnings
@@ -19,6 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mammoscope.config import Config, TrainConfig
 from mammoscope.errors import ConfigError
+from mammoscope.processes import keep_memory
 from mammoscope.training.callbacks import AtomicCheckpoints, History, Patience
 from mammoscope.training.loading import Loader
 from mammoscope.training.task import ClassificationTask
@@ -70,7 +69,8 @@ def build_trainer(
         ConfigError: If devices, nodes and strategy are not to be had here.
     """
     every: list[lightning.Callback] = [history, *callbacks]
-    every += _checkpoints(last_checkpoint(run).parent)
+    path = last_checkpoint(run)
+    every.append(ModelCheckpoint(path.parent, filename=path.stem, enable_version_counter=False))
     if config.patience:
         every.append(Patience("val_auroc", mode="max", patience=config.patience))
     try:
@@ -79,7 +79,7 @@ def build_trainer(
                 accelerator="auto",
                 devices=config.devices,
                 num_nodes=config.nodes,
-                strategy=config.strategy,
+                strategy=_strategy(config),
                 # Our sampler deals batches to processes itself.
                 use_distributed_sampler=False,
                 accumulate_grad_batches=config.accumulate,
@@ -103,6 +103,14 @@ def build_trainer(
         ) from error
 
 
+def _strategy(config: TrainConfig) -> str:
+    """Return how processes share the work, in Lightning's words."""
+    if config.strategy in ("auto", "ddp") and config.is_shared and config.frozen_epochs:
+        # A frozen backbone has no gradients, for which plain ddp would wait.
+        return "ddp_find_unused_parameters_true"
+    return config.strategy
+
+
 def run_trainer(
     trainer: lightning.Trainer,
     task: ClassificationTask,
@@ -121,20 +129,11 @@ def run_trainer(
     Raises:
         KeyboardInterrupt: If it was stopped from the keyboard; the last epoch is kept.
     """
-    _keep_freed_memory()
+    keep_memory()
     with _quiet(), _interruptible():
         # A checkpoint is tensors and plain values; nothing in it is executed.
         checkpoint = str(resume) if resume else None
         trainer.fit(task, *loaders, ckpt_path=checkpoint, weights_only=True)
-
-
-def _checkpoints(folder: Path) -> list[ModelCheckpoint]:
-    """Keep the best epoch and, apart, the last: Lightning's ``save_last`` follows the best."""
-    best = ModelCheckpoint(
-        folder, filename="best", monitor="val_auroc", mode="max", enable_version_counter=False
-    )
-    last = ModelCheckpoint(folder, filename="last", monitor=None, enable_version_counter=False)
-    return [best, last]
 
 
 @contextmanager
@@ -170,17 +169,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep large freed blocks: a training step frees and asks for the same again.
-
-    Without it every step maps and clears its activations anew, which costs a third of the
-    time of a small network on a CPU.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    trim_threshold, mmap_threshold = -1, -3
-    libc = ctypes.CDLL("libc.so.6")
-    libc.mallopt(mmap_threshold, 1 << 30)
-    libc.mallopt(trim_threshold, (1 << 31) - 1)

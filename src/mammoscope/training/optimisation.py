@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ __all__ = [
     "cosine_with_warmup",
     "is_frozen",
     "parameter_groups",
+    "recompute_activations",
 ]
 
 # Parameters of one dimension are norms and biases, which weight decay would only shrink.
@@ -32,30 +33,52 @@ def cosine_with_warmup(step: int, total: int, warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
 
 
-def check_optimisation(classifier: Classifier, model: ModelConfig, config: TrainConfig) -> str:
-    """Check that a network can be trained as configured, and have it recompute if it is to.
+def check_optimisation(
+    classifier: Classifier, model: ModelConfig, config: TrainConfig, missed: Sequence[str] = ()
+) -> str:
+    """Check that a network can be trained as configured.
+
+    Args:
+        classifier: The network.
+        model: What it was built from.
+        config: How it is to be trained.
+        missed: Why weights to start from could not be had, if they could not.
 
     Returns:
         A sentence that a user should read, or nothing.
 
     Raises:
-        ConfigError: If its backbone cannot recompute activations, or does not say which of its
-            layers is deeper than which.
+        ConfigError: If its backbone does not say which of its layers is deeper than which, or is
+            to stay at weights that could not be had.
     """
-    if config.gradient_checkpointing and not classifier.backbone.recompute_activations():
-        raise ConfigError(
-            f"train.gradient_checkpointing: {model.backbone} cannot recompute its activations; "
-            "set it to false"
-        )
     if config.layer_decay < 1:
         _depths(classifier, model.backbone)
-    random = model.weights is None and (not model.pretrained or model.backbone in BASELINES)
-    if config.frozen_epochs == "all" and random:
+    if config.frozen_epochs != "all" or model.weights is not None:
+        return ""
+    if missed:
+        raise ConfigError(
+            f"train.frozen_epochs=all would keep the backbone there: {missed[0]}; name a file with "
+            "model.weights, or let it learn"
+        )
+    if not model.pretrained or model.backbone in BASELINES:
         return (
             "the backbone is frozen at random weights (train.frozen_epochs=all without weights): "
             "only the layers behind it learn"
         )
     return ""
+
+
+def recompute_activations(classifier: Classifier, model: ModelConfig) -> None:
+    """Have a network compute its backbone's activations twice instead of keeping them.
+
+    Raises:
+        ConfigError: If its backbone cannot.
+    """
+    if not classifier.backbone.recompute_activations():
+        raise ConfigError(
+            f"train.gradient_checkpointing: {model.backbone} cannot recompute its activations; "
+            "set it to false"
+        )
 
 
 def is_frozen(config: TrainConfig, epoch: int) -> bool:

@@ -160,7 +160,12 @@ def differing_keys(theirs: Any, ours: Any, name: str) -> list[str]:
 
 def _code_version() -> str | None:
     """Return the commit of a source checkout, or ``None`` for an installed package."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parents[1]
+    # An environment may lie in the checkout of something else.
+    if package.parent.name != "src" or not (checkout / ".git").exists():
+        return None
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
     try:
         done = subprocess.run(  # noqa: S603 - a fixed command, no shell
             command, capture_output=True, text=True, check=False, timeout=10

@@ -5,8 +5,9 @@ Everything follows from seed and epoch, so that a resumed run draws as an uninte
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,31 @@ from mammoscope.config import TrainConfig
 from mammoscope.errors import CohortError
 from mammoscope.types import Ints
 
-__all__ = ["EpochSampler", "drawn_counts"]
+__all__ = ["EpochSampler", "Place", "draw_rates", "drawn_counts"]
+
+
+class Place(NamedTuple):
+    """What an epoch shows at one place of its order.
+
+    Attributes:
+        item: Which image, breast or exam, from 0.
+        epoch: From 0.
+        occurrence: How often the epoch has shown it before.
+    """
+
+    item: int
+    epoch: int = 0
+    occurrence: int = 0
+
+    def randomness(self, seed: int, *parts: int) -> np.random.SeedSequence:
+        """Return what it is changed by at random; ``parts`` tell parts of it apart.
+
+        By the place and not in sequence, so that neither the number of workers nor a resumed run
+        changes anything.
+        """
+        again = (self.occurrence,) if self.occurrence else ()
+        entropy = [seed, self.epoch, self.item, *parts]
+        return np.random.SeedSequence(entropy, spawn_key=again)
 
 
 def drawn_counts(labels: Sequence[float], config: TrainConfig) -> tuple[int, int]:
@@ -36,7 +61,20 @@ def drawn_counts(labels: Sequence[float], config: TrainConfig) -> tuple[int, int
     return positives, negatives
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
+def draw_rates(labels: Sequence[float], config: TrainConfig) -> list[float]:
+    """Return how often an epoch shows each image, breast or exam on average.
+
+    Args:
+        labels: 0, 1 or NaN for unknown, one for each.
+        config: How they are drawn.
+    """
+    positives, negatives = drawn_counts(labels, config)
+    shown = {1.0: positives, 0.0: negatives}
+    there = Counter(labels)
+    return [shown[label] / there[label] if label in shown else 1.0 for label in labels]
+
+
+class EpochSampler(Sampler[Place]):
     """The images of an epoch, in an order that seed and epoch alone decide.
 
     Lightning calls :meth:`set_epoch` before each epoch. Where several processes train, each has
@@ -72,27 +110,39 @@ class EpochSampler(Sampler[tuple[int, int]]):
         size = self._config.batch_size
         return whole // (size * processes) * size
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[Place]:
         rng = np.random.default_rng([self._config.seed, self._epoch])
         positives, negatives = self._shown
         sick = _drawn(self._positives, positives, rng)
         others = np.concatenate([_drawn(self._negatives, negatives, rng), self._unknown])
-        order = rng.permutation(np.sort(np.concatenate([sick, others])))
         if self._config.positives_per_batch:
             order = self._with_positives(sick, others, rng)
+        else:
+            order = rng.permutation(np.sort(np.concatenate([sick, others])))
+        seen: Counter[int] = Counter()
+        places = []
+        for item in order.tolist():
+            places.append(Place(item, self._epoch, seen[item]))
+            seen[item] += 1
         process, processes = _process()
-        if processes > 1:
-            size = self._config.batch_size
-            batches = order[: len(self) * processes].reshape(-1, size)
-            order = batches[process::processes].reshape(-1)
-        return ((int(index), self._epoch) for index in order)
+        if processes == 1:
+            return iter(places)
+        size = self._config.batch_size
+        starts = range(process * size, len(self) * processes, processes * size)
+        return (place for start in starts for place in places[start : start + size])
+
+    def _batches(self) -> int:
+        """Return how many batches are trained on: whole ones, unless there is but one."""
+        return max(1, (sum(self._shown) + self._unknown.size) // self._config.batch_size)
 
     def _with_positives(self, sick: Ints, others: Ints, rng: np.random.Generator) -> Ints:
-        """Lay out batches that have their positives, the others dealt at random."""
+        """Lay out batches that have their positives, the others dealt at random.
+
+        What is left over at the end the loader drops.
+        """
         size, wanted = self._config.batch_size, self._config.positives_per_batch
         sick, others = rng.permutation(sick), rng.permutation(others)
-        # Whole batches only: those left over are dropped by the loader as well.
-        batches = math.ceil((sick.size + others.size) / size)
+        batches = self._batches()
         first, rest = sick[: wanted * batches], sick[wanted * batches :]
         filling = rng.permutation(np.concatenate([rest, others]))
         order: list[Ints] = []
@@ -102,14 +152,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
             batch = np.concatenate([batch, filling[:room]])
             filling = filling[room:]
             order.append(rng.permutation(batch))
-        return np.concatenate(order)
+        return np.concatenate([*order, filling])
 
     def _check_batches(self) -> None:
-        wanted, size = self._config.positives_per_batch, self._config.batch_size
-        if not wanted:
-            return
+        wanted, batches = self._config.positives_per_batch, self._batches()
         positives = self._shown[0]
-        batches = math.ceil((sum(self._shown) + self._unknown.size) / size)
         if positives < wanted * batches:
             raise CohortError(
                 f"train.positives_per_batch={wanted} asks for {wanted * batches} positive images "

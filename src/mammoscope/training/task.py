@@ -91,10 +91,8 @@ class ClassificationTask(lightning.LightningModule):
         return network if isinstance(network, Classifier) else network.classifier
 
     def on_train_start(self) -> None:
-        """Begin where the average and the backbone stand."""
+        """Begin where the average stands."""
         self._averaged_step = self.trainer.global_step
-        # Lightning calls the hook of an epoch's start only where it begins the epoch itself.
-        self.on_train_epoch_start()
 
     def on_train_epoch_start(self) -> None:
         """Freeze the backbone, running statistics included, or let it go."""
@@ -102,12 +100,16 @@ class ClassificationTask(lightning.LightningModule):
         self.looker.backbone.requires_grad_(not frozen).train(not frozen)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed what layers draw (dropout) by the step alone, so that a resumed run draws alike."""
+        """Seed what layers draw (dropout) by the step, so that a resumed run draws alike.
+
+        Of several processes each draws for itself.
+        """
         del batch
         place = [self.config.seed, self.trainer.global_step]
         if self.config.accumulate > 1:
             place.append(batch_idx)
-        sequence = np.random.SeedSequence(place)
+        process = (self.global_rank,) if self.global_rank else ()
+        sequence = np.random.SeedSequence(place, spawn_key=process)
         torch.manual_seed(int(sequence.generate_state(1)[0]))
 
     def batch_loss(self, batch: Any) -> BatchLoss:

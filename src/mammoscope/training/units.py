@@ -20,6 +20,7 @@ from mammoscope.errors import CohortError
 from mammoscope.models import Views
 from mammoscope.training.augment import apply, draw
 from mammoscope.training.dataset import ImageStore
+from mammoscope.training.sampling import Place
 
 __all__ = ["Sample", "Unit", "UnitBatch", "UnitDataset", "collate", "group_units"]
 
@@ -190,27 +191,26 @@ class UnitDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self._units)
 
-    def __getitem__(self, place: int | tuple[int, int]) -> Sample:
+    def __getitem__(self, at: int | tuple[int, ...]) -> Sample:
         """Return a unit, less what is not shown of it, with images and targets.
 
         Args:
-            place: An index, or (index, epoch) as the training sampler gives them.
+            at: An index, or a :class:`Place` as the training sampler gives them.
         """
-        index, epoch = place if isinstance(place, tuple) else (place, 0)
-        unit = self._units[index]
+        place = Place(*at) if isinstance(at, tuple) else Place(at)
+        unit = self._units[place.item]
         if self._augment is not None:
-            rng = np.random.default_rng([self._seed, epoch, index])
+            rng = np.random.default_rng(place.randomness(self._seed))
             unit = _shown(unit, self._augment, self._most_views, rng)
-        images = [self._image(name, (epoch, index, n)) for n, name in enumerate(unit.image_ids)]
+        images = [self._image(name, place, number) for number, name in enumerate(unit.image_ids)]
         targets = [self._targets.get(name, torch.zeros(0)) for name in unit.image_ids]
         return Sample(unit, torch.stack(images), torch.stack(targets))
 
-    def _image(self, image_id: str, place: tuple[int, int, int]) -> Tensor:
+    def _image(self, image_id: str, place: Place, number: int) -> Tensor:
         image = torch.from_numpy(self._store.read(image_id).astype(np.float32))[None]
         if self._augment is None:
             return image
-        # Seeded by place and not drawn in sequence: see ImageDataset.
-        sequence = np.random.SeedSequence([self._seed, *place])
+        sequence = place.randomness(self._seed, number)
         generator = torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
         return apply(image, draw(self._augment, generator), self._max_value)
 

@@ -13,7 +13,7 @@ import numpy as np
 import optuna
 from pydantic import BaseModel
 
-from mammoscope.config import Config, validated
+from mammoscope.config import Config, check_many, validated
 from mammoscope.config.tuning import Dimension, TuneConfig
 from mammoscope.errors import ConfigError
 
@@ -24,6 +24,8 @@ _FIXED = {
     "train.label": "trials that learn different labels cannot be compared",
     "evaluation": "it changes no training",
     "tracking": "it changes no training",
+    "train.devices": "trials train on one device each",
+    "train.nodes": "trials train on one device each",
 }
 _MOST_POINTS = 10_000
 _POINTS = 4
@@ -38,9 +40,10 @@ def check_space(tune: TuneConfig) -> None:
     """Check that every key exists and every end of its range is accepted.
 
     Raises:
-        ConfigError: If not; the key is named, with the nearest one where it is unknown.
+        ConfigError: If not; the key is named, with the nearest one where it is unknown. Or if the
+            settings that all trials share ask for what single runs alone can do.
     """
-    base_config(tune)
+    check_many(base_config(tune), "tune")
     known = dict(_leaves(Config()))
     for key, dimension in tune.space.items():
         for fixed, reason in _FIXED.items():
@@ -91,7 +94,7 @@ def suggest(tune: TuneConfig, trial: optuna.Trial) -> dict[str, Any]:
             ]
             continue
         low, high = _range(dimension)
-        if _is_whole(key, dimension):
+        if _is_whole(key):
             step = int(dimension.step or 1)
             drawn[key] = trial.suggest_int(key, int(low), int(high), step=step, log=dimension.log)
         else:
@@ -114,7 +117,7 @@ def _points(key: str, dimension: Dimension) -> list[Any]:
     if dimension.values is not None:
         return list(dimension.values)
     low, high = _range(dimension)
-    if dimension.points is None and (dimension.step or _is_whole(key, dimension)):
+    if dimension.points is None and (dimension.step or _is_whole(key)):
         step = dimension.step or 1.0
         count = math.floor((high - low) / step + 1e-9) + 1
         made = [low + step * number for number in range(count)]
@@ -124,25 +127,22 @@ def _points(key: str, dimension: Dimension) -> list[Any]:
         made = [float(value) for value in spread(low, high, count)]
         # The ends are those that were written, to the last digit.
         made[0], made[-1] = low, high
-    if _is_whole(key, dimension):
+    if _is_whole(key):
         return sorted({round(value) for value in made})
     return made
 
 
-def _is_whole(key: str, dimension: Dimension) -> bool:
-    """Say whether a key takes whole numbers: as its default does, or as its range is written."""
+def _is_whole(key: str) -> bool:
+    """Say whether a key takes whole numbers, as its default is one."""
     default = dict(_leaves(Config()))[key]
-    if isinstance(default, int | float) and not isinstance(default, bool):
-        return isinstance(default, int)
-    low, high = _range(dimension)
-    return low.is_integer() and high.is_integer() and (dimension.step or 1.0).is_integer()
+    return isinstance(default, int) and not isinstance(default, bool)
 
 
 def _ends(key: str, dimension: Dimension) -> list[Any]:
     if dimension.values is not None:
         return list(dimension.values)
     low, high = _range(dimension)
-    return [int(low), int(high)] if _is_whole(key, dimension) else [low, high]
+    return [int(low), int(high)] if _is_whole(key) else [low, high]
 
 
 def _range(dimension: Dimension) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 Its folder holds ``study.json`` (what is searched, on what), ``study.db`` (Optuna's, SQLite), a run
 folder per trial, and what follows from them: ``best.yaml``, ``report.json`` and ``index.html``.
-The test split is never read.
+No image of the test split is read.
 """
 
 from __future__ import annotations
@@ -251,7 +251,12 @@ def _sampler(settings: TuneConfig, there: int) -> optuna.samplers.BaseSampler:
     # A sampler begins anew when a study is resumed: with the same seed it would draw the same.
     seed = settings.seed + there
     if settings.sampler == "tpe":
-        return optuna.samplers.TPESampler(n_startup_trials=settings.startup_trials, seed=seed)
+        return optuna.samplers.TPESampler(
+            n_startup_trials=settings.startup_trials,
+            # Trials that still run count as bad ones, so that the next is not drawn beside them.
+            constant_liar=True,
+            seed=seed,
+        )
     # A grid is a queue of trials; nothing is left to draw.
     return optuna.samplers.RandomSampler(seed=seed)
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import torch
 
-from mammoscope.errors import OutputError
+from mammoscope.errors import MammoscopeError, OutputError, RunError
 from mammoscope.processes import begin_worker, without_interrupts
 from mammoscope.training.tuning.trial import Outcome, Task, run_trial
 
@@ -47,6 +47,7 @@ def run_all(
 
     Raises:
         OutputError: If a trial cannot write.
+        RunError: If something went wrong that is no fault of a trial.
     """
     if workers == 1:
         for key, task in trials:
@@ -85,12 +86,15 @@ def _heard(worker: _Worker, key: _Key, told: Callable[[_Key, int, float], bool])
             reason=f"its process ended with status {worker.process.exitcode} (often: too little "
             "memory)",
         )
-    if isinstance(message, OutputError):
+    if isinstance(message, MammoscopeError):
         raise message
     if isinstance(message, Outcome):
         return message
     epoch, value = message
-    worker.connection.send(told(key, epoch, value))
+    answer = told(key, epoch, value)
+    with suppress(BrokenPipeError):
+        # Of a worker that died meanwhile the pipe's end tells.
+        worker.connection.send(answer)
     return None
 
 
@@ -120,7 +124,8 @@ def _start(workers: int) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     threads = max(1, torch.get_num_threads() // workers)
-    process = context.Process(target=_serve, args=(theirs, threads), daemon=True)
+    # No daemon, which may not have processes of its own to read images; it ends with this one.
+    process = context.Process(target=_serve, args=(theirs, threads))
     with without_interrupts():
         process.start()
     # Theirs alone, so that its end is the end of the pipe.
@@ -146,3 +151,7 @@ def _serve(connection: Connection, threads: int) -> None:
             connection.send(run_trial(task, told))
         except OutputError as error:
             connection.send(error)
+        except BaseException as error:
+            # As where there is one worker, it ends the study; the traceback stays in this process.
+            connection.send(RunError(f"a trial ended with {type(error).__name__}: {error}"))
+            raise
