@@ -221,6 +221,9 @@ def test_a_model_of_exams_does_not_say_that_its_score_is_pooled(evidence):
     assert "that the score is pooled from" in ANSWERS["explanation"](evidence)
     assert "that the score is pooled from" not in ANSWERS["explanation"](made)
     assert "no pools of cells" in ANSWERS["model"](made)
+    assert "all pixels" not in ANSWERS["model"](made)
+    made["config"]["model"]["shrink"] = 2
+    assert "at 1/2 of its height and width" in ANSWERS["model"](made)
 
 
 def test_plain_sigmoids_are_told_as_ranks_and_are_no_update_of_the_model(evidence):

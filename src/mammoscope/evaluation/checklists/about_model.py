@@ -60,7 +60,12 @@ def model(e: Evidence) -> str:
     head = f" Between them {' and '.join(settings['head'])} layers." if settings["head"] else ""
     others = settings["auxiliary"]
     told = f" In training, further heads learnt {', '.join(others)}." if others else ""
-    level = settings["level"]
+    level, shrink = settings["level"], settings["shrink"]
+    if shrink > 1:
+        told += (
+            f" That network sees the image at 1/{shrink} of its height and width; a small one "
+            "beside it sees all pixels."
+        )
     if level != "image":
         told += (
             f" Attention over its views joins what the images of {level}s show, and a correction "
