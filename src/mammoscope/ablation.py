@@ -46,7 +46,7 @@ from mammoscope.training.run_folder import differing_keys
 
 __all__ = ["climb", "ladder_rows"]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 RECORD = "ladder.json"
 _RUN_RECORD = "run.json"
 _TABLES = ("manifest.parquet", "splits.parquet", "rejects.csv", "cohort.json", "findings.parquet")
@@ -131,9 +131,10 @@ def climb(
 def ladder_rows(record: dict[str, Any]) -> list[list[str]]:
     """Return ``ladder.json`` as rows of a table, header first; published figures in brackets."""
     header = ["arm", "rung", "evaluation F1", "test F1", "sensitivity", "precision", "accuracy"]
-    rows = [[*header, "AUROC"]]
+    rows = [[*header, "AUROC", "heat on lesion"]]
     for rung in record["rungs"]:
-        cells = [_cell(rung, name) for name in ("evaluation_f1", "test_f1", *_MEASURES[1:])]
+        names = ("evaluation_f1", "test_f1", *_MEASURES[1:], "pointing")
+        cells = [_cell(rung, name) for name in names]
         rows.append([rung["arm"], rung["says"] or rung["name"], *cells])
     return rows
 
@@ -141,7 +142,7 @@ def ladder_rows(record: dict[str, Any]) -> list[list[str]]:
 def _cell(rung: dict[str, Any], name: str) -> str:
     measured = rung["measured"][name]
     text = "undefined" if measured["value"] is None else f"{measured['value']:.3f}"
-    if name in ("test_f1", "auroc") and measured.get("low") is not None:
+    if name in ("test_f1", "auroc", "pointing") and measured.get("low") is not None:
         text += f" ({measured['low']:.3f} to {measured['high']:.3f})"
     theirs = rung["published"].get(name)
     return text if theirs is None else f"{text} [{theirs:.3f}]"
@@ -265,6 +266,7 @@ def _climbed(step: _Step, made: list[_Step], cohort: Path, fold: int, level: str
     metrics = report["levels"][level]["metrics"]
     measured = {"test_f1" if name == "f1" else name: metrics[name] for name in _MEASURES}
     measured["evaluation_f1"] = report["validation"][level]["metrics"]["f1"]
+    measured["pointing"] = _pointing(report)
     return {
         "arm": step.arm,
         "name": step.rung.name,
@@ -276,6 +278,15 @@ def _climbed(step: _Step, made: list[_Step], cohort: Path, fold: int, level: str
         "measured": measured,
         "published": step.rung.published,
     }
+
+
+def _pointing(report: dict[str, Any]) -> dict[str, Any]:
+    """Return the share of lesions on which the heat points, as an estimate."""
+    groups = report["pointing"]["groups"]
+    if not groups:
+        return {"value": None, "low": None, "high": None}
+    hit: dict[str, Any] = groups[0]["exact"]["hit"]
+    return hit
 
 
 def _trains_alike(step: _Step, other: _Step) -> bool:

@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import polars as pl
 import pytest
 import yaml
 from safetensors.torch import load_file
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from mammoscope import ablation
 from mammoscope.ablation import climb, ladder_rows
 from mammoscope.artefacts import write_json
+from mammoscope.cohort.findings import write_findings
 from mammoscope.config import PreprocessConfig, load_ladder, rung_settings
 from mammoscope.errors import ConfigError, RunError
 
@@ -234,11 +236,29 @@ def test_faults_of_a_ladder_are_found_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_rung_says_how_often_its_heat_is_on_the_lesion(make_cohort, tmp_path):
+    folder = make_cohort()
+    sides = {"x_min": 0.0, "y_min": 0.0, "x_max": 32.0, "y_max": 64.0}
+    rows = pl.read_parquet(folder / "manifest.parquet").filter(pl.col("cancer") == 1)
+    write_findings(
+        folder,
+        [{"finding_id": n, "image_id": n, "kind": "mass", **sides} for n in rows["image_id"]],
+    )
+    (rung,) = climb(
+        folder, tmp_path / "out", load_ladder(written(tmp_path, rungs=[{"name": "only"}]))
+    )["rungs"]
+    # A lesion as large as the image cannot be missed.
+    assert rung["measured"]["pointing"]["value"] == 1.0
+    assert rung["measured"]["pointing"]["high"] == 1.0
+
+
 def test_published_figures_stand_beside_ours():
     def estimate(value):
         return {"value": value, "low": 0.1, "high": 0.3}
 
-    names = ("evaluation_f1", "test_f1", "sensitivity", "precision", "accuracy", "auroc")
+    names = (
+        "evaluation_f1", "test_f1", "sensitivity", "precision", "accuracy", "auroc", "pointing",
+    )  # fmt: skip
     rung = {
         "arm": "cnn",
         "name": "resized",
@@ -249,8 +269,9 @@ def test_published_figures_stand_beside_ours():
     header, row = ladder_rows({"rungs": [rung]})
     assert header == [
         "arm", "rung", "evaluation F1", "test F1", "sensitivity", "precision", "accuracy", "AUROC",
+        "heat on lesion",
     ]  # fmt: skip
     assert row == [
         "cnn", "resized original", "0.200", "0.200 (0.100 to 0.300) [0.027]", "0.200", "undefined",
-        "0.200", "0.200 (0.100 to 0.300)",
+        "0.200", "0.200 (0.100 to 0.300)", "0.200 (0.100 to 0.300)",
     ]  # fmt: skip

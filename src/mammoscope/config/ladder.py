@@ -45,7 +45,9 @@ class LadderConfig(Frozen):
     title: str = Field(description="Heads the table.")
     source: str = Field(default="", description="Where published figures are from.")
     recipe: Path = Field(description="Settings that all rungs start from, beside this file.")
-    level: Literal["image", "breast"] = Field(default="image", description="What is measured.")
+    level: Literal["image", "breast", "exam"] = Field(
+        default="image", description="What is measured."
+    )
     arms: dict[_Name, dict[str, Any]] = Field(
         default={"all": {}}, min_length=1, description="Settings of each column of runs."
     )
