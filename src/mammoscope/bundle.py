@@ -17,7 +17,7 @@ from mammoscope.artefacts import (
 )
 from mammoscope.config import EligibilityConfig, PreprocessConfig, validated
 from mammoscope.errors import BundleError, ConfigError
-from mammoscope.types import Density, Laterality, View
+from mammoscope.types import Density, Laterality, Level, View
 
 __all__ = [
     "AGGREGATION",
@@ -42,9 +42,6 @@ FORMAT_VERSION = 3
 MODEL_FILE = "model.onnx"
 BUNDLE_FILE = "bundle.json"
 
-
-#: What a graph scores: each image by itself, breasts from their views, or exams.
-Level = Literal["image", "breast", "exam"]
 
 #: Sides in the order in which graphs of breasts and exams number them and give their scores.
 SIDES = (Laterality.R, Laterality.L)
@@ -100,6 +97,8 @@ class Estimate(_Part):
     value: float | None
     low: float | None
     high: float | None
+    #: Replicates of the bootstrap without a value.
+    undefined: int = 0
 
 
 class Choice(_Part):
@@ -127,9 +126,14 @@ class OperatingPoint(_Part):
 
 
 class OperatingPoints(_Part):
-    """Operating points by level; ``primary`` names the one that decides *suspicious*."""
+    """Operating points by level; ``primary`` names the one that decides *suspicious*.
+
+    They were chosen and measured on scores of the model itself, or of single ``folds`` of which
+    it is the mean.
+    """
 
     primary: str
+    scored_by: Literal["model", "folds"] = "model"
     image: tuple[OperatingPoint, ...]
     breast: tuple[OperatingPoint, ...]
     exam: tuple[OperatingPoint, ...] = ()
@@ -148,9 +152,10 @@ class OperatingPoints(_Part):
 
 
 class InputContract(_Part):
-    """What the graph takes: see :data:`GRAPH_INPUTS`."""
+    """What the graph takes: see :data:`GRAPH_INPUTS`; ``facts`` are those that it uses."""
 
     level: Level = "image"
+    facts: tuple[str, ...] = ()
     inputs: dict[str, str] = GRAPH_INPUTS["image"]
     preprocess: PreprocessConfig
 

@@ -37,6 +37,7 @@ from mammoscope.bundle import (
 )
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.errors import RunError
+from mammoscope.evaluation.run_folder import frozen_points
 from mammoscope.inference import Scorer
 from mammoscope.models import Classifier, MultiViewClassifier, MultiViewGraph
 from mammoscope.predictions import exam_input, predicted
@@ -48,6 +49,7 @@ from mammoscope.types import GreyImage
 
 __all__ = [
     "PARITY_TOLERANCE",
+    "check_difference",
     "export_bundle",
     "export_graph",
     "finish_run",
@@ -55,6 +57,7 @@ __all__ = [
 
 #: Largest difference of logits between the training graph and ONNX Runtime.
 PARITY_TOLERANCE = 1e-3
+_GRAPHS = ("the exported graph", "the training graph")
 _PARITY_IMAGES = 8
 _PARITY_EXAMS = 3
 _OPSET = 20
@@ -137,6 +140,44 @@ def export_bundle(
         OutputError: If the folder exists or cannot be written.
     """
     run = Path(run)
+    facts = _finished(run)
+    chosen, report = frozen_points(run)
+    if report["run"]["hashes"] != facts["hashes"]:
+        raise RunError(
+            f"{run}/report is of other predictions: run mammoscope evaluate {run} --overwrite"
+        )
+    scorer = Scorer(run / MODEL_FILE, threads=1)
+    level, taken = scorer.level, scorer.inputs
+    predictions = pl.read_parquet(run / "predictions.parquet")
+    with new_folder(folder, overwrite=overwrite, marker="bundle.json") as fresh:
+        return write_bundle(
+            fresh,
+            run / MODEL_FILE,
+            name=name or run.resolve().name,
+            package_version=__version__,
+            synthetic=bool(facts["synthetic"]),
+            intended_use=INTENDED_USE,
+            input={
+                "level": level,
+                "facts": facts["config"]["model"].get("facts", []) if "facts" in taken else [],
+                "inputs": {k: v for k, v in GRAPH_INPUTS[level].items() if k in taken},
+                "preprocess": facts["preprocess"],
+            },
+            output=OutputContract.of(level),
+            aggregation=AGGREGATION[level],
+            calibration=facts.get("calibration", {"method": "none"}),
+            eligibility=facts["eligibility"],
+            operating_points={
+                **{key: chosen[key] for key in ("primary", "scored_by")},
+                **chosen["points"],
+            },
+            reference=_reference(predictions, "test" if facts["fold"] is None else "val"),
+            training=_training(facts, report),
+        )
+
+
+def _finished(run: Path) -> dict[str, Any]:
+    """Return the record of a finished run whose files are those that it made."""
     facts = read_json(run / "run.json", RunError)
     if facts.get("status") != "finished":
         raise RunError(
@@ -149,38 +190,7 @@ def export_bundle(
         raise RunError(
             f"{run}/run.json names no eligibility rules: train on a cohort that has some"
         )
-    if not (run / "operating_points.json").is_file():
-        raise RunError(f"{run} has no operating points: run mammoscope evaluate {run} first")
-    chosen = read_json(run / "operating_points.json", RunError)
-    scorer = Scorer(run / MODEL_FILE, threads=1)
-    level, taken = scorer.level, scorer.inputs
-    report = read_json(run / "report" / "report.json", RunError)
-    if report["run"]["hashes"] != facts["hashes"]:
-        raise RunError(
-            f"{run}/report is of other predictions: run mammoscope evaluate {run} --overwrite"
-        )
-    validation = pl.read_parquet(run / "predictions.parquet").filter(pl.col("split") == "val")
-    with new_folder(folder, overwrite=overwrite, marker="bundle.json") as fresh:
-        return write_bundle(
-            fresh,
-            run / MODEL_FILE,
-            name=name or run.resolve().name,
-            package_version=__version__,
-            synthetic=bool(facts["synthetic"]),
-            intended_use=INTENDED_USE,
-            input={
-                "level": level,
-                "inputs": {k: v for k, v in GRAPH_INPUTS[level].items() if k in taken},
-                "preprocess": facts["preprocess"],
-            },
-            output=OutputContract.of(level),
-            aggregation=AGGREGATION[level],
-            calibration=facts.get("calibration", {"method": "none"}),
-            eligibility=facts["eligibility"],
-            operating_points={"primary": chosen["primary"], **chosen["points"]},
-            reference=_reference(validation),
-            training=_training(facts, report),
-        )
+    return dict(facts)
 
 
 def _training(facts: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
@@ -192,6 +202,7 @@ def _training(facts: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
         "counts": facts["counts"],
         "cohort": {k: v for k, v in facts["cohort"].items() if k != "path"},
         "run_hashes": facts["hashes"],
+        "operating_points_sha256": report["operating_points_sha256"],
         "measured_on": report["measured_on"],
         "measured": report["levels"],
     }
@@ -264,7 +275,7 @@ def _check_parity(classifier: Classifier, scorer: Scorer, images: list[GreyImage
     batch = torch.from_numpy(np.stack(images)[:, None].astype(np.float32))
     with torch.inference_mode():
         expected = classifier.eval()(batch).logit.numpy()
-    _check_difference(scorer(images).logit - expected)
+    check_difference(scorer(images).logit - expected, *_GRAPHS)
 
 
 def _check_exam_parity(
@@ -277,29 +288,44 @@ def _check_exam_parity(
         expected = network.eval()(given)
     for row, exam in enumerate(exams):
         made = scorer.exam(exam_input(exam, store))
-        _check_difference(made.images.logit - expected.image_logit[row][given.mask[row]].numpy())
+        own = expected.image_logit[row][given.mask[row]].numpy()
+        check_difference(made.images.logit - own, *_GRAPHS)
         for side, (logit, _) in made.breasts.items():
-            _check_difference(logit - float(expected.breast_logit[row, SIDES.index(side)]))
+            both = float(expected.breast_logit[row, SIDES.index(side)])
+            check_difference(logit - both, *_GRAPHS)
         if made.exam is not None:
-            _check_difference(made.exam[0] - float(expected.exam_logit[row]))
+            check_difference(made.exam[0] - float(expected.exam_logit[row]), *_GRAPHS)
 
 
-def _check_difference(difference: Any) -> None:
-    largest = float(np.abs(difference).max())
+def check_difference(difference: Any, graph: str, other: str) -> None:
+    """Refuse a graph whose logits are not those of what it was made from.
+
+    Raises:
+        RunError: If one differs by more than :data:`PARITY_TOLERANCE`, or is no number.
+    """
+    largest = float(np.max(np.abs(difference), initial=0.0))
     if not largest <= PARITY_TOLERANCE:
         raise RunError(
-            f"the exported graph differs from the training graph by {largest:.2g} in the "
-            f"logit; at most {PARITY_TOLERANCE} is accepted"
+            f"{graph} differs from {other} by {largest:.2g} in the logit; at most "
+            f"{PARITY_TOLERANCE} is accepted"
         )
 
 
-def _reference(validation: pl.DataFrame) -> dict[str, Any]:
-    """Distribution of validation scores, against which a service can watch for drift."""
+def _reference(predictions: pl.DataFrame, split: str) -> dict[str, Any]:
+    """Distribution of scores, against which a service can watch for drift.
+
+    They must be scores of the graph that is deployed: of a run of all folds it has scored the
+    test split alone. Without one there is no reference.
+    """
+    rows = predictions.filter(pl.col("split") == split)
+    if not rows.height:
+        return {}
     shares = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99]
-    scores = validation["score"].to_numpy()
-    views = validation["view"].value_counts().sort("view")
+    scores = rows["score"].to_numpy()
+    views = rows["view"].value_counts().sort("view")
     return {
-        "images": validation.height,
+        "split": split,
+        "images": rows.height,
         "score_quantiles": {str(share): float(np.quantile(scores, share)) for share in shares},
         "views": {str(view): int(count) for view, count in views.iter_rows()},
     }

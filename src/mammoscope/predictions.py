@@ -14,7 +14,7 @@ from mammoscope.inference import ExamInput, Scorer
 from mammoscope.training.units import Unit, group_units
 from mammoscope.types import FloatImage
 
-__all__ = ["exam_input", "predicted"]
+__all__ = ["exam_input", "predicted", "seen_place"]
 
 Progress = Callable[[int, int], None]
 
@@ -94,11 +94,15 @@ def _table(rows: pl.DataFrame, made: list[dict[str, float]], label: str) -> pl.D
 
 def _heat_place(store: PreparedStore, image_id: str, heatmap: FloatImage) -> dict[str, float]:
     """Return where a heatmap is hottest and where it could have been, in original pixels."""
-    geometry = store.read_geometry(image_id)
-    crop = geometry.original_crop
-    x, y = hottest_point(heatmap, geometry)
+    x, y = hottest_point(heatmap, store.read_geometry(image_id))
+    return {"heat_x": x, "heat_y": y, **seen_place(store, image_id)}
+
+
+def seen_place(store: PreparedStore, image_id: str) -> dict[str, float]:
+    """Return what the network saw of an image, in original pixels, and how many are breast."""
+    crop = store.read_geometry(image_id).original_crop
     sides = {f"crop_{side}": getattr(crop, side) for side in ("x_min", "y_min", "x_max", "y_max")}
-    return {"heat_x": x, "heat_y": y, **sides, "breast_px": store.read_breast_px(image_id)}
+    return {**sides, "breast_px": store.read_breast_px(image_id)}
 
 
 def exam_input(exam: Unit, store: PreparedStore) -> ExamInput:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mammoscope.errors import IncompleteExamError, MammoscopeError
-from mammoscope.types import ExamResult
+from mammoscope.types import ExamResult, Level
 
 __all__ = [
     "INTENDED_USE",
@@ -35,6 +35,10 @@ INTENDED_USE = (
 )
 
 _Score = Annotated[float, Field(ge=0, le=1)]
+# Above 1 where the highest scores of validation tie and no threshold among them keeps the target.
+_Threshold = Annotated[
+    float, Field(ge=0, description="A score that reaches it is suspicious; above 1 none does.")
+]
 
 
 class _Part(BaseModel):
@@ -48,12 +52,12 @@ class ModelInfo(_Part):
     bundle_sha256: str = Field(description="Digest of bundle.json, which pins model.onnx.")
     synthetic: bool = Field(description="True where the model was trained on synthetic images.")
     operating_point: str = Field(description="Name of the primary operating point.")
-    level: Literal["image", "breast", "exam"] = Field(
+    level: Level = Field(
         description="What the model scores: images one by one, breasts or exams from all views."
     )
-    image_threshold: _Score
-    breast_threshold: _Score
-    exam_threshold: _Score
+    image_threshold: _Threshold
+    breast_threshold: _Threshold
+    exam_threshold: _Threshold
 
 
 class BoxPart(_Part):

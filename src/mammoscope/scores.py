@@ -17,7 +17,7 @@ from mammoscope.bundle import MODEL_FILE
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation import run_evaluation_config
-from mammoscope.evaluation.calibration import Calibration, fit_calibration
+from mammoscope.evaluation.calibration import Calibration, fit_calibration, prevalence_of
 from mammoscope.evaluation.run_folder import checked_predictions, read_run
 from mammoscope.evaluation.tables import Level, own_logits, read_predictions
 from mammoscope.graphs import scores_of, write_calibrated
@@ -39,12 +39,7 @@ def settle_scores(run: Path, facts: dict[str, Any], predictions: pl.DataFrame) -
     """
     config = EvaluationConfig.model_validate(facts["config"]["evaluation"])
     validation = predictions.filter(pl.col("split") == "val")
-    calibration, notes = fit_calibration(*own_logits(validation, "image"), config)
-    joined: dict[str, Calibration] = {}
-    for level, name in _JOINED.items():
-        if name in predictions.columns:
-            joined[level], more = fit_calibration(*own_logits(validation, level), config)
-            notes += [f"By {level}: {note}" for note in more]
+    calibration, joined, notes = _fitted(validation, config)
     before = facts.get("hashes", {}).get(_PREDICTIONS)
     # Not finished until graph, predictions and their hashes are of one mind.
     write_json(run / "run.json", {**facts, "status": "trained"})
@@ -72,6 +67,25 @@ def settle_scores(run: Path, facts: dict[str, Any], predictions: pl.DataFrame) -
         (run / "operating_points.json").unlink(missing_ok=True)
     write_json(run / "run.json", facts)
     return calibration
+
+
+def _fitted(
+    validation: pl.DataFrame, config: EvaluationConfig
+) -> tuple[Calibration, dict[str, Calibration], list[str]]:
+    """Fit images, and breasts and exams where the model scores them, each on its own logits."""
+    logit, label, patient = own_logits(validation, "image")
+    calibration, notes = fit_calibration(logit, label, patient, config, config.prevalence)
+    image_share = float(label.mean()) if label.size else 0.0
+    joined: dict[str, Calibration] = {}
+    for level, name in _JOINED.items():
+        if name not in validation.columns:
+            continue
+        logit, label, patient = own_logits(validation, level)
+        share = float(label.mean()) if label.size else 0.0
+        asked = prevalence_of(share, image_share, config.prevalence)
+        joined[level], more = fit_calibration(logit, label, patient, config, asked)
+        notes += [f"By {level}: {note}" for note in more]
+    return calibration, joined, notes
 
 
 def _with_score(rows: pl.DataFrame, logit: str, calibration: Calibration) -> pl.DataFrame:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ __all__ = [
     "ImageResult",
     "Ints",
     "Laterality",
+    "Level",
     "MammogramImage",
     "Refusal",
     "View",
@@ -65,6 +66,10 @@ class View(StrEnum):
     LM = "LM"
     LMO = "LMO"
     AT = "AT"
+
+
+#: What is scored and measured: images one by one, breasts or exams.
+Level = Literal["image", "breast", "exam"]
 
 
 class Density(StrEnum):

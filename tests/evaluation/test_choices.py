@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,8 +12,8 @@ from mammoscope.evaluation import bootstrap, operating_points
 from mammoscope.evaluation.bootstrap import intervals
 from mammoscope.evaluation.measures import measures_at, measures_of_ranks
 from mammoscope.evaluation.metrics import best_f1, pf1
-from mammoscope.evaluation.operating_points import choose, choose_threshold
-from mammoscope.evaluation.overfitting import few_warnings, threshold_warnings
+from mammoscope.evaluation.operating_points import choose, choose_threshold, point_measures
+from mammoscope.evaluation.overfitting import broken_promises, few_warnings, fitted_warnings
 from mammoscope.evaluation.tables import Scored
 
 KEPT = ("sensitivity", "specificity")
@@ -51,9 +53,11 @@ def test_a_patients_images_are_drawn_together():
         np.array([0.9, 0.8, 0.1, 0.2]), np.array([1, 1, 0, 0], bool), np.array([0, 0, 1, 1])
     )
     found = measured(scored, replicates=200)
-    assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
+    # All replicates agree, which claims a certainty that two patients do not give.
+    assert (found.value, found.low, found.high) == (1.0, None, None)
     # Both patients drawn has chance 1/2.
     assert 60 < found.undefined < 140
+    assert found.as_dict()["undefined"] == found.undefined
 
 
 def test_a_specificity_without_exception_has_an_interval_by_patients():
@@ -65,6 +69,37 @@ def test_a_specificity_without_exception_has_an_interval_by_patients():
     assert (found["specificity"].value, found["specificity"].high) == (1.0, 1.0)
     alone = intervals(scored, measures_at(0.5), replicates=0, confidence=0.95, seed=0)
     assert alone["specificity"].low is None
+
+
+def test_shares_of_the_called_and_of_all_without_exception_have_exact_intervals():
+    """Eight images of two patients are called, all rightly; at 0.95 nobody of 20 patients is."""
+    score = np.concatenate([np.repeat([0.9, 0.1], [8, 32]), np.full(40, 0.1)])
+    scored = Scored(score, np.arange(80) < 40, np.repeat(np.arange(20), 4))
+
+    def at(threshold):
+        found = intervals(
+            scored,
+            point_measures(threshold),
+            replicates=50,
+            confidence=0.95,
+            seed=0,
+            threshold=threshold,
+        )
+        return {name: (one.value, one.low, one.high) for name, one in found.items()}
+
+    assert at(0.5)["precision"] == (1.0, pytest.approx(0.025 ** (1 / 2)), 1.0)
+    nobody = at(0.95)
+    assert nobody["precision"][0] is None
+    upper = 1 - 0.025 ** (1 / 20)
+    assert nobody["recall_rate"] == (0.0, 0.0, pytest.approx(upper))
+    assert nobody["recalls_per_1000"] == (0.0, 0.0, pytest.approx(1000 * upper))
+    # Measures without such a bound claim nothing.
+    assert nobody["f1"] == (0.0, None, None)
+    rare = replace(scored, prevalence=0.01)
+    found = intervals(
+        rare, point_measures(0.5), replicates=50, confidence=0.95, seed=0, threshold=0.5
+    )
+    assert (found["precision"].value, found["precision"].low) == (1.0, None)
 
 
 def test_no_replicates_give_a_value_without_an_interval():
@@ -153,19 +188,38 @@ def test_a_recall_rate_is_kept_and_no_looser_threshold_would_do():
 def test_a_recall_rate_can_be_that_of_another_prevalence():
     """At 0.5 % hardly anyone has cancer, so the recall rate is all but 1 - specificity."""
     scored = data(patients=400)
-    threshold = choose_threshold(scored, "recall_rate=0.1", prevalence=0.005)
+    rare = replace(scored, prevalence=0.005)
+    threshold = choose_threshold(rare, "recall_rate=0.1")
     called = scored.score >= threshold
     sick = scored.label
     rate = 0.005 * called[sick].mean() + 0.995 * called[~sick].mean()
     assert 0.09 < rate <= 0.1
     assert threshold < choose_threshold(scored, "recall_rate=0.1")
-    config = EvaluationConfig(
-        bootstrap=50, operating_points=("recall_rate=0.1",), calibration="platt", prevalence=0.005
-    )
-    point = choose(scored, config)[0]
+    config = EvaluationConfig(bootstrap=50, operating_points=("recall_rate=0.1",))
+    point = choose(rare, config)[0]
     assert point["threshold"] == threshold
     assert point["recall_rate"]["value"] == pytest.approx(rate)
     assert point["recall_rate"]["low"] < rate < point["recall_rate"]["high"]
+
+
+def test_measures_of_another_prevalence_are_those_of_as_many_more_negatives():
+    """Positives at 50 %, meant at 20 %: as if every negative stood there four times."""
+    rng = np.random.default_rng(1)
+    label = np.arange(200) < 100
+    half = Scored(np.round(rng.random(200) * 0.6 + 0.3 * label, 2), label, np.arange(200))
+    rows = np.concatenate([np.arange(100), np.tile(np.arange(100, 200), 4)])
+    whole = Scored(half.score[rows], label[rows], half.patient[rows])
+    rare = replace(half, prevalence=0.2)
+    for target in ("best_f1", "recall_rate=0.1", "specificity=0.9"):
+        assert choose_threshold(rare, target) == choose_threshold(whole, target)
+    assert choose_threshold(rare, "best_f1") != choose_threshold(half, "best_f1")
+    named = {**measures_of_ranks(EvaluationConfig()), **point_measures(0.5)}
+    found, expected = bootstrap.values(rare, named), bootstrap.values(whole, named)
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value), name
+    # The share is a given, so that replicates do not vary it: without positives nothing is known.
+    drawn = bootstrap.samples(rare, named, np.array([[0] * 100 + [1] * 100], np.uint16))
+    assert np.isnan(drawn["precision"]).all()
 
 
 @given(seed=st.integers(0, 10_000))
@@ -189,7 +243,7 @@ def test_a_choice_under_weights_is_the_choice_on_repeated_rows(target):
     scored = data(patients=20, images=2)
     draws = bootstrap.draw(20, 40, seed=0)
     curve = operating_points._Curve(scored)
-    index, _ = curve.picked(target, draws[:, curve.patient].astype(float), None)
+    index, _ = curve.picked(target, draws[:, curve.patient].astype(float))
     for times, threshold in zip(draws, curve.candidates[index], strict=True):
         rows = np.repeat(np.arange(scored.score.size), times[scored.patient])
         again = Scored(scored.score[rows], scored.label[rows], scored.patient[rows])
@@ -221,6 +275,7 @@ def point(value, half, target="best_f1", optimism=0.0):
     return {
         "name": target,
         "target": target,
+        "threshold": 0.5,
         "confidence": 0.95,
         **dict.fromkeys(names, estimate),
         "choice": {"low": 0.2, "high": 0.7, "optimism": optimism, "replicates": 100},
@@ -240,9 +295,39 @@ def point(value, half, target="best_f1", optimism=0.0):
 def test_a_threshold_that_does_not_hold_its_promise_is_told(target, measured, words):
     # 0.6 ± 0.1 promised: a difference of sqrt(2) * 0.1 = 0.14 or less is chance.
     found = {name: point(measured, 0.1)[name] for name in ("f1", *KEPT, "recall_rate")}
-    said = threshold_warnings(point(0.6, 0.1, target), found, "image")
+    promised = point(0.6, 0.1, target)
+    assert fitted_warnings(promised, "image") == []
+    said = broken_promises([(promised, found, "image")])
     assert len(said) == len(words)
     assert all(word in sentence for word, sentence in zip(words, said, strict=True))
+
+
+def test_what_one_test_in_twenty_shows_is_no_news_among_twenty():
+    """A fall by 2.2 standard errors: p = 0.028 alone, and one of many by chance."""
+    names = ("f1", *KEPT)
+    promised = point(0.6, 0.1)
+    half = 0.1 * np.sqrt(2)
+    fallen = {name: point(0.6 - 2.2 / 1.96 * half, 0.1)[name] for name in names}
+    kept = {name: point(0.6, 0.1)[name] for name in names}
+    alone = broken_promises([(promised, {**kept, "f1": fallen["f1"]}, "image")])
+    assert alone == []
+    given = point(0.6, 0.1, "specificity=0.9")
+    only = {"sensitivity": {**given["sensitivity"], "low": None, "high": None}}
+    one = broken_promises([(given, {**only, "specificity": fallen["specificity"]}, "image")])
+    assert "is more than chance explains." in one[0]
+    worse = {name: point(0.6 - 4 / 1.96 * half, 0.1)[name] for name in names}
+    (said,) = broken_promises([(promised, {**kept, "f1": worse["f1"]}, "image")])
+    assert "3 such comparisons adjusted for" in said
+
+
+def test_a_threshold_that_calls_nobody_is_told():
+    """The highest scores tie, and more of them than 1 - 0.9 of the negatives."""
+    score = np.repeat([0.2, 1.0], [80, 60])
+    scored = Scored(score, np.arange(140) >= 120, np.arange(140))
+    config = EvaluationConfig(bootstrap=0, operating_points=("specificity=0.9",))
+    (made,) = choose(scored, config)
+    assert made["threshold"] > 1
+    assert "calls none of the validation positives" in fitted_warnings(made, "image")[0]
 
 
 def test_a_threshold_that_is_given_is_taken_as_it_is_and_measured():
@@ -251,17 +336,17 @@ def test_a_threshold_that_is_given_is_taken_as_it_is_and_measured():
     assert point["threshold"] == 0.4
     assert point["choice"] == {"replicates": 0, "low": None, "high": None, "optimism": None}
     measured = {name: point[name] for name in KEPT}
-    assert threshold_warnings(point, measured, "image") == []
+    assert fitted_warnings(point, "image") == broken_promises([(point, measured, "image")]) == []
 
 
 def test_a_threshold_that_rests_on_few_or_fits_them_is_told():
     assert "chosen on 12 positive breasts only" in few_warnings(12, "breast")[0]
     assert few_warnings(30, "breast") == []
-    (said,) = threshold_warnings(point(0.6, 0.1, optimism=0.08), None, "breast")
+    (said,) = fitted_warnings(point(0.6, 0.1, optimism=0.08), "breast")
     assert "choose from 0.200 to 0.700" in said
     assert "0.080 better" in said
     recalled = point(0.1, 0.02, "recall_rate=0.1", optimism=-0.06)
-    assert "0.060 better" in threshold_warnings(recalled, None, "image")[0]
+    assert "0.060 better" in fitted_warnings(recalled, "image")[0]
 
 
 def test_one_class_alone_cannot_choose():

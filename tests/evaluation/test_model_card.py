@@ -16,6 +16,7 @@ from mammoscope.evaluation.attributes import read_cohort_table
 from mammoscope.evaluation.checklists import CARD, CHECKLISTS, filled, read_list
 from mammoscope.evaluation.checklists.answers import ANSWERS
 from mammoscope.evaluation.evidence import gather
+from mammoscope.evaluation.folds import OF_SINGLE_FOLDS
 
 LISTS = (CARD, *CHECKLISTS)
 TRIPOD = (
@@ -82,10 +83,32 @@ def evidence(tmp_path_factory):
     made["explanation"] = {
         "occlusion": {"images": 9, "other_patches": 8, "hottest_is_largest": {"value": 0.5}}
     }
-    made["report"]["calibration"] = {"sentence": "Scores were calibrated."}
+    made["report"]["calibration"] = calibrated("platt")
     # What one cohort cannot show: a source that only the test split has.
     made["parts"]["test"]["source"]["inbreast"] = 4
     made["parts"]["train"]["view"] = {"CC": 80, "MLO": 80}
+    return made
+
+
+def calibrated(*methods):
+    levels = dict(zip(("image", "breast"), methods, strict=False))
+    return {
+        "sentence": "Scores were calibrated.",
+        "levels": {level: {"method": method} for level, method in levels.items()},
+    }
+
+
+def of_all_folds(evidence, *, tested=True):
+    """The same evidence as of a run of five folds."""
+    made = copy.deepcopy(evidence)
+    made["run"] |= {
+        "fold": None,
+        "best": {"auroc": 0.75},
+        "epochs": 87,
+        "counts": {"train": 900, "val": 900, "test": 100 if tested else 0},
+        "ensemble": {"folds": 5, "combines": "mean of logits"},
+    }
+    made["report"]["measured_on"] = "test" if tested else "val"
     return made
 
 
@@ -164,13 +187,100 @@ def test_without_the_cohorts_tables_nothing_is_said_of_them(evidence, name):
 
 
 def test_a_run_of_all_folds_says_so(evidence):
-    folds = {**evidence["run"], "fold": None, "best": {"auroc": 0.75}}
-    folds["ensemble"] = {"folds": 5, "combines": "mean of logits"}
-    made = {**evidence, "run": folds}
+    made = of_all_folds(evidence)
     assert ANSWERS["ensemble"](made).startswith("5 networks")
     assert "each fold validates once" in ANSWERS["partition"](made)
     assert "out of fold the AUROC is 0.750" in ANSWERS["selection"](made)
     assert "Out of fold: AUROC" in ANSWERS["internal"](made)
+
+
+def test_a_run_of_all_folds_claims_nothing_that_single_folds_gave(evidence):
+    made, untested = of_all_folds(evidence), of_all_folds(evidence, tested=False)
+    assert "all figures come from" in ANSWERS["model_file"](evidence)
+    told = ANSWERS["model_file"](made)
+    assert "thresholds and calibration from those of single folds" in told
+    assert "No figure comes from its predictions" in ANSWERS["model_file"](untested)
+    assert "out-of-fold scores" in ANSWERS["thresholds"](made)
+    assert "87 epochs in 5 folds, at most 30 in each" in ANSWERS["training"](made)
+    assert "out-of-fold images only" in ANSWERS["goal"](untested)
+    assert OF_SINGLE_FOLDS in ANSWERS["limitations"](made)
+    assert OF_SINGLE_FOLDS not in ANSWERS["limitations"](evidence)
+    assert "the mean of the folds' maps" in ANSWERS["explanation"](made)
+
+
+def test_images_of_all_folds_are_counted_once(evidence):
+    made, untested = of_all_folds(evidence), of_all_folds(evidence, tested=False)
+    assert ANSWERS["parts_used"](made).startswith("1,000 of the cohort's")
+    assert "Images: 900 training, 100 test." in ANSWERS["partition"](made)
+    assert "none of them to a test split" in ANSWERS["partition"](untested)
+
+
+def test_a_model_of_exams_does_not_say_that_its_score_is_pooled(evidence):
+    made = copy.deepcopy(evidence)
+    made["config"]["model"]["level"] = "exam"
+    assert "that the score is pooled from" in ANSWERS["explanation"](evidence)
+    assert "that the score is pooled from" not in ANSWERS["explanation"](made)
+    assert "no pools of cells" in ANSWERS["model"](made)
+
+
+def test_plain_sigmoids_are_told_as_ranks_and_are_no_update_of_the_model(evidence):
+    made = copy.deepcopy(evidence)
+    made["report"]["calibration"] = calibrated("none", "none")
+    assert ANSWERS["calibration"](made) is None
+    assert "no probability" in ANSWERS["outputs"](made)
+    assert "not corrected" in ANSWERS["imbalance"](made)
+    by_number = {item["number"]: item for item in filled("tripod_ai_2024", made)["items"]}
+    assert by_number["12f"]["status"] == "not answered"
+    made["report"]["calibration"] = calibrated("none", "platt")
+    assert "The score by image ranks; it is no probability." in ANSWERS["outputs"](made)
+    assert "no probability" not in ANSWERS["outputs"](evidence)
+
+
+def test_a_patient_in_two_folds_is_counted_where_each_of_them_validates(tmp_path):
+    run, cohort = make(tmp_path)
+    report = evaluate_run(run).report
+    facts = json.loads((run / "run.json").read_text())
+    splits = pl.read_parquet(cohort / "splits.parquet")
+    # Patients of fold 1 are named t0, t1 …: one of them is now in fold 2 as well.
+    moved = pl.when(pl.col("image_id") == "t0-L-CC").then(2).otherwise("fold")
+    splits.with_columns(fold=moved).write_parquet(cohort / "splits.parquet")
+    facts["cohort"]["splits_sha256"] = sha256_file(cohort / "splits.parquet")
+    table = read_cohort_table(facts)
+    assert gather(run, facts, report, table, cohort)["shared_patients"] == 0
+    folds = {**facts, "fold": None}
+    assert gather(run, folds, report, table, cohort)["shared_patients"] == 1
+
+
+def test_images_that_prepare_refused_are_told_and_not_counted(tmp_path):
+    run, cohort = make(tmp_path)
+    rejects = [
+        {"stage": stage, "path": "", "image_id": name, "reason": reason, "message": ""}
+        for stage, name, reason in (
+            ("prepare", "t1-L-CC", "no_breast"),
+            ("prepare-png", "t2-L-CC", "no_breast"),
+            ("ingest", "", "duplicate"),
+        )
+    ]
+    pl.DataFrame(rejects).write_csv(cohort / "rejects.csv")
+    evaluate_run(run)
+    lists = json.loads((run / "report" / "checklists.json").read_text())["lists"]
+    told = {item["number"]: " ".join(item["answers"]) for item in lists["claim_2024"]["items"]}
+    assert "training: 159 images of 40 patients" in told["35"]
+    assert "Preparation refused 1 images: 1 no_breast." in told["35"]
+
+
+def test_names_from_tables_are_not_read_as_markup(tmp_path):
+    run, cohort = make(tmp_path)
+    manifest = pl.read_parquet(cohort / "manifest.parquet")
+    odd = pl.when(pl.col("machine_id") == "1").then(pl.lit("<b>a_b*|`")).otherwise("machine_id")
+    manifest.with_columns(machine_id=odd).write_parquet(cohort / "manifest.parquet")
+    facts = json.loads((run / "run.json").read_text())
+    facts["cohort"]["manifest_sha256"] = sha256_file(cohort / "manifest.parquet")
+    write_json(run / "run.json", facts)
+    evaluate_run(run)
+    card = (run / "report" / "model_card.md").read_text()
+    assert r"\<b\>a\_b\*\|\`" in card
+    assert "<b>a" not in card
 
 
 def test_a_patient_in_two_parts_is_told(evidence):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -23,7 +25,8 @@ def test_scores_that_are_chances_have_slope_one_and_intercept_zero():
     for name, right in (("slope", 1.0), ("intercept", 0.0)):
         assert found[name]["low"] < right < found[name]["high"], name
     assert found["ece"]["value"] < 0.03
-    assert found["ece"]["low"] < 0.01
+    # Its percentiles would leave out the truth, which is 0.
+    assert found["ece"]["low"] is None
 
 
 def test_the_slope_is_that_of_a_logistic_regression():
@@ -77,7 +80,7 @@ def test_another_prevalence_measures_as_if_positives_were_that_rare():
     part = Scored(data.score[half], data.label[half], data.patient[half])
     rows = np.concatenate([half[:400], np.tile(half[400:], 4)])
     whole = Scored(data.score[rows], data.label[rows], data.patient[rows])
-    found = reliability(part, EvaluationConfig(bootstrap=0, prevalence=0.2))
+    found = reliability(replace(part, prevalence=0.2), EvaluationConfig(bootstrap=0))
     expected = reliability(whole, EvaluationConfig(bootstrap=0))
     for name in ("brier", "slope", "intercept"):
         assert found[name]["value"] == pytest.approx(expected[name]["value"]), name
@@ -90,12 +93,57 @@ def test_another_prevalence_measures_as_if_positives_were_that_rare():
 def test_classes_that_do_not_overlap_have_no_slope():
     score = np.linspace(0.1, 0.9, 40)
     found = reliability(Scored(score, score > 0.5, np.arange(40)), CONFIG)
-    assert found["slope"] == {"value": None, "low": None, "high": None}
+    assert found["slope"] == {"value": None, "low": None, "high": None, "undefined": 0}
     assert found["intercept"]["value"] is not None
 
 
 def test_bins_hold_every_image_once():
-    rows = bins_of(drawn(1003, images=1))
+    rows = bins_of(drawn(1003, images=1), 0.95)
     assert sum(row["n"] for row in rows) == 1003
     assert len(rows) == 10
     assert [row["mean_score"] for row in rows] == sorted(row["mean_score"] for row in rows)
+
+
+@pytest.mark.parametrize("factor", [1 / 2000, 1 / 30, 30, 2000])
+def test_scores_far_too_low_or_high_have_the_intercept_that_mends_them(factor):
+    """Odds are wrong by a factor: the intercept is its logarithm, however far off."""
+    data = drawn()
+    odds = data.score / (1 - data.score)
+    right = reliability(data, CONFIG)["intercept"]["value"]
+    off = replace(data, score=factor * odds / (1 + factor * odds))
+    found = reliability(off, CONFIG)["intercept"]
+    assert found["value"] == pytest.approx(right - np.log(factor), abs=1e-4)
+    assert found["low"] < found["value"] < found["high"]
+
+
+def test_scores_that_are_sure_and_half_wrong_have_an_intercept():
+    """Half score 0.99999 and a fifth of these has cancer; none of the others, at 0.00001."""
+    score = np.repeat([0.99999, 0.00001], 500)
+    data = Scored(score, np.arange(1000) < 100, np.arange(1000))
+    found = reliability(data, CONFIG)["intercept"]
+    assert found["value"] == pytest.approx(-np.log(99999) + np.log(0.2 / 0.8), abs=1e-3)
+
+
+def test_equal_scores_are_in_one_bin_whatever_the_order_of_rows():
+    """A thousand images score 0.1 and a tenth of them has cancer: nothing is wrong."""
+    label = np.arange(1000) < 100
+    found = reliability(Scored(np.full(1000, 0.1), label, np.arange(1000)), CONFIG)
+    assert found["ece"]["value"] == pytest.approx(0)
+    assert [row["n"] for row in found["bins"]] == [1000]
+    mixed = np.concatenate([np.zeros(500), np.linspace(0.01, 1, 500)])
+    sizes = [row["n"] for row in bins_of(Scored(mixed, label, np.arange(1000)), 0.95)]
+    assert sizes == [500, 100, 100, 100, 100, 100]
+
+
+def test_a_bins_interval_counts_patients_at_the_confidence_asked_for():
+    """40 images of one score, half of them positive, of 40 patients or of 10."""
+    score, label = np.full(40, 0.4), np.arange(40) % 8 < 4
+
+    def width(patient, confidence):
+        (row,) = bins_of(Scored(score, label, patient), confidence)
+        return row["high"] - row["low"]
+
+    alone = width(np.arange(40), 0.95)
+    assert alone == pytest.approx(0.2960, abs=1e-3)
+    assert width(np.arange(40) // 4, 0.95) > 1.7 * alone
+    assert width(np.arange(40), 0.5) < 0.5 * alone

@@ -2,21 +2,26 @@ import html
 import json
 import re
 
+import numpy as np
 import polars as pl
 import pytest
+from matplotlib.figure import Figure
 
 from fixtures.runs import predictions, write_cohort, write_run
-from mammoscope.artefacts import write_json
+from mammoscope.artefacts import sha256_file, write_json
 from mammoscope.errors import ConfigError, OutputError, RunError
 from mammoscope.evaluation import (
     evaluate_run,
+    figures,
     read_report,
     report,
     run_evaluation_config,
     summary_rows,
 )
 from mammoscope.evaluation.calibration import Calibration
-from mammoscope.evaluation.tables import read_predictions, scored
+from mammoscope.evaluation.metrics import average_precision
+from mammoscope.evaluation.run_folder import frozen_points
+from mammoscope.evaluation.tables import Scored, read_predictions, scored
 
 
 @pytest.fixture
@@ -173,7 +178,7 @@ def test_calibration_is_measured_before_and_after(tmp_path):
     )
     assert found["after"]["brier"]["value"] < found["before"]["brier"]["value"]
     assert found["after"]["ece"]["value"] < found["before"]["ece"]["value"]
-    for name in ("brier", "ece", "slope", "intercept"):
+    for name in ("brier", "slope", "intercept"):
         assert found["after"][name]["low"] <= found["after"][name]["value"]
         assert found["after"][name]["value"] <= found["after"][name]["high"]
     page = made.path.read_text()
@@ -185,6 +190,92 @@ def test_calibration_is_measured_before_and_after(tmp_path):
     plain = evaluate_run(write_run(tmp_path / "plain", predictions()))
     assert plain.report["calibration"]["levels"]["image"]["before"] is None
     assert "uncalibrated" not in plain.path.read_text()
+
+
+def test_each_level_has_the_calibration_that_made_its_scores(tmp_path):
+    """An image fit that failed, beside breasts that were calibrated on their own logits."""
+    breast = Calibration(
+        method="platt", slope=0.5, intercept=-1.0, images=40, fitted_prevalence=0.15
+    )
+    frame = predictions().with_columns(
+        breast_logit=pl.col("logit").mean().over("patient_id", "laterality")
+    )
+    score = pl.Series(breast(frame["breast_logit"].to_numpy()))
+    run = write_run(tmp_path / "run", frame.with_columns(breast_score=score))
+    facts = json.loads((run / "run.json").read_text())
+    told = {**Calibration().as_dict(), "joined": {"breast": breast.as_dict()}, "notes": []}
+    write_json(run / "run.json", {**facts, "calibration": told})
+    found = evaluate_run(run).report["calibration"]
+    levels = found["levels"]
+    assert {k: v["method"] for k, v in levels.items()} == {
+        "image": "none", "breast": "platt", "exam": "platt",
+    }  # fmt: skip
+    assert levels["image"]["before"] is None
+    for level in ("breast", "exam"):
+        before, after = (levels[level][key]["mean_score"] for key in ("before", "after"))
+        assert before != after
+    assert "By image: Scores are the plain sigmoid" in found["sentence"]
+    assert "By breast: Scores are calibrated by Platt" in found["sentence"]
+    assert "fitted on 40 breasts" in found["sentence"]
+
+
+def test_with_a_prevalence_one_page_has_one_recall_rate_and_says_of_which_share(tmp_path):
+    calibration = Calibration(
+        method="platt", images=80, positives=14, fitted_prevalence=14 / 80, prevalence=0.005
+    )
+    frame = predictions()
+    score = pl.Series(calibration(frame["logit"].to_numpy()))
+    run = write_run(tmp_path / "run", frame.with_columns(score=score))
+    facts = json.loads((run / "run.json").read_text())
+    facts["config"]["evaluation"]["prevalence"] = 0.005
+    write_json(run / "run.json", {**facts, "calibration": calibration.as_dict()})
+    made = evaluate_run(run)
+    levels = made.report["levels"]
+    assert levels["image"]["prevalence"] == 0.005
+    # Seven of 20 validation exams have cancer, 14 of 80 images: odds fall by one factor.
+    factor = 0.005 / 0.995 / (14 / 66)
+    assert levels["exam"]["prevalence"] / (1 - levels["exam"]["prevalence"]) == pytest.approx(
+        factor * 7 / 13
+    )
+    for values in levels.values():
+        (point, *_), metrics, q = (
+            values["operating_points"],
+            values["metrics"],
+            values["prevalence"],
+        )
+        rate = q * metrics["sensitivity"]["value"] + (1 - q) * (1 - metrics["specificity"]["value"])
+        assert point["measured"]["recall_rate"]["value"] == pytest.approx(rate)
+        assert metrics["recalls_per_1000"]["value"] == pytest.approx(1000 * rate)
+        assert metrics["pf1"]["value"] <= metrics["best_f1"]["value"]
+    (bins,) = (made.report["calibration"]["levels"]["exam"]["after"],)
+    assert bins["share"] == pytest.approx(levels["exam"]["prevalence"])
+    page = made.path.read_text()
+    assert page.count("weighted to the share of positives where the model will be used") == 5
+
+
+def test_the_report_knows_the_thresholds_that_it_measured(run):
+    report = evaluate_run(run).report
+    assert report["operating_points_sha256"] == sha256_file(run / "operating_points.json")
+    assert frozen_points(run)[0]["scored_by"] == "model"
+    # Other targets, and an evaluation that fails after it has chosen them.
+    kept = (run / "report" / "report.json").read_text()
+    config = run_evaluation_config(run, ["evaluation.operating_points=[specificity=0.5]"])
+    evaluate_run(run, config, overwrite=True)
+    (run / "report" / "report.json").write_text(kept)
+    with pytest.raises(RunError, match=r"not the one that .* measured.*--overwrite"):
+        frozen_points(run)
+
+
+def test_the_curve_of_precision_encloses_the_average_precision():
+    """Steps of sensitivity 0.25, 0.5 and 0.25 with precision 1, 0.6 and 0.5."""
+    score = np.array([0.9, 0.8, 0.7, 0.7, 0.7, 0.2, 0.2, 0.2])
+    label = np.array([1, 0, 1, 1, 0, 1, 0, 0], bool)
+    axes = Figure().subplots()
+    figures._precision_recall(axes, Scored(score, label, np.arange(8)), {})
+    x, y = axes.lines[0].get_data()
+    assert axes.lines[0].get_drawstyle() == "steps-pre"
+    area = (np.diff(x) * np.asarray(y)[1:]).sum()
+    assert area == pytest.approx(average_precision(score, label))
 
 
 def test_scores_near_zero_are_drawn_where_they_can_be_told_apart(tmp_path):

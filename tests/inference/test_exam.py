@@ -139,3 +139,18 @@ def test_a_table_serves_files_named_by_a_uid(tmp_path, write_mammogram):
     (tmp_path / "t.csv").write_text("image_id,laterality,view\n1.2.840.1.7,L,MLO\n")
     exam = read_exam(tmp_path / "e", table=tmp_path / "t.csv")
     assert exam.images[0].view is View.MLO
+
+
+def test_a_table_tells_age_and_density_and_is_believed(exam_folder, tmp_path, write_mammogram):
+    assert read_exam(exam_folder).density is None
+    told = "image_id,laterality,view,age,density\nL_CC,L,CC,61,\nR_CC,R,CC,63.5,C\nL_MLO,L,MLO,,\n"
+    (tmp_path / "t.csv").write_text(told)
+    exam = read_exam(exam_folder, table=tmp_path / "t.csv")
+    assert (exam.age, exam.density) == (63.5, "C")
+    for wrong, words in (("sixty", "an age of 'sixty'"), ("-1", "an age of '-1'")):
+        (tmp_path / "t.csv").write_text(f"image_id,laterality,view,age\nL_CC,L,CC,{wrong}\n")
+        with pytest.raises(ConfigError, match=words):
+            read_exam(exam_folder, table=tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("image_id,laterality,view,density\nL_CC,L,CC,2\n")
+    with pytest.raises(ConfigError, match="density of '2'; accepted are A, B, C, D"):
+        read_exam(exam_folder, table=tmp_path / "t.csv")

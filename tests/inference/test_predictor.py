@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import jsonschema
 import numpy as np
 import onnx
 import pytest
@@ -15,6 +18,7 @@ from mammoscope.evaluation.calibration import Calibration
 from mammoscope.graphs import write_calibrated
 from mammoscope.inference import Predictor, Scorer, read_exam
 from mammoscope.preprocessing import Preprocessor, read_pixels
+from mammoscope.results import results_document, results_schema
 
 
 def constant_graph(path, logit):
@@ -202,3 +206,33 @@ def test_a_calibrated_graph_finds_the_same_regions_and_scores_them_as_images(
         for finding in ours.findings:
             # This graph's logit is its hottest cell.
             assert finding.score <= ours.score * 1.001
+
+
+def test_a_model_that_uses_facts_says_which_it_was_not_told(predictor, exam_folder):
+    given = predictor.bundle.input.model_copy(update={"facts": ("age", "density")})
+    bundle = predictor.bundle.model_copy(update={"input": given})
+    exam = dataclasses.replace(read_exam(exam_folder), age=55.0)
+    told = Predictor(bundle, predictor._scorer)(exam).warnings
+    assert [text for text in told if "not known" in text] == [
+        "density is not known of this exam; the model uses it, and was measured with it where "
+        "the cohort knew it"
+    ]
+    known = dataclasses.replace(exam, density="B")
+    assert not any(
+        "not known" in text for text in Predictor(bundle, predictor._scorer)(known).warnings
+    )
+    assert not any("not known" in text for text in predictor(exam).warnings)
+
+
+def test_a_threshold_that_no_score_reaches_is_no_fault_of_the_results(predictor, exam_folder):
+    """Where the highest validation scores tie at 1, the one above them all is past 1."""
+    told = predictor.bundle.operating_points.model_dump()
+    for level in ("image", "breast", "exam"):
+        told[level][0]["threshold"] = np.nextafter(1.0, 2.0)
+    points = OperatingPoints.model_validate(told)
+    bundle = predictor.bundle.model_copy(update={"operating_points": points})
+    none = Predictor(bundle, predictor._scorer)
+    result = none(read_exam(exam_folder))
+    document = results_document([result], none.model_info, "0")
+    jsonschema.validate(document, results_schema())
+    assert not document["exams"][0]["suspicious"]

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from mammoscope.cohort.synthetic import write_exam
+from mammoscope.inference import Predictor
 
 pytestmark = pytest.mark.browser
 
@@ -132,6 +133,25 @@ def test_scores_stand_against_the_operating_point_and_the_model_is_named(page, e
     expect(page.locator("#synthetic")).to_be_visible()
     expect(page.locator(".notice")).to_contain_text("not for diagnosis")
     expect(page.get_by_role("status")).to_contain_text("Scored 4 images")
+
+
+def test_where_exams_were_not_measured_the_page_says_so(
+    browser, serving, predictor, exam, tmp_path
+):
+    """All validation exams were of one class: theirs is the breasts' threshold, without figures."""
+    points = predictor.bundle.operating_points.model_copy(update={"exam": (), "scored_by": "folds"})
+    bundle = predictor.bundle.model_copy(update={"operating_points": points})
+    with serving(Predictor(bundle, predictor._scorer)) as client:
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        page = context.new_page()
+        page.goto(str(client.base_url))
+        drop(page, *exam.values())
+        panel = page.locator("#panel")
+        expect(panel).to_contain_text("0.60 for exams, which is the breasts', 0.60 for breasts")
+        expect(panel).to_contain_text("not measured; judged at the breasts' threshold")
+        expect(panel).to_contain_text("by single folds; the model is their mean")
+        expect(panel).not_to_contain_text("Sensitivity, exam")
+        context.close()
 
 
 def test_the_heatmap_and_the_findings_go_and_come_by_button_and_key(page, exam):

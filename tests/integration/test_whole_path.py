@@ -137,7 +137,11 @@ def test_a_run_that_was_edited_or_not_evaluated_is_not_exported(home, tmp_path):
     import shutil
 
     run = shutil.copytree(home / "run", tmp_path / "run")
-    (run / "operating_points.json").unlink()
+    points = run / "operating_points.json"
+    points.write_text(points.read_text().replace('"threshold": 0', '"threshold": 0.1', 1))
+    with pytest.raises(RunError, match=r"not the one that .* measured: it was edited"):
+        export_bundle(run, tmp_path / "bundle")
+    points.unlink()
     with pytest.raises(RunError, match="run mammoscope evaluate"):
         export_bundle(run, tmp_path / "bundle")
     with (run / "model.onnx").open("ab") as stream:

@@ -18,6 +18,7 @@ import pytest
 
 from mammoscope.errors import BundleError, ServiceError
 from mammoscope.service import ServiceSettings, serve
+from mammoscope.service.schemas import describe_model
 
 
 class Watched:
@@ -186,8 +187,19 @@ def test_the_model_says_what_it_is_and_what_an_upload_may_hold(service, predicto
     assert model["operating_point"]["image"]["threshold"] == 0.5
     assert model["operating_point"]["breast"]["threshold"] == 0.6
     assert model["operating_point"]["breast"]["sensitivity"]["value"] == 0.81
+    assert model["operating_point"]["exam_threshold"] == 0.7
+    assert model["operating_point"]["exam"]["threshold"] == 0.7
+    assert model["operating_point"]["scored_by"] == "model"
     assert model["limits"]["max_files"] == ServiceSettings().max_files
     assert "not for diagnosis" in model["notice"]
+
+
+def test_breasts_figures_are_not_published_as_those_of_exams(predictor):
+    points = predictor.bundle.operating_points.model_copy(update={"exam": ()})
+    bundle = predictor.bundle.model_copy(update={"operating_points": points})
+    told = describe_model(bundle, ServiceSettings()).operating_point
+    assert told.exam is None
+    assert told.exam_threshold == told.breast.threshold == 0.6
 
 
 def test_the_openapi_document_names_the_upload_the_results_and_the_errors(service):

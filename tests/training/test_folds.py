@@ -23,6 +23,7 @@ from mammoscope.config import Config
 from mammoscope.errors import CohortError, ConfigError, RunError
 from mammoscope.evaluation import evaluate_run
 from mammoscope.evaluation.calibration import Calibration
+from mammoscope.evaluation.folds import OF_SINGLE_FOLDS
 from mammoscope.export import export_bundle, finish_run
 from mammoscope.folds import claim_folds, combine_folds, train_fold
 from mammoscope.inference import Scorer
@@ -123,10 +124,17 @@ def test_report_bundle_and_info_take_it_as_any_run(home, tmp_path, capsys):
     assert [row["fold"] for row in made.report["folds"]] == [0, 1]
     page = made.path.read_text()
     assert "mean of 2 folds" in page
-    assert "out-of-fold images" in page
+    assert "out-of-fold scores" in page
+    assert OF_SINGLE_FOLDS in made.report["notes"]
     bundle = export_bundle(run, tmp_path / "bundle")
     assert (tmp_path / "bundle" / "model.onnx").read_bytes() == (run / "model.onnx").read_bytes()
     assert bundle.calibration["method"] == "platt"
+    # Thresholds are of single folds; what is watched for drift are scores of the graph itself.
+    assert bundle.operating_points.scored_by == "folds"
+    tested = pl.read_parquet(run / "predictions.parquet").filter(pl.col("split") == "test")
+    assert (bundle.reference["split"], bundle.reference["images"]) == ("test", tested.height)
+    median = bundle.reference["score_quantiles"]["0.5"]
+    assert median == pytest.approx(float(np.quantile(tested["score"].to_numpy(), 0.5)))
     cost = read_bundle(tmp_path / "bundle").training["ensemble"]
     assert cost["bytes"] > 1.5 * cost["fold_bytes"]
     assert cost["ms_per_image"] > 0
@@ -139,12 +147,13 @@ def test_report_bundle_and_info_take_it_as_any_run(home, tmp_path, capsys):
         assert "platt" in told
 
 
-def test_another_calibration_changes_scores_graph_and_bundle_alike(home, tmp_path):
+def test_another_calibration_changes_scores_graph_and_bundle_alike(home, tmp_path, capsys):
     run = shutil.copytree(home / "run", tmp_path / "run")
     evaluate_run(run)
     points = (run / "operating_points.json").read_bytes()
     before = pl.read_parquet(run / "predictions.parquet")
     verb("calibrate", run, "--set", "evaluation.prevalence=0.005")
+    assert "to a share of positive images of 0.50%" in " ".join(capsys.readouterr().err.split())
     after = pl.read_parquet(run / "predictions.parquet")
     assert after["logit"].to_list() == before["logit"].to_list()
     assert after.columns == before.columns

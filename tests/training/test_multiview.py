@@ -83,6 +83,19 @@ def test_a_breast_is_unknown_where_a_label_is_and_none_is_positive():
     assert np.isnan(label(0, None))
 
 
+def test_ages_of_one_exam_that_differ_are_settled_as_in_service():
+    """The highest, as :func:`read_exam` has it; the first would be another input."""
+    rows = pl.DataFrame(
+        {
+            "image_id": ["a", "b"], "patient_id": ["p", "p"], "exam_id": ["e", "e"],
+            "laterality": ["R", "L"], "view": ["CC", "CC"], "cancer": [0, 0],
+            "age": [61.0, 62.0], "density": ["B", None], "implant": [0, 1],
+        }
+    )  # fmt: skip
+    (unit,) = group_units(rows, "exam", "cancer")
+    assert unit.facts == (62.0, 1.0, 1.0)
+
+
 def test_what_an_epoch_shows_is_drawn_by_seed_and_epoch_and_keeps_an_image_of_each_breast(exams):
     store, units = PreparedStore(exams), group_units(rows_of(exams), "exam", "cancer")
 

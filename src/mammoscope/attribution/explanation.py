@@ -39,6 +39,7 @@ from mammoscope.explain import hottest_point
 from mammoscope.inference import Scorer
 from mammoscope.models import Classifier
 from mammoscope.models.grad_cam import grad_cam
+from mammoscope.predictions import seen_place
 from mammoscope.training import load_classifier
 from mammoscope.types import FloatImage, Floats, GreyImage
 
@@ -242,16 +243,7 @@ def _methods(
     config: EvaluationConfig,
 ) -> dict[str, Any]:
     """Play the pointing game with each method's points on the same images."""
-    crops = [store.read_geometry(str(name)).original_crop for name in rows["image_id"]]
-    where = pl.DataFrame(
-        {
-            **{
-                f"crop_{side}": [getattr(crop, side) for crop in crops]
-                for side in ("x_min", "y_min", "x_max", "y_max")
-            },
-            "breast_px": [store.read_breast_px(str(name)) for name in rows["image_id"]],
-        }
-    )
+    where = pl.DataFrame([seen_place(store, str(name)) for name in rows["image_id"]])
     seen = pl.concat([rows.select("image_id", "patient_id"), where], how="horizontal")
     size = (int(facts["preprocess"]["height"]), int(facts["preprocess"]["width"]))
     everyone = np.ones(rows.height, dtype=np.bool_)

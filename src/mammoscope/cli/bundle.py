@@ -47,7 +47,10 @@ def predict(
     out: Annotated[Path, typer.Option("--out", help="Folder for results.json and overlays.")],
     table: Annotated[
         Path | None,
-        typer.Option(help="CSV with image_id, laterality, view, for headers that lack them."),
+        typer.Option(
+            help="CSV with image_id, laterality, view, and age, density where known, for headers "
+            "that lack them."
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results.")] = False,
 ) -> None:

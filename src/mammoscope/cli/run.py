@@ -157,7 +157,7 @@ def calibrate(
 
     with stage("calibrate", bar=False) as current:
         made = calibrate_run(run, settings)
-        current.note = f"{made.sentence} Next: mammoscope evaluate {run} --overwrite"
+        current.note = f"{made.sentence()} Next: mammoscope evaluate {run} --overwrite"
 
 
 def evaluate(

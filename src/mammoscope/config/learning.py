@@ -230,7 +230,8 @@ class EvaluationConfig(Frozen):
     prevalence: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None,
         description="Share of positive images where the model will be used; scores are corrected "
-        "to it. None keeps the share of the validation images.",
+        "to it, those of breasts and exams by the same factor of odds, and thresholds and measures "
+        "weighted. None keeps the share of the validation images.",
     )
     bootstrap: Annotated[int, Field(ge=0)] = Field(
         default=2000, description="Patient-clustered bootstrap replicates for the intervals."
@@ -280,10 +281,10 @@ class EvaluationConfig(Frozen):
 
     @model_validator(mode="after")
     def _scores_to_correct(self) -> EvaluationConfig:
-        if self.prevalence is not None and self.calibration == "none":
+        if self.prevalence is not None and self.calibration in ("none", "temperature"):
             raise ValueError(
-                "prevalence corrects scores that are probabilities: set calibration to "
-                "temperature, platt or isotonic"
+                "prevalence corrects scores that meet the share of positives: set calibration to "
+                f"platt or isotonic; {self.calibration} moves no score up or down"
             )
         return self
 

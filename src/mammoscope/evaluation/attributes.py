@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,17 @@ _ATTRIBUTES = {
 
 @dataclass(frozen=True, slots=True)
 class CohortTable:
-    """A row per image of the cohort, or why there is none.
+    """A row per prepared image of the cohort, or why there is none.
 
     Attributes:
         rows: Manifest and splits joined; ``None`` where they could not be read.
         note: The sentence that says why; empty where they could.
+        refused: How many images ``prepare`` refused, by reason; no row is of them.
     """
 
     rows: pl.DataFrame | None
     note: str = ""
+    refused: dict[str, int] = field(default_factory=dict)
 
 
 def cohort_folder(facts: dict[str, Any], cohort: Path | None = None) -> Path:
@@ -51,7 +53,7 @@ def read_cohort_table(facts: dict[str, Any], cohort: Path | None = None) -> Coho
         cohort: Where the cohort lies now; where it lay at training by default.
 
     Raises:
-        RunError: If a cohort that was named is not the run's.
+        RunError: If a cohort that was named is not the run's, or its rejects cannot be read.
     """
     folder = cohort_folder(facts, cohort)
     for name, key in _FILES.items():
@@ -78,7 +80,25 @@ def read_cohort_table(facts: dict[str, Any], cohort: Path | None = None) -> Coho
         for name, dtype in _ATTRIBUTES.items()
         if name not in manifest.columns
     )
-    return CohortTable(manifest.drop("split", strict=False).join(splits, on="image_id"))
+    joined = manifest.drop("split", strict=False).join(splits, on="image_id")
+    refused = _refused(folder).filter(pl.col("image_id").is_in(joined["image_id"].to_list()))
+    counts = refused["reason"].value_counts().sort("reason")
+    return CohortTable(
+        joined.join(refused, on="image_id", how="anti", maintain_order="left"),
+        refused={str(reason): int(count) for reason, count in counts.iter_rows()},
+    )
+
+
+def _refused(folder: Path) -> pl.DataFrame:
+    """Return image_id and reason of what ``prepare`` refused: the store leaves these out."""
+    path = folder / "rejects.csv"
+    if not path.is_file():
+        return pl.DataFrame(schema={"image_id": pl.String(), "reason": pl.String()})
+    try:
+        rows = pl.read_csv(path, infer_schema=False).filter(pl.col("stage") == "prepare")
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise RunError(f"{path} cannot be read as a table of rejects: {error}") from error
+    return rows.select("image_id", "reason").unique("image_id")
 
 
 def with_attributes(rows: pl.DataFrame, table: CohortTable) -> pl.DataFrame:

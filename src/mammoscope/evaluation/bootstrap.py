@@ -7,7 +7,7 @@ give intervals that are too narrow (Obuchowski, Biometrics 53, 1997, on clustere
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ Draws = NDArray[np.uint16]
 
 # Replicates are weighted in blocks of about so many numbers, which a processor's cache holds.
 _CELLS = 500_000
+# Sums of weights may miss a value that all replicates share by the last digit.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,8 @@ class Interval:
     undefined: int = 0
 
     def as_dict(self) -> dict[str, float | None]:
-        """Return value, low and high, as reports hold them."""
-        return {"value": self.value, "low": self.low, "high": self.high}
+        """Return value, low, high and undefined, as reports hold them."""
+        return asdict(self)
 
 
 def intervals(
@@ -63,6 +65,7 @@ def intervals(
     replicates: int,
     confidence: float,
     seed: int,
+    threshold: float | None = None,
 ) -> dict[str, Interval]:
     """Measure once, and again on each replicate.
 
@@ -72,40 +75,65 @@ def intervals(
         replicates: How many; 0 gives values without intervals.
         confidence: Share of replicates inside the interval.
         seed: Same seed, same interval.
+        threshold: Of the measures that need one, see :func:`widened`.
     """
     found = values(data, measures)
     patients = int(data.patient.max()) + 1 if data.patient.size else 0
     drawn = samples(data, measures, draw(patients, replicates, seed))
     made = {name: interval_of(found[name], drawn[name], confidence) for name in measures}
-    return widened(made, data, confidence) if replicates else made
+    return widened(made, data, confidence, threshold) if replicates else made
 
 
-def widened(made: dict[str, Interval], data: Scored, confidence: float) -> dict[str, Interval]:
-    """Give a sensitivity or specificity of 0 or 1 an interval with a width.
+def widened(
+    made: dict[str, Interval], data: Scored, confidence: float, threshold: float | None = None
+) -> dict[str, Interval]:
+    """Give shares without exception an interval with a width, and others without one none.
 
-    See :func:`widened_share`.
+    Where every replicate repeats the value, percentiles would claim certainty. Shares of
+    patients have an exact bound, see :func:`widened_share`; of a precision they are those
+    called at the threshold. What has no such bound, an AUROC of 1 or a precision at another
+    prevalence, is left without an interval.
     """
-    result = dict(made)
-    for name, side in (("sensitivity", data.label), ("specificity", ~data.label)):
-        if name in made:
-            patients = np.unique(data.patient[side]).size
-            result[name] = widened_share(made[name], patients, confidence)
-    return result
+    every = np.ones_like(data.label)
+    sides = {"sensitivity": (data.label, 1.0), "specificity": (~data.label, 1.0)}
+    if data.prevalence is None and threshold is not None:
+        sides["precision"] = (data.score >= threshold, 1.0)
+        sides |= dict.fromkeys(("accuracy", "recall_rate"), (every, 1.0))
+        sides |= dict.fromkeys(("detections_per_1000", "recalls_per_1000"), (every, 1000.0))
+    exact = {
+        name: widened_share(made[name], np.unique(data.patient[side]).size, confidence, top)
+        for name, (side, top) in sides.items()
+        if name in made
+    }
+    return {name: _honest(exact.get(name, found)) for name, found in made.items()}
 
 
-def widened_share(found: Interval, patients: int, confidence: float) -> Interval:
+def _honest(found: Interval) -> Interval:
+    """Leave out an interval without a width."""
+    if found.low is None or found.high is None or found.high - found.low > _ROUNDING:
+        return found
+    return Interval(found.value, None, None, found.undefined)
+
+
+def widened_share(found: Interval, patients: int, confidence: float, top: float = 1.0) -> Interval:
     """Give a share of 0 or 1 an interval with a width; any other is returned as it is.
 
     Every replicate repeats a share without exception, so its percentiles say nothing. The
     exact bound of as many independent patients takes their place: with all n right, the
     lower end is (tail)^(1/n).
 
+    Args:
+        found: The share with its percentile interval.
+        patients: How many it is of.
+        confidence: Of the interval.
+        top: What all of them are written as, 1 or 1,000.
+
     Source: Clopper and Pearson, Biometrika 26, 1934.
     """
-    if found.value not in (0.0, 1.0) or found.low is None or found.low != found.high:
+    if found.value not in (0.0, top) or found.low is None or found.low != found.high:
         return found
     bound = ((1 - confidence) / 2) ** (1 / patients)
-    low, high = (bound, 1.0) if found.value else (0.0, 1 - bound)
+    low, high = (bound * top, top) if found.value else (0.0, (1 - bound) * top)
     return Interval(found.value, low, high, found.undefined)
 
 
@@ -123,7 +151,8 @@ def draw(patients: int, replicates: int, seed: int) -> Draws:
 
 def values(data: Scored, measures: Mapping[str, Measure]) -> dict[str, float | None]:
     """Measure the data as they are; ``None`` where undefined."""
-    whole = Weighted(Ranking(data.score, data.label), np.ones((1, data.score.size)))
+    ranking = Ranking(data.score, data.label, prevalence=data.prevalence)
+    whole = Weighted(ranking, np.ones((1, data.score.size)))
     found = {name: float(measure(whole)[0]) for name, measure in measures.items()}
     return {name: None if np.isnan(value) else value for name, value in found.items()}
 
@@ -144,7 +173,7 @@ def samples(data: Scored, measures: Mapping[str, Measure], draws: Draws) -> dict
     if data.score.size == 0:
         return drawn
     present, owner = np.unique(data.patient, return_inverse=True)
-    ranking = Ranking(data.score, data.label, owner)
+    ranking = Ranking(data.score, data.label, owner, data.prevalence)
     block = max(1, _CELLS // data.score.size)
     for start in range(0, draws.shape[0], block):
         # Her images weigh as much as the patient was often drawn.

@@ -7,8 +7,9 @@ which :mod:`mammoscope.graphs` writes into the exported graph.
 
 Sources: Platt, Advances in Large Margin Classifiers, 1999 (two parameters, targets drawn in);
 Guo et al., ICML 2017 (temperature); Zadrozny and Elkan, KDD 2002 (isotonic); Niculescu-Mizil and
-Caruana, ICML 2005 (how many images each needs); Saerens, Latinne and Decaestecker, Neural
-Computation 14, 2002 (another prevalence).
+Caruana, ICML 2005 (isotonic regression overfits where Platt's method does not); Vergouwe et al.,
+J. Clin. Epidemiol. 58, 2005 (100 events to judge a calibration by); Saerens, Latinne and
+Decaestecker, Neural Computation 14, 2002 (another prevalence).
 """
 
 from __future__ import annotations
@@ -22,14 +23,25 @@ from sklearn.linear_model import LogisticRegression
 
 from mammoscope.config import EvaluationConfig
 from mammoscope.evaluation.metrics import auroc
-from mammoscope.types import Bools, Floats
+from mammoscope.evaluation.tables import Level
+from mammoscope.types import Bools, Floats, Ints
 
-__all__ = ["IDENTITY", "Calibration", "Method", "fit_calibration"]
+__all__ = [
+    "IDENTITY",
+    "Calibration",
+    "Method",
+    "calibration_of",
+    "fit_calibration",
+    "odds_ratio",
+    "prevalence_of",
+]
 
 Method = Literal["none", "temperature", "platt", "isotonic"]
 
-#: Fewest positives, and negatives, that a calibration is fitted on.
+#: Fewest patients with a positive, and with a negative, that a calibration is fitted on.
 LEAST = 5
+#: The same for isotonic regression, which follows every bend of the data.
+LEAST_ISOTONIC = 100
 # AUROC of scores that say nothing.
 _CHANCE = 0.5
 
@@ -44,9 +56,9 @@ class Calibration:
         intercept: Of Platt.
         knots: Logits, rising, between which an isotonic map is a straight line.
         levels: Its scores at the knots, never falling; beyond the ends it is level.
-        fitted_prevalence: Share of positives among the images it was fitted on.
+        fitted_prevalence: Share of positives among what it was fitted on.
         prevalence: Share of positives that scores are corrected to; ``None`` for the fitted one.
-        images: How many images it was fitted on.
+        images: How many it was fitted on: images, or breasts or exams that are scored as such.
         positives: How many of them are positive.
     """
 
@@ -74,8 +86,7 @@ class Calibration:
         """
         if self.prevalence is None or self.fitted_prevalence is None:
             return 1.0
-        p, q = self.fitted_prevalence, self.prevalence
-        return q * (1 - p) / (p * (1 - q))
+        return odds_ratio(self.fitted_prevalence, self.prevalence)
 
     def __call__(self, logit: Floats) -> Floats:
         """Return scores in [0, 1], (N,) float64, of logits (N,)."""
@@ -98,9 +109,8 @@ class Calibration:
         own |= {name: tuple(own.get(name, ())) for name in ("knots", "levels")}
         return cls(**own)
 
-    @property
-    def sentence(self) -> str:
-        """Say what was done, for people."""
+    def sentence(self, level: str = "image") -> str:
+        """Say what was done, for people; ``level`` is what was fitted on."""
         if self.method == "none":
             return "Scores are the plain sigmoid of the logit: read them as ranks."
         how = {
@@ -108,41 +118,81 @@ class Calibration:
             "platt": f"Platt's method, slope {self.slope:.3g}, intercept {self.intercept:+.3g}",
             "isotonic": f"isotonic regression, {len(set(self.levels))} different scores",
         }[self.method]
-        fitted = f"{self.images} images, {self.fitted_prevalence:.1%} of them positive"
+        fitted = f"{self.images} {level}s, {self.fitted_prevalence:.1%} of them positive"
         text = f"Scores are calibrated by {how}, fitted on {fitted}"
         if self.prevalence is not None:
-            text += f", and corrected to a share of positive images of {self.prevalence:.2%}"
+            text += f", and corrected to a share of positive {level}s of {self.prevalence:.2%}"
         return f"{text}."
 
 
 IDENTITY = Calibration()
 
 
+def calibration_of(record: dict[str, Any], level: Level) -> tuple[Calibration, Level]:
+    """Return what calibrated the scores of a level, and the level that it was fitted on.
+
+    Scores of breasts and exams that the model does not give are made of those below them.
+
+    Args:
+        record: ``calibration`` of ``run.json``; empty of a run that knows none.
+        level: Image, breast or exam.
+    """
+    joined = record.get("joined", {})
+    below: tuple[Level, ...] = ("exam", "breast")
+    for own in below[below.index(level) :] if level in below else ():
+        if own in joined:
+            return Calibration.from_dict(joined[own]), own
+    return Calibration.from_dict(record) if record else IDENTITY, "image"
+
+
+def odds_ratio(share: float, other: float) -> float:
+    """Return what odds are multiplied by to get from one share to another."""
+    return other * (1 - share) / (share * (1 - other))
+
+
+def prevalence_of(share: float, image_share: float, prevalence: float | None) -> float | None:
+    """Return the prevalence of breasts or exams that goes with one of images.
+
+    Where cancers are rarer by some factor of odds among images, they are rarer by about the
+    same among breasts and exams: all of a woman's are drawn together.
+
+    Args:
+        share: Of positives among validation breasts or exams.
+        image_share: Of positives among validation images.
+        prevalence: Of images.
+    """
+    if prevalence is None or not 0 < share < 1 or not 0 < image_share < 1:
+        return None
+    ratio = odds_ratio(image_share, prevalence)
+    return ratio * share / (ratio * share + 1 - share)
+
+
 def fit_calibration(
-    logit: Floats, label: Bools, config: EvaluationConfig
+    logit: Floats,
+    label: Bools,
+    patient: Ints,
+    config: EvaluationConfig,
+    prevalence: float | None = None,
 ) -> tuple[Calibration, list[str]]:
     """Fit the configured calibration.
 
     Args:
-        logit: (N,) of images that their network has not learnt from.
+        logit: (N,) of images, breasts or exams that their network has not learnt from.
         label: (N,).
-        config: Which method, and the prevalence to correct to.
+        patient: (N,) the same number for the same patient.
+        config: Which method.
+        prevalence: Share of positives, of their kind, to correct to.
 
     Returns:
         The calibration and sentences that a user should read. Where there are fewer than five
-        images of a class, or scores rank the wrong way, it is the plain sigmoid and a sentence
-        says so: a calibration must keep ranks.
+        patients with a positive or with a negative, or scores rank the wrong way, it is the
+        plain sigmoid and a sentence says so: a calibration must keep ranks. Isotonic regression
+        needs a hundred, else Platt's method takes its place.
     """
-    method = config.calibration
-    left = "" if config.prevalence is None else ", nor corrected to another prevalence"
+    left = "" if prevalence is None else ", nor corrected to another prevalence"
+    method, notes = _affordable(config.calibration, label, patient, left)
     if method == "none":
-        return IDENTITY, []
-    positives = int(label.sum())
-    if min(positives, label.size - positives) < LEAST:
-        return IDENTITY, [
-            f"Scores are not calibrated{left}: {positives} positive and {label.size - positives} "
-            f"negative images with a label are too few, at least {LEAST} of each are needed."
-        ]
+        return IDENTITY, notes
     fitted: dict[str, Any]
     if method == "isotonic":
         fitted = _isotonic(logit, label)
@@ -155,16 +205,33 @@ def fit_calibration(
             f"Scores are not calibrated{left}: on validation images positives do not score above "
             "negatives, and a calibration that keeps ranks cannot mend that."
         ]
+    positives = int(label.sum())
     share = positives / label.size
     made = Calibration(
         method=method,
         fitted_prevalence=share,
-        prevalence=config.prevalence,
+        prevalence=prevalence,
         images=int(label.size),
         positives=positives,
         **fitted,
     )
-    return made, []
+    return made, notes
+
+
+def _affordable(method: Method, label: Bools, patient: Ints, left: str) -> tuple[Method, list[str]]:
+    """Return the method that as many patients allow, and why it is another than was asked for."""
+    sick, healthy = (int(np.unique(patient[side]).size) for side in (label, ~label))
+    counted = f"{sick} patients with a positive and {healthy} with a negative are too few"
+    if method != "none" and min(sick, healthy) < LEAST:
+        return "none", [
+            f"Scores are not calibrated{left}: {counted}, at least {LEAST} of each are needed."
+        ]
+    if method == "isotonic" and min(sick, healthy) < LEAST_ISOTONIC:
+        return "platt", [
+            f"Scores are calibrated by Platt's method instead of isotonic regression: {counted} "
+            f"for that, at least {LEAST_ISOTONIC} of each are needed."
+        ]
+    return method, []
 
 
 def _logistic(logit: Floats, label: Bools, *, offset: bool) -> dict[str, float]:

@@ -15,10 +15,11 @@ from mammoscope.config import Config, EligibilityConfig, validated
 from mammoscope.errors import RunError
 from mammoscope.evaluation.attributes import CohortTable
 
-__all__ = ["Evidence", "gather"]
+__all__ = ["Evidence", "gather", "kind"]
 
 #: ``run``, ``config`` (resolved), ``report``, ``eligibility``, ``cohort``, ``parts``,
-#: ``shared_patients`` and ``explanation``; the last four are null where they were not found.
+#: ``refused`` (images by ``prepare``), ``shared_patients`` and ``explanation``; null where they
+#: were not found.
 Evidence = dict[str, Any]
 
 _QUARTILES = (0.25, 0.5, 0.75)
@@ -47,9 +48,15 @@ def gather(
         "parts": None
         if parts is None
         else {name: _part(rows, config["train"]["label"]) for name, rows in parts.items()},
-        "shared_patients": None if parts is None else _shared(parts),
+        "refused": None if table.rows is None else table.refused,
+        "shared_patients": None if table.rows is None else _shared(table.rows, facts),
         "explanation": _explanation(run, facts),
     }
+
+
+def kind(evidence: Evidence) -> str:
+    """Return the words that stand before figures of generated images."""
+    return "SYNTHETIC images. " if evidence["run"]["synthetic"] else ""
 
 
 def _cohort(folder: Path, facts: dict[str, Any], table: CohortTable) -> dict[str, Any] | None:
@@ -96,10 +103,12 @@ def _parts(rows: pl.DataFrame, facts: dict[str, Any]) -> dict[str, pl.DataFrame]
     return {"train": trained.filter(~validates), "val": trained.filter(validates), "test": test}
 
 
-def _shared(parts: dict[str, pl.DataFrame]) -> int:
-    """Count patients that are in more than one part."""
-    every = pl.concat([part.select("patient_id").unique() for part in parts.values()])
-    return int(every["patient_id"].is_duplicated().sum())
+def _shared(rows: pl.DataFrame, facts: dict[str, Any]) -> int:
+    """Count patients that are in more than one part; each fold is one where each validates."""
+    part = pl.col("fold") if facts["fold"] is None else pl.col("fold") == facts["fold"]
+    placed = rows.select("patient_id", "split", part=pl.when(pl.col("split") == "train").then(part))
+    counted = placed.unique().group_by("patient_id").len()
+    return int((counted["len"] > 1).sum())
 
 
 def _part(rows: pl.DataFrame, label: str) -> dict[str, Any]:

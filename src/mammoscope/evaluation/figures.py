@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mammoscope.evaluation.bootstrap import draw
 from mammoscope.evaluation.metrics import precision_recall_curve, roc_curve
 from mammoscope.evaluation.tables import Scored
 
@@ -63,10 +64,10 @@ def draw_figures(
         "reliability": lambda axes: _reliability(axes, calibration),
         "scores": lambda axes: _scores(axes, data, thresholds),
     }
-    for name, draw in draws.items():
+    for name, drawn in draws.items():
         with _figure() as figure:
             axes = figure.subplots()
-            draw(axes)
+            drawn(axes)
             axes.set_title(title, fontsize=10, color=_GREY, loc="left")
             pictures[name] = _svg(figure)
     return pictures
@@ -74,11 +75,8 @@ def draw_figures(
 
 def _roc(axes: Axes, data: Scored, thresholds: dict[str, float], seed: int) -> None:
     grid = np.linspace(0, 1, 201)
-    rng = np.random.default_rng(seed)
-    patients = int(data.patient.max()) + 1
     curves = []
-    for _ in range(_BAND_REPLICATES):
-        times = np.bincount(rng.integers(0, patients, patients), minlength=patients)
+    for times in draw(int(data.patient.max()) + 1, _BAND_REPLICATES, seed):
         false_rate, true_rate = roc_curve(data.score, data.label, times[data.patient].astype(float))
         if false_rate.size:
             curves.append(np.interp(grid, false_rate, true_rate))
@@ -100,13 +98,18 @@ def _roc(axes: Axes, data: Scored, thresholds: dict[str, float], seed: int) -> N
 
 
 def _precision_recall(axes: Axes, data: Scored, thresholds: dict[str, float]) -> None:
-    sensitivity, precision = precision_recall_curve(data.score, data.label)
-    axes.step(sensitivity, precision, where="post", color=_BLUE, lw=2)
-    axes.axhline(data.label.mean(), color=_GREY, lw=1, ls="--", label="share of positives")
+    weight = data.weight
+    sensitivity, precision = precision_recall_curve(data.score, data.label, weight)
+    # A step's precision holds for the sensitivity that it adds: average precision is the area.
+    steps = np.concatenate([[0.0], sensitivity]), np.concatenate([precision[:1], precision])
+    axes.step(*steps, where="pre", color=_BLUE, lw=2)
+    share = weight @ data.label / weight.sum()
+    axes.axhline(share, color=_GREY, lw=1, ls="--", label="share of positives")
     for name, threshold in thresholds.items():
         called = data.score >= threshold
         if called.any():
-            x, y = called[data.label].mean(), data.label[called].mean()
+            x = called[data.label].mean()
+            y = weight[called & data.label].sum() / weight[called].sum()
             axes.plot(x, y, "o", ms=7, label=name, color=_next(axes))
     axes.set(xlabel="sensitivity", ylabel="precision (PPV)", xlim=(0, 1), ylim=(0, 1.01))
     axes.set_aspect("equal")
@@ -114,9 +117,9 @@ def _precision_recall(axes: Axes, data: Scored, thresholds: dict[str, float]) ->
 
 
 def _reliability(axes: Axes, calibration: dict[str, Any]) -> None:
-    """Observed share of positives in bins of equal size, with Wilson intervals."""
+    """Observed share of positives in bins of equal size, with their intervals."""
     after, before = (calibration[key] for key in ("after", "before"))
-    drawn = [(after, _BLUE, _BLUE, "95 % interval" if before is None else "as scored")]
+    drawn = [(after, _BLUE, _BLUE, "as scored")]
     if before is not None:
         drawn.insert(0, (before, _GREY, "white", "uncalibrated"))
     scores = np.array([part["mean_score"] for part in after["bins"]])

@@ -12,6 +12,7 @@ from mammoscope.types import Floats
 
 __all__ = [
     "CALIBRATION_MEASURES",
+    "estimated",
     "measures_at",
     "measures_of_ranks",
     "shown",
@@ -98,6 +99,12 @@ def written(name: str, value: float | None) -> str:
     if name.endswith("_per_1000"):
         return f"{value:.1f}"
     return f"{value:.4f}" if name in _SMALL else f"{value:.3f}"
+
+
+def estimated(name: str, metric: dict[str, float | None]) -> str:
+    """Write a value with its interval, where it has one."""
+    value, low, high = (written(name, metric[key]) for key in ("value", "low", "high"))
+    return value if metric["low"] is None else f"{value} ({low} to {high})"
 
 
 def written_p(p: float | None) -> str:

@@ -5,6 +5,7 @@ Every sentence is read from the run; what a run cannot know is marked *not answe
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from itertools import groupby
 from pathlib import Path
@@ -120,7 +121,13 @@ def _markdown(card: dict[str, Any], *, synthetic: bool) -> str:
     for section, items in groupby(card["items"], key=lambda item: str(item["section"])):
         lines += ["", f"## {section}"]
         for item in items:
-            lines += ["", f"**{item['asks']}.** {' '.join(item['answers']) or '*Not answered.*'}"]
+            told = _escaped(" ".join(item["answers"])) or "*Not answered.*"
+            lines += ["", f"**{item['asks']}.** {told}"]
             if item["left"]:
                 lines += ["", f"*For the authors: {item['left']}.*"]
     return "\n".join([*lines, ""])
+
+
+def _escaped(text: str) -> str:
+    """Keep names from tables, of machines and sites, from being read as markup."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~&!])", r"\\\1", " ".join(text.split()))

@@ -21,6 +21,7 @@ from mammoscope.errors import ConfigError, RunError
 from mammoscope.evaluation.bootstrap import Measure, draw, intervals
 from mammoscope.evaluation.measures import measures_at
 from mammoscope.evaluation.tables import Scored
+from mammoscope.evaluation.weighted import Weighted
 from mammoscope.types import Floats
 
 __all__ = ["aim", "choose", "choose_threshold", "point_measures"]
@@ -42,19 +43,14 @@ def aim(target: str) -> str | None:
     return "f1" if name in ("best_f1", "best_pf1") else name
 
 
-def point_measures(threshold: float, config: EvaluationConfig) -> dict[str, Measure]:
-    """Return the measures at a threshold, ``recall_rate`` among them.
+def point_measures(threshold: float) -> dict[str, Measure]:
+    """Return the measures at a threshold, ``recall_rate`` among them: the share that is called.
 
-    It is the share that is called: of these data, or where ``evaluation.prevalence`` q is set
-    q · sensitivity + (1 - q) · (1 - specificity), as it would be there.
+    Of data with a prevalence q it is q · sensitivity + (1 - q) · (1 - specificity).
     """
-    share = config.prevalence
 
-    def recall_rate(data: Any) -> Floats:
-        calls = data.calls(threshold)
-        if share is None:
-            return np.asarray(calls.recalls_per_1000 / 1000)
-        return np.asarray(share * calls.sensitivity + (1 - share) * (1 - calls.specificity))
+    def recall_rate(data: Weighted) -> Floats:
+        return np.asarray(data.calls(threshold).recalls_per_1000 / 1000)
 
     return {**measures_at(threshold), "recall_rate": recall_rate}
 
@@ -63,7 +59,7 @@ def choose(data: Scored, config: EvaluationConfig) -> list[dict[str, Any]]:
     """Choose every configured operating point, with its measures on the same data.
 
     Args:
-        data: Validation scores of one level.
+        data: Validation scores of one level, and the prevalence that is meant.
         config: Targets, replicates and confidence.
 
     Returns:
@@ -74,13 +70,14 @@ def choose(data: Scored, config: EvaluationConfig) -> list[dict[str, Any]]:
     """
     points = []
     for target in config.operating_points:
-        threshold = choose_threshold(data, target, config.prevalence)
+        threshold = choose_threshold(data, target)
         measured = intervals(
             data,
-            point_measures(threshold, config),
+            point_measures(threshold),
             replicates=config.bootstrap,
             confidence=config.confidence,
             seed=config.seed,
+            threshold=threshold,
         )
         points.append(
             {
@@ -95,7 +92,7 @@ def choose(data: Scored, config: EvaluationConfig) -> list[dict[str, Any]]:
     return points
 
 
-def choose_threshold(data: Scored, target: str, prevalence: float | None = None) -> float:
+def choose_threshold(data: Scored, target: str) -> float:
     """Return the threshold that meets a target.
 
     ``best_f1`` and ``best_pf1`` take the highest F1, the higher threshold among equals.
@@ -105,10 +102,9 @@ def choose_threshold(data: Scored, target: str, prevalence: float | None = None)
     midway between neighbouring scores, so that none is tied to the last digit of one image.
 
     Args:
-        data: Scores of one level.
+        data: Scores of one level; their prevalence is the one at which F1 and a recall rate are
+            meant.
         target: The target.
-        prevalence: Share of positives at which a recall rate is meant; that of the data by
-            default.
 
     Raises:
         RunError: If a class is missing, so that nothing can be chosen.
@@ -120,7 +116,7 @@ def choose_threshold(data: Scored, target: str, prevalence: float | None = None)
         return float(value)
     curve = _Curve(data)
     whole = np.ones((1, data.score.size))
-    return float(curve.candidates[curve.picked(target, whole, prevalence)[0][0]])
+    return float(curve.candidates[curve.picked(target, whole)[0][0]])
 
 
 class _Curve:
@@ -131,23 +127,25 @@ class _Curve:
         ranked = data.score[order]
         self.candidates = _midpoints(data.score)
         self.patient, self.label = data.patient[order], data.label[order]
+        self._prevalence = data.prevalence
         # (C,) how many scores reach each candidate.
         self._reach = np.searchsorted(-ranked, -self.candidates, side="right")
 
-    def picked(
-        self, target: str, weight: Floats, prevalence: float | None
-    ) -> tuple[NDArray[np.intp], Floats]:
+    def picked(self, target: str, weight: Floats) -> tuple[NDArray[np.intp], Floats]:
         """Return which candidate each weighting chooses, (R,), and the measure aimed at, (R, C).
 
         Args:
             target: The target.
             weight: (R, N), images in falling order of score.
-            prevalence: See :func:`choose_threshold`.
         """
-        called, found = self._summed(weight), self._summed(weight * self.label)
-        positives, total = found[:, :1], called[:, :1]  # The first candidate calls everyone.
+        found, wrong = self._summed(weight * self.label), self._summed(weight * ~self.label)
+        if self._prevalence is not None:
+            # The first candidate calls everyone.
+            found = found * (self._prevalence / found[:, :1])
+            wrong = wrong * ((1 - self._prevalence) / wrong[:, :1])
+        called, positives = found + wrong, found[:, :1]
         sensitivity = found / positives
-        specificity = 1 - (called - found) / (total - positives)
+        specificity = 1 - wrong / wrong[:, :1]
         name, _, value = target.partition("=")
         if name in ("best_f1", "best_pf1"):
             f1 = 2 * found / (called + positives)
@@ -159,9 +157,7 @@ class _Curve:
             reached = (sensitivity >= float(value) - _ROUNDING).sum(axis=1)
             return reached - 1, sensitivity
         if name == "recall_rate":
-            recalled = called / total
-            if prevalence is not None:
-                recalled = prevalence * sensitivity + (1 - prevalence) * (1 - specificity)
+            recalled = called / called[:, :1]
             return np.argmax(recalled <= float(value) + _ROUNDING, axis=1), recalled
         raise ConfigError(f"unknown operating point {target!r}")
 
@@ -182,11 +178,11 @@ def _repeated(data: Scored, target: str, config: EvaluationConfig) -> dict[str, 
         return dict(_NOT_CHOSEN)
     replicates = min(config.bootstrap, _CHOICES)
     curve = _Curve(data)
-    _, whole = curve.picked(target, np.ones((1, data.score.size)), config.prevalence)
+    _, whole = curve.picked(target, np.ones((1, data.score.size)))
     chosen: list[Floats] = []
     optimism: list[Floats] = []
     for weight in _replicates(curve, replicates, config.seed):
-        index, measure = curve.picked(target, weight, config.prevalence)
+        index, measure = curve.picked(target, weight)
         chosen.append(curve.candidates[index])
         optimism.append(measure[np.arange(index.size), index] - whole[0, index])
     thresholds = np.concatenate(chosen) if chosen else np.empty(0)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Any, NamedTuple
 
 from mammoscope.evaluation.operating_points import aim
+from mammoscope.statistics import holm_adjusted, normal_two_sided
 
-__all__ = ["few_warnings", "threshold_warnings"]
+__all__ = ["broken_promises", "few_warnings", "fitted_warnings"]
 
 #: Fewest positives on which a threshold is chosen without a word about it.
 _FEW_POSITIVES = 30
@@ -32,18 +35,20 @@ def few_warnings(positives: int, level: str) -> list[str]:
     return [f"By {level}, thresholds were chosen on {positives} positive {level}s only."]
 
 
-def threshold_warnings(
-    point: dict[str, Any], measured: dict[str, Estimate] | None, level: str
-) -> list[str]:
-    """Return sentences on what speaks against a frozen threshold; none where nothing does.
+def fitted_warnings(point: dict[str, Any], level: str) -> list[str]:
+    """Say so where a threshold calls nobody, or flatters itself on those who chose it.
 
     Args:
         point: As chosen on validation.
-        measured: The same measures on test; ``None`` where there is no test.
-        level: Image or breast.
+        level: Image, breast or exam.
     """
     name, said = f"{point['name']} by {level}", []
     own, choice = aim(point["target"]), point["choice"]
+    if point["sensitivity"]["value"] == 0:
+        said.append(
+            f"{name}: the threshold, {point['threshold']:.4f}, calls none of the validation "
+            "positives: take another target."
+        )
     if (
         own is not None
         and choice["optimism"] is not None
@@ -55,18 +60,40 @@ def threshold_warnings(
             f"{moved}, and the {_WORDS[own]} of a choice looks {abs(choice['optimism']):.3f} "
             "better on the patients who made it than on all."
         )
-    if measured is None:
-        return said
-    for measure in dict.fromkeys((*([own] if own else []), *_KEPT)):
-        fallen = _fallen(measure, point[measure], measured[measure])
-        if fallen is not None:
-            said.append(
-                f"{name}: {_WORDS[measure]} is {measured[measure]['value']:.3f} on test and was "
-                f"{point[measure]['value']:.3f} on validation; the difference, {fallen[0]:+.3f} "
-                f"({point['confidence']:.0%} interval {fallen[1]:+.3f} to {fallen[2]:+.3f}), is "
-                "more than chance explains."
-            )
     return said
+
+
+def broken_promises(points: Sequence[tuple[dict[str, Any], dict[str, Estimate], str]]) -> list[str]:
+    """Say which thresholds do worse on test than on validation, by more than chance explains.
+
+    Many are compared at once, so p-values are adjusted for their number by Holm's method.
+
+    Args:
+        points: Each as chosen on validation, with the same measures on test, and its level.
+    """
+    found = []
+    for point, measured, level in points:
+        own = aim(point["target"])
+        for measure in dict.fromkeys((*([own] if own else []), *_KEPT)):
+            change = _change(measure, point, measured)
+            if change is not None:
+                told = (
+                    f"{point['name']} by {level}: {_WORDS[measure]} is "
+                    f"{measured[measure]['value']:.3f} on test and was "
+                    f"{point[measure]['value']:.3f} on validation; the difference, "
+                    f"{change.value:+.3f} ({point['confidence']:.0%} interval {change.low:+.3f} "
+                    f"to {change.high:+.3f}), is more than chance explains"
+                )
+                found.append((change.p, 1 - point["confidence"], told))
+    if not found:
+        return []
+    counted = f", {len(found)} such comparisons adjusted for" if len(found) > 1 else ""
+    adjusted = holm_adjusted([p for p, _, _ in found])
+    return [
+        f"{told}{counted}."
+        for p, (_, level, told) in zip(adjusted, found, strict=True)
+        if p < level
+    ]
 
 
 def _gain(measure: str, value: float) -> float:
@@ -74,17 +101,31 @@ def _gain(measure: str, value: float) -> float:
     return -value if measure == "recall_rate" else value
 
 
-def _fallen(measure: str, promised: Estimate, found: Estimate) -> tuple[float, float, float] | None:
-    """Return test less validation with its interval, if that lies on the worse side of 0.
+class _Change(NamedTuple):
+    """Test less validation, with its interval; ``p`` is 1 where it is not for the worse."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def _change(measure: str, point: dict[str, Any], measured: dict[str, Estimate]) -> _Change | None:
+    """Compare a measure on test with what was promised; ``None`` where either has no interval.
 
     The interval comes from those of both parts: with estimates a and b and their ends, the lower
     end of b - a is b - a - sqrt((b - b_low)² + (a_high - a)²) (Newcombe, Stat. Med. 17, 1998).
+    The p-value takes the distance to the end on the side of 0 for as many standard errors as
+    the confidence says.
     """
-    ends = [estimate[key] for estimate in (promised, found) for key in ("value", "low", "high")]
+    parts = (point[measure], measured[measure])
+    ends = [estimate[key] for estimate in parts for key in ("value", "low", "high")]
     if any(end is None for end in ends):
         return None
     a, a_low, a_high, b, b_low, b_high = (float(end) for end in ends if end is not None)
-    low = b - a - math.hypot(b - b_low, a_high - a)
-    high = b - a + math.hypot(b_high - b, a - a_low)
-    worse = low > 0 if measure == "recall_rate" else high < 0
-    return (b - a, low, high) if worse else None
+    below, above = math.hypot(b - b_low, a_high - a), math.hypot(b_high - b, a - a_low)
+    worse = _gain(measure, b - a) < 0
+    half = above if b < a else below
+    errors = NormalDist().inv_cdf((1 + point["confidence"]) / 2)
+    p = normal_two_sided((b - a) / half * errors) if worse and half else 1.0
+    return _Change(b - a, b - a - below, b - a + above, p)

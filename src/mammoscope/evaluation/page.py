@@ -17,6 +17,7 @@ from mammoscope.evaluation.page_groups import (
     kind,
     span,
     subgroup_section,
+    weighted_to,
 )
 from mammoscope.evaluation.page_pointing import pointing_section
 from mammoscope.pages import Html, document, element, house_style, joined, table
@@ -33,15 +34,16 @@ _CAPTIONS = {
     ),
     "precision_recall": (
         "Precision and sensitivity",
-        "Of those called, how many have cancer. It depends on the share of cancers in these data "
-        "(dashed), which is far above that of screening wherever a cohort is enriched.",
+        "Of those called, how many have cancer. It depends on the share of cancers (dashed). That "
+        "of these data is far above screening's wherever a cohort is enriched; "
+        "evaluation.prevalence names another.",
     ),
     "reliability": (
         "Reliability",
         "Where scores are chances, the dots lie on the diagonal: bins of equal size, their mean "
-        "score against their share of positives. Hollow dots are the same images before "
-        "calibration. Where scores lie near 0 both axes are logarithmic and a share of 0 stands on "
-        "the floor.",
+        "score against their share of positives, with intervals that count patients. Hollow dots "
+        "are the same images before calibration. Where scores lie near 0 both axes are logarithmic "
+        "and a share of 0 stands on the floor.",
     ),
     "scores": (
         "Distribution of scores",
@@ -141,7 +143,7 @@ def _metrics_table(report: dict[str, Any], shown: dict[str, str]) -> Html:
         [
             f"Measured on {kind(report)}{report['measured_on']} images at the frozen threshold of ",
             element("i", report["primary"]),
-            f"; {report['evaluation']['confidence']:.0%} intervals from "
+            f"{weighted_to(report)}; {report['evaluation']['confidence']:.0%} intervals from "
             f"{report['evaluation']['bootstrap']} bootstrap replicates over patients.",
         ]
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mammoscope.evaluation.measures import CALIBRATION_MEASURES, written
-from mammoscope.evaluation.page_groups import estimate, kind
+from mammoscope.evaluation.page_groups import estimate, kind, weighted_to
 from mammoscope.pages import Html, element, joined, table
 
 __all__ = ["calibration_section", "folds_section", "points_section"]
@@ -21,60 +21,42 @@ _CALIBRATED = (
 def calibration_section(report: dict[str, Any]) -> Html:
     """Return how far scores can be read as chances, before and after they were calibrated."""
     made = report["calibration"]
-    before = any(found["before"] for found in made["levels"].values())
-    told = [("before", "uncalibrated")] if before else []
-    told.append(("after", "as scored"))
-    head = ["", *(f"{level}, {word}" for level in made["levels"] for _, word in told)]
+    columns = [
+        (f"{level}, {word}", found[key])
+        for level, found in made["levels"].items()
+        for key, word in (("before", "uncalibrated"), ("after", "as scored"))
+        if found[key] is not None
+    ]
+    head = ["", *(title for title, _ in columns)]
     rows: list[tuple[object, ...]] = [
-        (
-            title,
-            *(
-                estimate(name, found[key][name])
-                for found in made["levels"].values()
-                for key, _ in told
-            ),
-        )
+        (title, *(estimate(name, found[name]) for _, found in columns))
         for name, title in CALIBRATION_MEASURES.items()
     ]
     for name, title in (("mean_score", "Mean score"), ("share", "Share of positives")):
-        cells = (
-            written(name, found[key][name]) for found in made["levels"].values() for key, _ in told
-        )
-        rows.append((title, *cells))
+        rows.append((title, *(written(name, found[name]) for _, found in columns)))
+    parts = ("reliability", "resolution", "uncertainty")
     rows.append(
         (
             "Brier score: reliability - resolution + uncertainty",
             *(
-                " ".join(
-                    (
-                        written("brier", found[key]["parts"]["reliability"]),
-                        "-",
-                        written("brier", found[key]["parts"]["resolution"]),
-                        "+",
-                        written("brier", found[key]["parts"]["uncertainty"]),
-                    )
-                )
-                for found in made["levels"].values()
-                for key, _ in told
+                "{} - {} + {}".format(*(written("brier", found["parts"][name]) for name in parts))
+                for _, found in columns
             ),
         )
     )
-    caption = f"Calibration on {kind(report)}{report['measured_on']} images"
-    if report["evaluation"]["prevalence"] is not None:
-        caption += (
-            f", weighted to a share of positive images of {report['evaluation']['prevalence']:.2%}"
-        )
+    caption = f"Calibration on {kind(report)}{report['measured_on']} images{weighted_to(report)}"
     text = element("p", made["sentence"], f" {_CALIBRATED}")
     return joined([text, element("div", table(tuple(head), rows, caption), class_="scroll")])
 
 
 def points_section(report: dict[str, Any]) -> Html:
     """Return every frozen threshold: what it promised, what it gave, and what warns of it."""
-    where = "out-of-fold" if report["run"].get("folds") else "validation"
+    where = "out-of-fold" if report["run"]["fold"] is None else "validation"
     start = element(
         "p",
-        f"Thresholds were chosen on {where} images and frozen before a test image was looked at. "
-        "Below each stands where 95 % of replicates of its patients would have put it.",
+        f"Thresholds were chosen on {where} scores and written down before test scores were read. "
+        f"Below each stands where {report['evaluation']['confidence']:.0%} of replicates of its "
+        "patients would have put it.",
     )
     warned = [element("p", sentence, class_="note") for sentence in report["warnings"]]
     return joined([start, *warned, *(_points(report, level) for level in report["levels"])])
@@ -98,7 +80,7 @@ def _points(report: dict[str, Any], level: str) -> Html:
         *(f"{name}, validation" for name in titles),
         *(f"{name}, {report['measured_on']}" for name in titles),
     )
-    made = table(head, rows, f"Operating points, {kind(report)}{level} level")
+    made = table(head, rows, f"Operating points, {kind(report)}{level} level{weighted_to(report)}")
     return element("div", made, class_="scroll")
 
 

@@ -10,7 +10,7 @@ from mammoscope.evaluation.subgroups import ATTRIBUTES
 from mammoscope.pages import Html, element, joined, table
 from mammoscope.pages.drawing import interval
 
-__all__ = ["baseline_section", "estimate", "kind", "span", "subgroup_section"]
+__all__ = ["baseline_section", "estimate", "kind", "span", "subgroup_section", "weighted_to"]
 
 _COLUMNS = ("", "n", "positives", "patients", "AUROC", "", "sensitivity", "specificity")
 
@@ -18,6 +18,18 @@ _COLUMNS = ("", "n", "positives", "patients", "AUROC", "", "sensitivity", "speci
 def kind(report: dict[str, Any]) -> str:
     """Return the word that stands before images that were generated."""
     return "synthetic " if report["synthetic"] else ""
+
+
+def weighted_to(report: dict[str, Any]) -> str:
+    """Say to which shares of positives measures are weighted; nothing where they are not."""
+    if report["evaluation"]["prevalence"] is None:
+        return ""
+    told = ", ".join(
+        f"{written('share', values['prevalence'])} of {level}s"
+        for level, values in report["levels"].items()
+        if values["prevalence"] is not None
+    )
+    return f", weighted to the share of positives where the model will be used ({told})"
 
 
 def estimate(name: str, metric: dict[str, float | None]) -> Html:

@@ -7,7 +7,7 @@ from typing import Any
 from mammoscope.evaluation.page_groups import estimate, kind
 from mammoscope.pages import Html, element, joined, table
 
-__all__ = ["pointing_section", "pointing_table"]
+__all__ = ["pointing_section"]
 
 _WORDS = {"all": "all", "called": "called", "missed": "not called"}
 
@@ -17,10 +17,12 @@ def pointing_section(report: dict[str, Any]) -> Html:
     made = report["pointing"]
     if not made["groups"]:
         return element("p", made["note"], class_="note")
-    rest = made["positives_without_box"]
+    rest = f"{made['positives_without_box']} have none"
+    if made["positives_without_heat"]:
+        rest += f", {made['positives_without_heat']} have one but no hottest point"
     caption = (
         f"Pointing game on {kind(report)}{report['measured_on']} images: {made['images']} positive "
-        f"images with a box; {rest} have none. Near is within "
+        f"images with a box; {rest}. Near is within "
         f"{made['tolerance_px']:g} pixels of the network's input (Zhang et al. 2016). Chance is a "
         "point drawn at random in the breast. Figures of fewer than "
         f"{made['least']} images are kept back."
@@ -33,12 +35,12 @@ def pointing_section(report: dict[str, Any]) -> Html:
         [
             element("p", made["sentence"]),
             element("p", text),
-            pointing_table(made["groups"], caption),
+            _table(made["groups"], caption),
         ]
     )
 
 
-def pointing_table(groups: list[dict[str, Any]], caption: str) -> Html:
+def _table(groups: list[dict[str, Any]], caption: str) -> Html:
     """Return a row per group: counts, hits, chance and what is above it."""
     head = ("", "n", "patients", "on a lesion", "by chance", "near one", "by chance")
     rows = []

@@ -151,16 +151,17 @@ def pointing(
         }
     positives = int((rows["cancer"] == 1).sum())
     played_rows, boxes = with_lesions(rows, lesions.rows, facts)
+    made["positives_without_box"] = positives - played_rows.height
     pointed = pl.all_horizontal(pl.col(list(HEAT_COLUMNS)).is_finite().fill_null(value=False))
+    without_heat = played_rows.height - played_rows.filter(pointed).height
+    made["positives_without_heat"] = without_heat
     played_rows = played_rows.filter(pointed)
     made["images"] = played_rows.height
-    made["positives_without_box"] = positives - played_rows.height
     if not played_rows.height:
-        return {
-            **made,
-            "note": "The pointing game was not played: none of the "
-            f"{positives} positive images has a box.",
-        }
+        lacks = f"{positives} positive images has a box"
+        if without_heat:
+            lacks = f"{without_heat} positive images with a box has a hottest point"
+        return {**made, "note": f"The pointing game was not played: none of the {lacks}."}
     played = play(played_rows, boxes, _size(facts), config.pointing_tolerance_px)
     made["groups"] = _groups(played_rows, played, threshold, config)
     return {**made, "note": "", "sentence": _sentence(made["groups"][0])}

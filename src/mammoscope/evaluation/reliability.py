@@ -7,14 +7,13 @@ Naeini, Cooper and Hauskrecht, AAAI 2015 (expected calibration error); Cox, Biom
 
 from __future__ import annotations
 
-from dataclasses import replace
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from mammoscope.config import EvaluationConfig
-from mammoscope.evaluation.bootstrap import Interval, Measure, draw, interval_of, samples, values
+from mammoscope.evaluation.bootstrap import Interval, intervals
 from mammoscope.evaluation.tables import Scored
 from mammoscope.statistics import wilson_interval
 from mammoscope.types import Floats, Ints
@@ -25,30 +24,41 @@ _BINS = 10
 # Scores of 0 and 1 have no logit.
 _CLIP = 1e-6
 _STEPS = 50
-_STEEPEST = 1e3
+# Where all chances are near 0 or 1 the likelihood is flat, and a whole step leads astray.
+_LONGEST = 2.0
 
 
 def reliability(data: Scored, config: EvaluationConfig) -> dict[str, Any]:
     """Measure the calibration of scores.
 
-    Where ``evaluation.prevalence`` q is set and p is the share of positives here, positives weigh
+    Where the data have a prevalence q and p is the share of positives here, positives weigh
     q / p and negatives (1 - q) / (1 - p): the figures are those of the place of use, as far as
     its cases are like these.
 
     Args:
         data: Scores, labels and patients of one level, with both classes.
-        config: Replicates, confidence, seed and prevalence.
+        config: Replicates, confidence and seed.
 
     Returns:
         ``brier``, ``ece`` (ten bins of equal size), ``intercept`` (with a slope of 1; 0 is
         right) and ``slope`` (1 is right), each with value, low and high; ``parts`` of the Brier
         score of the binned scores: reliability, resolution, uncertainty; ``mean_score``,
-        ``share``; and ``bins``.
+        ``share``; and ``bins``. The calibration error has no interval: noise within bins raises
+        it, and raises replicates once more, so that their percentiles lie above the truth, and
+        of calibrated scores leave out 0.
     """
-    weight = _weights(data, config.prevalence)
-    bins = _binned(data)
-    found = _resampled(data, bins, weight, config)
+    weight, bins = data.weight, _binned(data.score)
     label, total = data.label.astype(np.float64), weight.sum()
+    squared, one = (data.score - label) ** 2, np.ones_like(label)
+    found = intervals(
+        data,
+        {"brier": lambda drawn: drawn.total(squared) / drawn.total(one)},
+        replicates=config.bootstrap,
+        confidence=config.confidence,
+        seed=config.seed,
+    )
+    missed = np.abs(np.bincount(bins, weight * (label - data.score))).sum()
+    found["ece"] = Interval(float(missed / total), None, None)
     logit = np.log(np.clip(data.score, _CLIP, 1 - _CLIP))
     logit -= np.log1p(-np.clip(data.score, _CLIP, 1 - _CLIP))
     sides = np.stack([np.ones_like(logit), logit], axis=1)
@@ -61,24 +71,28 @@ def reliability(data: Scored, config: EvaluationConfig) -> dict[str, Any]:
         "parts": _parts(data, bins, weight),
         "mean_score": float(weight @ data.score / total),
         "share": float(weight @ label / total),
-        "bins": bins_of(data, config.prevalence),
+        "bins": bins_of(data, config.confidence),
     }
 
 
-def bins_of(data: Scored, prevalence: float | None = None) -> list[dict[str, float]]:
+def bins_of(data: Scored, confidence: float) -> list[dict[str, float]]:
     """Return ten bins of equal size: n, mean score, share of positives with Wilson's interval.
 
+    Its trials are the patients of a bin, whose images are not witnesses of their own.
+
     Args:
-        data: Scores and labels.
-        prevalence: Share of positives that the bins are to speak of, see :func:`reliability`.
+        data: Scores, labels and patients of one level, with both classes.
+        confidence: Of the interval.
     """
-    weight, bins = _weights(data, prevalence), _binned(data)
+    weight, bins = data.weight, _binned(data.score)
     number = int(bins.max()) + 1
     total = np.bincount(bins, minlength=number).astype(np.float64)
     positives = np.bincount(bins[data.label], minlength=number).astype(np.float64)
     mean = np.bincount(bins, weight * data.score) / np.bincount(bins, weight)
     share = positives / total
-    low, high = wilson_interval(positives, total)
+    patients = np.array([np.unique(data.patient[bins == k]).size for k in range(number)])
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    low, high = wilson_interval(share * patients, patients, z)
     ratio = float(weight[data.label][0] / weight[~data.label][0])
     shifted = [ratio * p / (ratio * p + 1 - p) for p in (share, low, high)]
     columns = (total, mean, *shifted)
@@ -88,45 +102,13 @@ def bins_of(data: Scored, prevalence: float | None = None) -> list[dict[str, flo
     ]
 
 
-def _weights(data: Scored, prevalence: float | None) -> Floats:
-    """Return what each image counts, (N,)."""
-    if prevalence is None:
-        return np.ones_like(data.score)
-    share = data.positives / data.label.size
-    return np.where(data.label, prevalence / share, (1 - prevalence) / (1 - share))
-
-
-def _binned(data: Scored) -> Ints:
-    """Return the bin of each image, (N,): bins of equal size by score."""
-    order = np.argsort(data.score, kind="stable")
-    bins = np.empty(order.size, np.int64)
-    for number, part in enumerate(np.array_split(order, min(_BINS, order.size))):
-        bins[part] = number
-    return bins
-
-
-def _resampled(
-    data: Scored, bins: Ints, weight: Floats, config: EvaluationConfig
-) -> dict[str, Interval]:
-    label = data.label.astype(np.float64)
-    squared, missed = weight * (data.score - label) ** 2, weight * (label - data.score)
-    parts = [np.where(bins == number, missed, 0.0) for number in range(int(bins.max()) + 1)]
-    measures: dict[str, Measure] = {
-        "brier": lambda drawn: drawn.total(squared) / drawn.total(weight),
-        "ece": lambda drawn: sum(np.abs(drawn.total(part)) for part in parts) / drawn.total(weight),
-    }
-    found = values(data, measures)
-    draws = draw(int(data.patient.max()) + 1, config.bootstrap, config.seed)
-    drawn = samples(data, measures, draws)
-    made = {name: interval_of(found[name], drawn[name], config.confidence) for name in measures}
-    # Noise within bins adds to an absolute error: replicates lie above the value by about as
-    # much as the value lies above the truth, so their interval is moved back.
-    ece = made["ece"]
-    if ece.value is not None and ece.low is not None and ece.high is not None:
-        shift = float(np.nanmean(drawn["ece"])) - ece.value
-        low, high = max(0.0, ece.low - shift), max(ece.value, ece.high - shift)
-        made["ece"] = replace(ece, low=min(low, ece.value), high=high)
-    return made
+def _binned(score: Floats) -> Ints:
+    """Return the bin of each score, (N,): bins of equal size, but equal scores in one bin."""
+    _, place, times = np.unique(score, return_inverse=True, return_counts=True)
+    # Where the middle of each score's images stands in the order of all.
+    middle = np.cumsum(times) - times / 2
+    bins = (middle * min(_BINS, score.size) / score.size).astype(np.int64)
+    return np.unique(bins[place], return_inverse=True)[1]
 
 
 def _parts(data: Scored, bins: Ints, weight: Floats) -> dict[str, float]:
@@ -147,8 +129,9 @@ def _logistic(
 ) -> Interval:
     """Fit label on sides by logistic regression; return the last coefficient.
 
-    By Newton's steps. Its standard error is the sandwich over patients (Liang and Zeger,
-    Biometrika 73, 1986): images of a patient are not witnesses of their own.
+    By Newton's steps, cut to a length, since from far off a whole one overshoots. Its standard
+    error is the sandwich over patients (Liang and Zeger, Biometrika 73, 1986): images of a
+    patient are not witnesses of their own.
 
     Args:
         sides: (N, D).
@@ -161,19 +144,20 @@ def _logistic(
     label = data.label.astype(np.float64)
     coefficient = np.zeros(sides.shape[1])
     for _ in range(_STEPS):
-        chance = 1 / (1 + np.exp(-np.clip(sides @ coefficient + offset, -500, 500)))
+        logit = sides @ coefficient + offset
+        chance = 1 / (1 + np.exp(-np.clip(logit, -500, 500)))
         score = sides * (weight * (label - chance))[:, None]
         curvature = (sides * (weight * chance * (1 - chance))[:, None]).T @ sides
         if np.linalg.cond(curvature) > 1 / np.finfo(np.float64).eps:
             return undefined
         step = np.linalg.solve(curvature, score.sum(axis=0))
-        coefficient += step
-        if np.abs(coefficient).max() > _STEEPEST:
-            # The classes do not overlap: there is no finite slope.
-            return undefined
-        if np.abs(step).max() < 1e-10:
+        longest = float(np.abs(step).max())
+        if longest < 1e-10:
             break
+        step *= min(1.0, _LONGEST / longest)
+        coefficient += step
     else:
+        # The classes do not overlap: there is no finite slope.
         return undefined
     patients = np.unique(data.patient, return_inverse=True)[1]
     summed = np.stack([np.bincount(patients, column) for column in score.T])

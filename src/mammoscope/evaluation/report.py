@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
-from mammoscope.artefacts import check_output, new_folder, read_json, write_json
+from mammoscope.artefacts import (
+    check_output,
+    new_folder,
+    read_json,
+    sha256_file,
+    write_json,
+)
 from mammoscope.config import Config, EvaluationConfig, load_config, validated
 from mammoscope.errors import ConfigError, RunError
 from mammoscope.evaluation.attributes import (
@@ -19,32 +25,34 @@ from mammoscope.evaluation.attributes import (
     with_attributes,
 )
 from mammoscope.evaluation.baseline import baseline
-from mammoscope.evaluation.bootstrap import Measure, intervals
-from mammoscope.evaluation.calibration import IDENTITY, Calibration
+from mammoscope.evaluation.calibration import calibration_of
 from mammoscope.evaluation.evidence import gather
 from mammoscope.evaluation.figures import draw_figures
-from mammoscope.evaluation.folds import fold_rows
-from mammoscope.evaluation.measures import (
-    CALIBRATION_MEASURES,
-    measures_at,
-    measures_of_ranks,
-    shown,
-    written,
+from mammoscope.evaluation.folds import OF_SINGLE_FOLDS, fold_rows
+from mammoscope.evaluation.levels import (
+    as_validated,
+    at_prevalence,
+    by_level,
+    measured_levels,
 )
-from mammoscope.evaluation.metrics import confusion
+from mammoscope.evaluation.measures import CALIBRATION_MEASURES, estimated, shown
 from mammoscope.evaluation.model_card import write_model_card
-from mammoscope.evaluation.operating_points import choose, point_measures
-from mammoscope.evaluation.overfitting import few_warnings, threshold_warnings
+from mammoscope.evaluation.operating_points import choose
+from mammoscope.evaluation.overfitting import broken_promises, few_warnings, fitted_warnings
 from mammoscope.evaluation.page import render_page
 from mammoscope.evaluation.pointing import pointing, read_lesions
 from mammoscope.evaluation.reliability import reliability
-from mammoscope.evaluation.run_folder import check_complete, checked_predictions, read_run
+from mammoscope.evaluation.run_folder import (
+    POINTS_FILE,
+    check_complete,
+    checked_predictions,
+    read_run,
+)
 from mammoscope.evaluation.subgroups import subgroups
 from mammoscope.evaluation.tables import Level, Scored, read_predictions, scored, uncalibrated
 
 __all__ = ["Report", "evaluate_run", "read_report", "run_evaluation_config", "summary_rows"]
 
-_LEVELS: tuple[Level, ...] = ("image", "breast", "exam")
 _NO_EXAMS = (
     "Nothing is measured by exam: the exams of the validation or the measured images are all of "
     "one class."
@@ -115,29 +123,26 @@ def evaluate_run(
     check_output(folder, overwrite=overwrite, marker="report.json")
     table, where = read_cohort_table(facts, cohort), cohort_folder(facts, cohort)
     validation = _rows(predictions, facts, "val", table)
-    on_validation = _by_level(validation, facts)
-    points = _frozen(run, on_validation, config)
+    on_validation = at_prevalence(by_level(validation, facts), config)
+    points = _frozen(run, facts, on_validation, config)
     test = _rows(predictions, facts, "test", table)
     rows = with_attributes(test if test.height else validation, table)
-    measured_on = {k: data for k, data in _by_level(rows, facts).items() if k in points}
-    _check_classes(measured_on)
+    measured_on = as_validated(by_level(rows, facts), on_validation)
     tested, threshold = bool(test.height), _primary(points["image"])
-    levels = _levels(measured_on, points, config)
+    levels = measured_levels(measured_on, points, config)
     report = {
         **_head(facts, config, tested=tested),
+        "operating_points_sha256": sha256_file(run / POINTS_FILE),
         "levels": levels,
-        "validation": _levels({k: on_validation[k] for k in measured_on}, points, config),
+        "validation": measured_levels({k: on_validation[k] for k in measured_on}, points, config),
         "warnings": _warnings(levels, on_validation, points, tested=tested),
-        "calibration": _calibration(facts, rows, config, tuple(measured_on)),
+        "calibration": _calibration(facts, rows, measured_on, config),
         "folds": fold_rows(validation, threshold, facts),
         "subgroups": {k: subgroups(rows, k, _primary(points[k]), config) for k in measured_on},
         "baseline": baseline(rows, table, facts, config, tuple(measured_on)),
         "pointing": pointing(rows, read_lesions(where, table), facts, threshold, config),
         "run": {key: value for key, value in facts.items() if key != "platform"},
-        "notes": [
-            *_notes(facts, table, has_test=tested),
-            *([] if "exam" in measured_on else [_NO_EXAMS]),
-        ],
+        "notes": _notes(facts, table, has_test=tested, has_exams="exam" in measured_on),
     }
     with new_folder(folder, overwrite=overwrite, marker="report.json") as fresh:
         _write(fresh, report, measured_on, points)
@@ -192,22 +197,32 @@ def _check_calibration(run: Path, facts: dict[str, Any], config: EvaluationConfi
 def _calibration(
     facts: dict[str, Any],
     rows: pl.DataFrame,
+    measured_on: dict[Level, Scored],
     config: EvaluationConfig,
-    measured: tuple[Level, ...],
 ) -> dict[str, Any]:
-    """Measure calibration by level, and what it was before where scores were calibrated."""
-    made = Calibration.from_dict(facts["calibration"]) if "calibration" in facts else IDENTITY
+    """Measure calibration by level, and what it was before where its scores were calibrated."""
     levels = {}
-    for level in measured:
+    for level, data in measured_on.items():
+        made, fitted_on = calibration_of(facts.get("calibration", {}), level)
         before = None
         if not made.is_identity:
-            before = reliability(scored(uncalibrated(rows), level), config)
-        levels[level] = {"after": reliability(scored(rows, level), config), "before": before}
-    return {**made.as_dict(), "sentence": made.sentence, "levels": levels}
+            plain = replace(scored(uncalibrated(rows), level), prevalence=data.prevalence)
+            before = reliability(plain, config)
+        levels[level] = {
+            "method": made.method,
+            "fitted_on": fitted_on,
+            "sentence": made.sentence(fitted_on),
+            "after": reliability(data, config),
+            "before": before,
+        }
+    told = {str(found["sentence"]): str(found["fitted_on"]) for found in levels.values()}
+    several = len(told) > 1
+    sentence = " ".join(f"By {own}: {text}" if several else text for text, own in told.items())
+    return {"sentence": sentence, "levels": levels}
 
 
 def _warnings(
-    levels: dict[str, dict[str, Any]],
+    levels: dict[Level, dict[str, Any]],
     on_validation: dict[Level, Scored],
     points: dict[Level, list[dict[str, Any]]],
     *,
@@ -215,13 +230,14 @@ def _warnings(
 ) -> list[str]:
     """Say of every frozen threshold what speaks against it."""
     said = []
-    for level, chosen in points.items():
-        if level not in levels:
-            continue
+    pairs = []
+    for level, values in levels.items():
+        chosen = points[level]
         said += few_warnings(on_validation[level].positives, level)
-        for point, found in zip(chosen, levels[level]["operating_points"], strict=True):
-            said += threshold_warnings(point, found["measured"] if tested else None, level)
-    return said
+        for point, found in zip(chosen, values["operating_points"], strict=True):
+            said += fitted_warnings(point, level)
+            pairs.append((point, found["measured"], level))
+    return said + (broken_promises(pairs) if tested else [])
 
 
 def _write(
@@ -237,48 +253,37 @@ def _write(
 
 
 def _frozen(
-    run: Path, on_validation: dict[Level, Scored], config: EvaluationConfig
+    run: Path,
+    facts: dict[str, Any],
+    on_validation: dict[Level, Scored],
+    config: EvaluationConfig,
 ) -> dict[Level, list[dict[str, Any]]]:
     """Choose the operating points and write them down."""
     points = {level: choose(data, config) for level, data in on_validation.items()}
-    primary = config.operating_points[0]
     write_json(
-        run / "operating_points.json",
-        {"format_version": 1, "chosen_on": "val", "primary": primary, "points": points},
+        run / POINTS_FILE,
+        {
+            "format_version": 1,
+            "chosen_on": "val",
+            "scored_by": "folds" if facts["fold"] is None else "model",
+            "primary": config.operating_points[0],
+            "points": points,
+        },
     )
     return points
 
 
-def _notes(facts: dict[str, Any], table: CohortTable, *, has_test: bool) -> list[str]:
+def _notes(
+    facts: dict[str, Any], table: CohortTable, *, has_test: bool, has_exams: bool
+) -> list[str]:
     return [
         *([] if has_test else [_NO_TEST]),
+        *([OF_SINGLE_FOLDS] if facts["fold"] is None else []),
         *([table.note] if table.note else []),
         *facts.get("notes", []),
         *facts.get("calibration", {}).get("notes", []),
+        *([] if has_exams else [_NO_EXAMS]),
     ]
-
-
-def _levels(
-    measured_on: dict[Level, Scored],
-    points: dict[Level, list[dict[str, Any]]],
-    config: EvaluationConfig,
-) -> dict[str, dict[str, Any]]:
-    return {level: _level(data, points[level], config) for level, data in measured_on.items()}
-
-
-def _by_level(rows: pl.DataFrame, facts: dict[str, Any]) -> dict[Level, Scored]:
-    """Return scores of each level; exams only where they have both classes, or are scored."""
-    made = {level: scored(rows, level) for level in _LEVELS}
-    one_class = made["exam"].positives in (0, made["exam"].label.size)
-    if one_class and facts["config"]["model"].get("level") != "exam":
-        del made["exam"]
-    return made
-
-
-def _check_classes(measured_on: dict[Level, Scored]) -> None:
-    for level, data in measured_on.items():
-        if data.positives in (0, data.label.size):
-            raise RunError(f"the {level}s to measure hold one class only; both are needed")
 
 
 def read_report(run: Path) -> Report:
@@ -300,49 +305,11 @@ def summary_rows(report: Report) -> list[list[str]]:
     )
     config = EvaluationConfig.model_validate(report.report["evaluation"])
     for name, title in shown(config).items():
-        rows.append([title, *(_cell(name, levels[level]["metrics"][name]) for level in levels)])
+        rows.append([title, *(estimated(name, levels[level]["metrics"][name]) for level in levels)])
     found = report.report["calibration"]["levels"]
     for name, title in CALIBRATION_MEASURES.items():
-        rows.append([title, *(_cell(name, found[level]["after"][name]) for level in levels)])
+        rows.append([title, *(estimated(name, found[level]["after"][name]) for level in levels)])
     return rows
-
-
-def _level(data: Scored, points: list[dict[str, Any]], config: EvaluationConfig) -> dict[str, Any]:
-    """Measure one level with frozen thresholds; ``points[0]`` is the primary one."""
-    threshold = float(points[0]["threshold"])
-
-    def measure(measures: dict[str, Measure]) -> dict[str, dict[str, float | None]]:
-        found = intervals(
-            data,
-            measures,
-            replicates=config.bootstrap,
-            confidence=config.confidence,
-            seed=config.seed,
-        )
-        return {name: interval.as_dict() for name, interval in found.items()}
-
-    counts = confusion(data.score, data.label, threshold)
-    return {
-        "n": int(data.label.size),
-        "positives": data.positives,
-        "patients": data.patients,
-        "unlabelled": data.unlabelled,
-        "threshold": threshold,
-        "metrics": measure({**measures_of_ranks(config), **measures_at(threshold)}),
-        "confusion": {name: int(getattr(counts, name)) for name in ("tp", "fp", "tn", "fn")},
-        "operating_points": [
-            {
-                "name": point["name"],
-                "threshold": point["threshold"],
-                "chosen_on_validation": {
-                    key: point[key] for key in ("sensitivity", "specificity", "recall_rate")
-                },
-                "choice": point["choice"],
-                "measured": measure(point_measures(float(point["threshold"]), config)),
-            }
-            for point in points
-        ],
-    }
 
 
 def _write_figures(
@@ -363,8 +330,3 @@ def _write_figures(
         for name, svg in figures[level].items():
             (folder / "figures" / f"{level}_{name}.svg").write_text(svg, encoding="utf-8")
     return figures
-
-
-def _cell(name: str, metric: dict[str, float | None]) -> str:
-    value, low, high = (written(name, metric[key]) for key in ("value", "low", "high"))
-    return value if metric["low"] is None else f"{value} ({low} to {high})"

@@ -11,7 +11,10 @@ from mammoscope.artefacts import read_json, sha256_file
 from mammoscope.errors import RunError
 from mammoscope.evaluation.attributes import CohortTable
 
-__all__ = ["check_complete", "checked_predictions", "read_run"]
+__all__ = ["POINTS_FILE", "check_complete", "checked_predictions", "frozen_points", "read_run"]
+
+#: Thresholds as they were chosen on validation; the report knows its hash.
+POINTS_FILE = "operating_points.json"
 
 
 def read_run(run: Path) -> dict[str, Any]:
@@ -42,6 +45,26 @@ def checked_predictions(run: Path, facts: dict[str, Any]) -> Path:
     if sha256_file(path) != expected:
         raise RunError(f"{path} was edited: its SHA-256 is not {expected} of run.json")
     return path
+
+
+def frozen_points(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a run's operating points and its report, which must be of one evaluation.
+
+    Raises:
+        RunError: If the run was not evaluated, or its thresholds are not those of the report:
+            edited, or chosen anew by an evaluation that failed.
+    """
+    path = Path(run) / POINTS_FILE
+    if not path.is_file():
+        raise RunError(f"{run} has no operating points: run mammoscope evaluate {run} first")
+    report = read_json(Path(run) / "report" / "report.json", RunError)
+    if sha256_file(path) != report.get("operating_points_sha256"):
+        raise RunError(
+            f"{path} is not the one that {run}/report measured: it was edited, or written by an "
+            f"evaluation that failed or of another version; run mammoscope evaluate {run} "
+            "--overwrite"
+        )
+    return read_json(path, RunError), report
 
 
 def check_complete(

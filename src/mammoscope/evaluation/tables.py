@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from mammoscope.errors import RunError
-from mammoscope.types import Bools, Floats
+from mammoscope.types import Bools, Floats, Ints, Level
 
 __all__ = [
     "Level",
@@ -23,8 +23,6 @@ __all__ = [
     "uncalibrated",
     "units",
 ]
-
-Level = Literal["image", "breast", "exam"]
 
 _COLUMNS = (
     "image_id", "patient_id", "exam_id", "laterality", "view", "split", "logit", "score", "cancer",
@@ -40,12 +38,14 @@ class Scored:
         label: (N,) bool.
         patient: (N,) int64, the same number for the same patient.
         unlabelled: How many were left out because their label is unknown.
+        prevalence: Share of positives that measures are to speak of; ``None`` for that of these.
     """
 
     score: NDArray[np.float64]
     label: NDArray[np.bool_]
     patient: NDArray[np.int64]
     unlabelled: int = 0
+    prevalence: float | None = None
 
     @property
     def patients(self) -> int:
@@ -56,6 +56,14 @@ class Scored:
     def positives(self) -> int:
         """Number of positives."""
         return int(self.label.sum())
+
+    @property
+    def weight(self) -> Floats:
+        """What each counts, (N,), so that positives have their prevalence; needs both classes."""
+        if self.prevalence is None:
+            return np.ones_like(self.score)
+        share, q = self.positives / self.label.size, self.prevalence
+        return np.where(self.label, q / share, (1 - q) / (1 - share))
 
 
 def read_predictions(path: Path, split: Literal["val", "test"]) -> pl.DataFrame:
@@ -111,8 +119,8 @@ def uncalibrated(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def own_logits(rows: pl.DataFrame, level: Level) -> tuple[Floats, Bools]:
-    """Return the model's own logits of a level and their labels, those that are known.
+def own_logits(rows: pl.DataFrame, level: Level) -> tuple[Floats, Bools, Ints]:
+    """Return the model's own logits of a level, their labels, those that are known, and patients.
 
     Args:
         rows: Predictions, with or without scores.
@@ -122,7 +130,8 @@ def own_logits(rows: pl.DataFrame, level: Level) -> tuple[Floats, Bools]:
     # Scores may not be there yet; the rows of a breast or exam agree on its logit.
     found = units(rows.with_columns(score=pl.lit(0.0)), level, (name,))
     known = found.filter(pl.col("cancer").is_not_null())
-    return known[name].to_numpy().astype(np.float64), known["cancer"].to_numpy() == 1
+    patient = known["patient_id"].rank("dense").to_numpy().astype(np.int64) - 1
+    return known[name].to_numpy().astype(np.float64), known["cancer"].to_numpy() == 1, patient
 
 
 def units(rows: pl.DataFrame, level: Level, columns: Sequence[str] = ()) -> pl.DataFrame:

@@ -155,10 +155,17 @@ class Ranking:
         score: (N,).
         label: (N,).
         owner: (N,) column of the weights that is each image's; by default its own.
+        prevalence: Share of positives that measures speak of; that of the data by default.
     """
 
-    def __init__(self, score: Floats, label: Bools, owner: Ints | None = None) -> None:
-        self.score, self.label = score, label
+    def __init__(
+        self,
+        score: Floats,
+        label: Bools,
+        owner: Ints | None = None,
+        prevalence: float | None = None,
+    ) -> None:
+        self.score, self.label, self.prevalence = score, label, prevalence
         self.owner = np.arange(score.size) if owner is None else owner
         positive, negative = (np.flatnonzero(side) for side in (label, ~label))
         positive = positive[np.argsort(-score[positive], kind="stable")]
@@ -197,6 +204,9 @@ class Ranking:
 class Weighted:
     """A ranking under R vectors of weights; what several measures need is computed once.
 
+    Where the ranking has a prevalence q, the positives of each vector are scaled to weigh q
+    together and its negatives 1 - q, so that every measure is that of a place with this share.
+
     Args:
         ranking: Scores and labels.
         weight: (R, columns), whole numbers or any; running sums of whole ones are quicker.
@@ -209,7 +219,29 @@ class Weighted:
     @cached_property
     def steps(self) -> Steps:
         """The ROC curve."""
-        return self.ranking.steps(self.weight)
+        made = self.ranking.steps(self.weight)
+        if self._scale is None:
+            return made
+        a, b = self._scale
+        return Steps(
+            positive=made.positive * a[:, None],
+            above=made.above * b[:, None],
+            tied=made.tied * b[:, None],
+            positives=made.positives * a,
+            negatives=made.negatives * b,
+        )
+
+    @cached_property
+    def _scale(self) -> tuple[Floats, Floats] | None:
+        """What positives and negatives count, (R,) each; NaN of a class that was not drawn."""
+        share, label = self.ranking.prevalence, self.ranking.label
+        if share is None:
+            return None
+        one = np.ones(label.size)
+        return (
+            _ratio(np.array(share), self._summed(one, label)),
+            _ratio(np.array(1 - share), self._summed(one, ~label)),
+        )
 
     @cached_property
     def _float_weight(self) -> Floats:
@@ -217,8 +249,16 @@ class Weighted:
 
     def total(self, values: Floats) -> Floats:
         """Return the weighted sum of a value per image, (R,)."""
+        label = self.ranking.label
+        if self._scale is None:
+            return self._summed(values, np.ones_like(label))
+        a, b = self._scale
+        return a * self._summed(values, label) + b * self._summed(values, ~label)
+
+    def _summed(self, values: Floats, side: Bools) -> Floats:
+        """Return the sum of the values of one side under each vector, (R,)."""
         columns = self.weight.shape[1]
-        of_column = np.bincount(self.ranking.owner, values, minlength=columns)
+        of_column = np.bincount(self.ranking.owner[side], values[side], minlength=columns)
         summed: Floats = self._float_weight @ of_column
         return summed
 
@@ -227,6 +267,9 @@ class Weighted:
         if threshold not in self._calls:
             tally = self.ranking.tally(threshold, self.weight.shape[1])
             tp, fp, tn, fn = (self._float_weight @ tally).T
+            if self._scale is not None:
+                a, b = self._scale
+                tp, fp, tn, fn = a * tp, b * fp, b * tn, a * fn
             self._calls[threshold] = Calls(tp, fp, tn, fn)
         return self._calls[threshold]
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from mammoscope.config import EligibilityConfig
 from mammoscope.dicom import DicomFile, read_dicom
@@ -21,15 +23,25 @@ from mammoscope.errors import (
     Reason,
 )
 from mammoscope.preprocessing.reading import without_suffix
-from mammoscope.types import Exam, MammogramImage, Refusal
+from mammoscope.types import Density, Exam, MammogramImage, Refusal
 
-__all__ = ["Words", "list_files", "read_exam", "read_words"]
+__all__ = ["Said", "Words", "list_files", "read_exam", "read_words"]
 
 # Files that lie beside images in an exported study and are no images.
 _COMPANIONS = frozenset({"DICOMDIR", "LOCKFILE", "VERSION"})
 _COMPANION_SUFFIXES = frozenset({".csv", ".json", ".txt", ".xml", ".htm", ".html", ".md"})
 
-Words = dict[str, tuple[str, str]]
+
+class Said(NamedTuple):
+    """What a table says of an image; ``None`` where it says nothing."""
+
+    laterality: str | None = None
+    view: str | None = None
+    age: float | None = None
+    density: Density | None = None
+
+
+Words = dict[str, Said]
 
 
 def read_exam(
@@ -45,7 +57,8 @@ def read_exam(
         path: A folder, one DICOM file, or several files.
         table: A CSV with image_id, laterality and view, for files whose headers lack them
             (those of the RSNA challenge do), or what :func:`read_words` made of it; image_id
-            is the file's name without suffix.
+            is the file's name without suffix. Its columns age and density, where it has them,
+            are for models that use them.
         exam_id: Name of the exam; by default the folder's or first file's.
         eligibility: Which images may be scored; screening's rules by default. A bundle has
             its own: :meth:`Predictor.read` applies them.
@@ -63,7 +76,7 @@ def read_exam(
     warnings: list[str] = []
     patients: set[str] = set()
     studies: set[str] = set()
-    ages, implants = list[float](), list[bool]()
+    told: list[tuple[ImageHeader, Said]] = []
     seen: Copies[str] = Copies()
     for file, name in zip(files, _names(files), strict=True):
         read = _read_file(file, name, words, eligibility, seen)
@@ -71,10 +84,9 @@ def read_exam(
             refused.append(read)
             continue
         header, admission = read
+        told.append((header, _said(words, file)))
         patients.add(header.patient_id or "")
         studies.add(header.study_uid or "")
-        ages += [] if header.age is None else [header.age]
-        implants += [] if header.implant is None else [header.implant]
         warnings += [f"{name}: {warning}" for warning in admission.warnings]
         images.append(
             MammogramImage(name, file, admission.laterality, admission.view, header.pixel_aspect)
@@ -83,15 +95,29 @@ def read_exam(
     if len(studies) > 1:
         warnings.append(f"the files belong to {len(studies)} studies; they are scored as one exam")
     place = Path(path) if isinstance(path, str | Path) else files[0].parent
-    # Headers do not say the density.
     return Exam(
         place.resolve().name if exam_id is None else exam_id,
         tuple(images),
         tuple(refused),
         tuple(warnings),
-        age=max(ages, default=None),
-        implant=any(implants) if implants else None,
+        **_of_the_woman(told),
     )
+
+
+def _of_the_woman(told: list[tuple[ImageHeader, Said]]) -> dict[str, Any]:
+    """Return age, density and implant; what images differ in is settled as training does.
+
+    The highest age, the first density, and an implant in either breast. Tables are believed
+    over headers, which do not say the density.
+    """
+    ages = [header.age if said.age is None else said.age for header, said in told]
+    densities = [said.density for _, said in told if said.density is not None]
+    implants = [header.implant for header, _ in told if header.implant is not None]
+    return {
+        "age": max((age for age in ages if age is not None), default=None),
+        "density": densities[0] if densities else None,
+        "implant": any(implants) if implants else None,
+    }
 
 
 def _read_file(
@@ -100,8 +126,8 @@ def _read_file(
     """Read a header and ask whether its image may be scored; or say why it is refused."""
     try:
         dicom = read_dicom(file)
-        side, view = words.get(without_suffix(file).name, (None, None))
-        admission = admit(dicom.header, eligibility, laterality=side, view=view)
+        said = _said(words, file)
+        admission = admit(dicom.header, eligibility, laterality=said.laterality, view=said.view)
         _refuse_duplicate(dicom, name, seen)
     except (DicomError, IneligibleImageError) as error:
         return Refusal(name, error.reason or Reason.UNREADABLE_FILE, str(error))
@@ -109,6 +135,10 @@ def _read_file(
         message = f"{name} cannot be opened: {error.strerror or error}"
         return Refusal(name, Reason.UNREADABLE_FILE, message)
     return dicom.header, admission
+
+
+def _said(words: Words, file: Path) -> Said:
+    return words.get(without_suffix(file).name, Said())
 
 
 def _check_one_patient(patients: set[str]) -> None:
@@ -167,10 +197,11 @@ def _refuse_duplicate(file: DicomFile, name: str, seen: Copies[str]) -> None:
 
 
 def read_words(path: Path) -> Words:
-    """Read (laterality, view) by image_id from a CSV.
+    """Read laterality and view by image_id from a CSV, and age and density where it has them.
 
     Raises:
-        ConfigError: If it cannot be read, lacks a column, or contradicts itself.
+        ConfigError: If it cannot be read, lacks a column, contradicts itself, or has an age or
+            density that is none.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -180,10 +211,35 @@ def read_words(path: Path) -> Words:
                 raise ConfigError(f"{path} lacks the columns {', '.join(sorted(missing))}")
             words: Words = {}
             for row in reader:
-                said = ((row["laterality"] or "").strip(), (row["view"] or "").strip())
                 name = (row["image_id"] or "").strip()
+                side, view = ((row[key] or "").strip() for key in ("laterality", "view"))
+                said = Said(side, view, _age(row, path), _density(row, path))
                 if words.setdefault(name, said) != said:
                     raise ConfigError(f"{path} names image_id {name} twice, with different words")
             return words
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path} cannot be read as CSV: {error}") from error
+
+
+def _age(row: dict[str, str], path: Path) -> float | None:
+    text = (row.get("age") or "").strip()
+    try:
+        age = float(text) if text else None
+    except ValueError:
+        age = math.nan
+    if age is not None and not 0 <= age < math.inf:
+        raise ConfigError(
+            f"{path} says of image_id {row['image_id']} an age of {text!r}; accepted are years, or "
+            "nothing where it is unknown"
+        )
+    return age
+
+
+def _density(row: dict[str, str], path: Path) -> Density | None:
+    text = (row.get("density") or "").strip()
+    if text and text not in list(Density):
+        raise ConfigError(
+            f"{path} says of image_id {row['image_id']} a density of {text!r}; accepted are "
+            f"{', '.join(Density)}, or nothing where it is unknown"
+        )
+    return Density(text) if text else None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mammoscope.bundle import MODEL_FILE, SIDES, Bundle, fact_values, read_bundle
+from mammoscope.bundle import FACTS, MODEL_FILE, SIDES, Bundle, fact_values, read_bundle
 from mammoscope.errors import (
     BundleError,
     DicomError,
@@ -154,7 +154,7 @@ class Predictor:
         if together is not None and together.exam is not None:
             score = together.exam[1]
         missing = _missing_views(images)
-        warnings = list(exam.warnings)
+        warnings = [*exam.warnings, *self._unknown_facts(exam)]
         if missing:
             warnings.append(
                 f"{len(missing)} of the 4 screening views are missing: {', '.join(missing)}"
@@ -187,6 +187,16 @@ class Predictor:
             facts=fact_values(exam.age, exam.density, exam.implant),
         )
         return self._scorer.exam(given)
+
+    def _unknown_facts(self, exam: Exam) -> list[str]:
+        """Say which facts the model was measured with and is not told of this exam."""
+        used = [name for name in FACTS if name in self.bundle.input.facts]
+        unknown = [name for name in used if getattr(exam, name) is None]
+        return [
+            f"{name} is not known of this exam; the model uses it, and was measured with it where "
+            "the cohort knew it"
+            for name in unknown
+        ]
 
     def _result(
         self, reading: _Reading, scores: Scores, place: int, on_image: OnImage | None

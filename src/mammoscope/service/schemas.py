@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel
 
 from mammoscope import __version__
@@ -22,13 +24,20 @@ class PointFacts(BaseModel):
 
 
 class OperatingPointFacts(BaseModel):
-    """The operating point that decides *suspicious*."""
+    """The operating point that decides *suspicious*.
+
+    ``exam`` is null where nothing was measured on exams; they are judged at ``exam_threshold``,
+    which is then the breasts'. ``scored_by`` says whose validation scores chose it: the model's,
+    or those of single ``folds`` of which it is the mean.
+    """
 
     name: str
     target: str
+    scored_by: Literal["model", "folds"]
     image: PointFacts
     breast: PointFacts
-    exam: PointFacts
+    exam: PointFacts | None
+    exam_threshold: float
 
 
 class Limits(BaseModel):
@@ -104,9 +113,11 @@ def describe_model(bundle: Bundle, settings: ServiceSettings) -> ModelDocument:
         operating_point=OperatingPointFacts(
             name=points.primary,
             target=points.primary_of("image").target,
+            scored_by=points.scored_by,
             image=_facts(points.primary_of("image")),
             breast=_facts(points.primary_of("breast")),
-            exam=_facts(points.primary_of("exam")),
+            exam=_facts(points.primary_of("exam")) if points.exam else None,
+            exam_threshold=points.threshold("exam"),
         ),
         limits=Limits(
             max_upload_bytes=settings.max_upload_bytes,

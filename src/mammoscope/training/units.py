@@ -133,8 +133,10 @@ def _unit(part: pl.DataFrame, label: str) -> Unit:
     ]
     there = [breasts[place] for place in sorted(set(sides))]
     known = {name: part[name].drop_nulls() for name in ("age", "density", "implant")}
-    # What the images of one exam say differs rarely; an implant in either breast is one.
-    age, density = (None if known[n].is_empty() else known[n][0] for n in ("age", "density"))
+    # What the images of one exam say differs rarely: the highest age, the first density, and an
+    # implant in either breast, as in :func:`mammoscope.inference.exam.read_exam`.
+    age = None if known["age"].is_empty() else max(known["age"].to_list())
+    density = None if known["density"].is_empty() else known["density"][0]
     implant = None if known["implant"].is_empty() else float(max(known["implant"].to_list()))
     return Unit(
         image_ids=tuple(part["image_id"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mammoscope.evaluation.evidence import Evidence
+from mammoscope.evaluation.evidence import Evidence, kind
 
 __all__ = [
     "acquisition",
@@ -45,10 +45,10 @@ def sources(e: Evidence) -> str | None:
     if cohort is None:
         return None
     names = sorted(cohort["source_roots"] or {cohort["source"]: ""})
-    kind = "SYNTHETIC images" if e["run"]["synthetic"] else "Images"
+    what = "SYNTHETIC images" if e["run"]["synthetic"] else "Images"
     digest = e["run"]["cohort"]["manifest_sha256"][:16]
     return (
-        f"{kind} read in the layout of {', '.join(names)}: {cohort['images']:,} images of "
+        f"{what} read in the layout of {', '.join(names)}: {cohort['images']:,} images of "
         f"{cohort['patients']:,} patients (manifest sha256 {digest}…)."
     )
 
@@ -67,14 +67,11 @@ def eligibility(e: Evidence) -> str | None:
 
 
 def refused(e: Evidence) -> str | None:
-    """Files that ingestion refused, by reason."""
+    """Files that ingestion refused and images that preparation did, by reason."""
     if e["cohort"] is None or e["cohort"]["rejects"] is None:
         return None
-    rejects = e["cohort"]["rejects"]
-    if not rejects:
-        return "Ingestion refused no file."
-    by_reason = ", ".join(f"{count} {reason}" for reason, count in rejects.items())
-    return f"Ingestion refused {sum(rejects.values()):,} files: {by_reason}."
+    files = _counted(e["cohort"]["rejects"], "file")
+    return f"Ingestion refused {files}. Preparation refused {_counted(e['refused'], 'image')}."
 
 
 def included(e: Evidence) -> str | None:
@@ -87,14 +84,18 @@ def included(e: Evidence) -> str | None:
         f"{part['positives']:,} with {label}"
         for name, part in e["parts"].items()
     ]
-    return f"{_kind(e)}{'; '.join(told)}."
+    return f"{kind(e)}{'; '.join(told)}."
 
 
 def parts_used(e: Evidence) -> str | None:
     """How many of the cohort's images took part."""
     if e["cohort"] is None:
         return None
-    used = sum(e["run"]["counts"].values())
+    counts = dict(e["run"]["counts"])
+    if e["run"]["fold"] is None:
+        # Those that validate are those that were trained on.
+        del counts["val"]
+    used = sum(counts.values())
     return f"{used:,} of the cohort's {e['cohort']['images']:,} images were trained on or measured."
 
 
@@ -148,12 +149,16 @@ def reference(e: Evidence) -> str | None:
 
 def partition(e: Evidence) -> str | None:
     """Folds and the test split."""
-    counts = e["run"]["counts"]
-    told = ", ".join(f"{count:,} {_PARTS.get(name, name)}" for name, count in counts.items())
+    counts = dict(e["run"]["counts"])
     digest, fold = e["run"]["cohort"]["splits_sha256"][:16], e["run"]["fold"]
-    validates = "each fold validates once" if fold is None else f"fold {fold} validates"
+    validates = f"fold {fold} validates"
+    if fold is None:
+        validates = "each fold validates once"
+        del counts["val"]
+    told = ", ".join(f"{count:,} {_PARTS.get(name, name)}" for name, count in counts.items())
+    tested = " and a test split" if counts.get("test") else ", none of them to a test split,"
     return (
-        f"Patients were dealt to folds and a test split before training (splits sha256 {digest}…); "
+        f"Patients were dealt to folds{tested} before training (splits sha256 {digest}…); "
         f"{validates}. Images: {told}."
     )
 
@@ -163,10 +168,11 @@ def disjoint(e: Evidence) -> str | None:
     shared = e["shared_patients"]
     if shared is None:
         return None
+    part = "fold or part" if e["run"]["fold"] is None else "part"
     return (
-        "The patient: none is in more than one part, counted in the table of splits."
+        f"The patient: none is in more than one {part}, counted in the table of splits."
         if shared == 0
-        else f"NOT kept apart: {shared:,} patients are in more than one part."
+        else f"NOT kept apart: {shared:,} patients are in more than one {part}."
     )
 
 
@@ -175,7 +181,7 @@ def characteristics(e: Evidence) -> str | None:
     if e["parts"] is None:
         return None
     told = [f"{_PARTS[name]}: {_described(part)}" for name, part in e["parts"].items()]
-    return f"{_kind(e)}{'; '.join(told)}."
+    return f"{kind(e)}{'; '.join(told)}."
 
 
 def difference(e: Evidence) -> str | None:
@@ -189,7 +195,7 @@ def difference(e: Evidence) -> str | None:
         told.append(f"median age {' and '.join(ages)}")
     new = sorted(set(test["machine_id"]) - set(train["machine_id"]))
     told.append(f"machines that only the test split has: {', '.join(new) or 'none'}")
-    return f"{_kind(e)}One cohort was split: {'; '.join(told)}."
+    return f"{kind(e)}One cohort was split: {'; '.join(told)}."
 
 
 def external(e: Evidence) -> str | None:
@@ -202,15 +208,18 @@ def external(e: Evidence) -> str | None:
     if not others:
         return None
     told = ", ".join(f"{count:,} of {name}" for name, count in sorted(others.items()))
-    return f"{_kind(e)}Test images from sources that no training image is of: {told}."
+    return f"{kind(e)}Test images from sources that no training image is of: {told}."
 
 
 def _synthetic(e: Evidence, sentence: str) -> str | None:
     return sentence if e["run"]["synthetic"] else None
 
 
-def _kind(e: Evidence) -> str:
-    return "SYNTHETIC images. " if e["run"]["synthetic"] else ""
+def _counted(reasons: dict[str, int], what: str) -> str:
+    if not reasons:
+        return f"no {what}"
+    told = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    return f"{sum(reasons.values()):,} {what}s: {told}"
 
 
 def _summed(parts: list[dict[str, Any]], column: str) -> dict[str, int]:

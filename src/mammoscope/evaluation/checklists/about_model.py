@@ -45,7 +45,8 @@ def intended_use(e: Evidence) -> str:
 
 def goal(e: Evidence) -> str:
     """Development, and on what it was measured."""
-    where = {"test": "a held-out test split", "val": "the validation fold only"}
+    validated = "out-of-fold images" if e["run"]["fold"] is None else "the validation fold"
+    where = {"test": "a held-out test split", "val": f"{validated} only"}
     kind = "SYNTHETIC images" if e["run"]["synthetic"] else "images"
     return (
         f"Development of a model for {e['report']['label']}, measured on "
@@ -59,12 +60,18 @@ def model(e: Evidence) -> str:
     head = f" Between them {' and '.join(settings['head'])} layers." if settings["head"] else ""
     others = settings["auxiliary"]
     told = f" In training, further heads learnt {', '.join(others)}." if others else ""
-    level = settings.get("level", "image")
+    level = settings["level"]
     if level != "image":
-        told += f" Attention over its views joins what the images of a {level} show."
+        told += (
+            f" Attention over its views joins what the images of {level}s show, and a correction "
+            f"learnt from that is added to the mean of their logits: the logits of {level}s are no "
+            "pools of cells."
+        )
+    if e["run"]["fold"] is None:
+        told += " Each fold has such a network; the model's logit is the mean of theirs."
     return (
         f"{settings['backbone']} with one input channel of {how['height']} x {how['width']} "
-        "pixels. Each cell of its last map has a logit; the image's is "
+        "pixels. Each cell of its last map has a logit; that of an image is "
         f"{_POOLS[settings['pool']]}.{head} Dropout {settings['dropout']:g}.{told}"
     )
 
@@ -83,21 +90,28 @@ def predictors(e: Evidence) -> str:
 def outputs(e: Evidence) -> str:
     """Score and heatmap."""
     levels = " and ".join(e["report"]["levels"])
-    ranks = "" if calibration(e) else " The score ranks; it is no probability."
+    plain = [k for k, v in e["report"]["calibration"]["levels"].items() if v["method"] == "none"]
+    where = f" by {' and '.join(plain)}" if calibration(e) else ""
+    ranks = f" The score{where} ranks; it is no probability." if plain else ""
     return f"A score from 0 to 1 for each {levels}, and a heatmap.{ranks}"
 
 
 def calibration(e: Evidence) -> str | None:
     """How scores were made chances, where they were."""
-    found = e["report"].get("calibration")
-    return None if found is None else str(found["sentence"])
+    found = e["report"]["calibration"]
+    fitted = any(values["method"] != "none" for values in found["levels"].values())
+    return str(found["sentence"]) if fitted else None
 
 
 def thresholds(e: Evidence) -> str:
     """Operating points as frozen."""
     points = e["report"]["levels"]["image"]["operating_points"]
     told = ", ".join(f"{point['name']} at {point['threshold']:.4f}" for point in points)
-    return f"Chosen on validation images and frozen before a test image was read: {told}."
+    scores = "out-of-fold" if e["run"]["fold"] is None else "validation"
+    return (
+        f"Chosen on {scores} scores and written down before this evaluation read test scores: "
+        f"{told}. Whether an earlier evaluation was looked at, no file says."
+    )
 
 
 def software(e: Evidence) -> str:
@@ -113,10 +127,17 @@ def software(e: Evidence) -> str:
 def model_file(e: Evidence) -> str:
     """The exported graph."""
     digest = e["run"]["hashes"]["model.onnx"][:16]
-    return (
-        f"model.onnx, sha256 {digest}…: all figures come from predictions of this exported graph, "
-        "the same that a bundle deploys."
+    told = (
+        "all figures come from predictions of this exported graph, the same that a bundle deploys"
     )
+    if e["run"]["fold"] is None:
+        told = "the mean of all folds in one graph, the same that a bundle deploys. "
+        if e["report"]["measured_on"] == "test":
+            told += "Test figures come from its predictions, validation figures, thresholds and "
+            told += "calibration from those of single folds"
+        else:
+            told += "No figure comes from its predictions: all are of single folds"
+    return f"model.onnx, sha256 {digest}…: {told}."
 
 
 def record(e: Evidence) -> str:
@@ -146,8 +167,12 @@ def training(e: Evidence) -> str:
     """Optimisation as configured."""
     how = e["config"]["train"]
     focal = f" (gamma {how['focal_gamma']:g})" if how["loss"] == "focal" else ""
+    epochs = f"{e['run']['epochs']} of at most {how['epochs']} epochs"
+    if e["run"]["fold"] is None:
+        folds = e["run"]["ensemble"]["folds"]
+        epochs = f"{e['run']['epochs']} epochs in {folds} folds, at most {how['epochs']} in each"
     return (
-        f"{e['run']['epochs']} of at most {how['epochs']} epochs, batches of {how['batch_size']}, "
+        f"{epochs}, batches of {how['batch_size']}, "
         f"{how['optimizer']} at {how['lr']:g} with weight decay {how['weight_decay']:g} and "
         f"{how['warmup']:.0%} warm-up, loss {how['loss']}{focal}, averaged weights "
         f"{how['ema']:g}, {how['precision']}; {e['run']['timings_s'].get('train', 0):.0f} s."

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mammoscope.config import EvaluationConfig
-from mammoscope.evaluation.evidence import Evidence
-from mammoscope.evaluation.measures import shown, written
+from mammoscope.evaluation.evidence import Evidence, kind
+from mammoscope.evaluation.folds import OF_SINGLE_FOLDS
+from mammoscope.evaluation.measures import estimated, shown
 
 __all__ = [
     "diagnostic",
@@ -31,7 +30,7 @@ _ENRICHED = 0.02
 def measures(e: Evidence) -> str:
     """Names of what is measured."""
     config = EvaluationConfig.model_validate(e["report"]["evaluation"])
-    return f"{', '.join(shown(config).values())}; at image and breast level."
+    return f"{', '.join(shown(config).values())}; by {' and by '.join(e['report']['levels'])}."
 
 
 def uncertainty(e: Evidence) -> str:
@@ -39,7 +38,9 @@ def uncertainty(e: Evidence) -> str:
     how = e["report"]["evaluation"]
     return (
         f"{how['confidence']:.0%} percentile intervals from {how['bootstrap']:,} bootstrap "
-        f"replicates that draw patients with all their images, seed {how['seed']}."
+        f"replicates that draw patients with all their images, seed {how['seed']}. Shares without "
+        "exception have the exact interval of Clopper and Pearson, by patients; calibration slope "
+        "and intercept that of the sandwich over patients."
     )
 
 
@@ -47,11 +48,11 @@ def performance(e: Evidence) -> str:
     """AUROC by level."""
     split = {"test": "test", "val": "validation (not held-out)"}[e["report"]["measured_on"]]
     told = "; ".join(
-        f"AUROC by {level} {_told('auroc', values['metrics']['auroc'])} on {values['n']:,} "
+        f"AUROC by {level} {estimated('auroc', values['metrics']['auroc'])} on {values['n']:,} "
         f"{level}s, {values['positives']:,} positive"
         for level, values in e["report"]["levels"].items()
     )
-    return f"{_kind(e)}{split.capitalize()} split: {told}."
+    return f"{kind(e)}{split.capitalize()} split: {told}."
 
 
 def diagnostic(e: Evidence) -> str:
@@ -59,19 +60,19 @@ def diagnostic(e: Evidence) -> str:
     told = []
     for level, values in e["report"]["levels"].items():
         figures = ", ".join(
-            f"{name} {_told(name, values['metrics'][name])}" for name in _DIAGNOSTIC
+            f"{name} {estimated(name, values['metrics'][name])}" for name in _DIAGNOSTIC
         )
         told.append(f"by {level} at {values['threshold']:.4f}: {figures}")
-    return f"{_kind(e)}At the frozen point {e['report']['primary']}, {'; '.join(told)}."
+    return f"{kind(e)}At the frozen point {e['report']['primary']}, {'; '.join(told)}."
 
 
 def internal(e: Evidence) -> str:
     """Validation figures."""
     values, fold = e["report"]["validation"]["image"], e["run"]["fold"]
     where = "Out of fold" if fold is None else f"Validation fold {fold}"
+    area = estimated("auroc", values["metrics"]["auroc"])
     return (
-        f"{_kind(e)}{where}: AUROC by image "
-        f"{_told('auroc', values['metrics']['auroc'])} on {values['n']:,} images, which also chose "
+        f"{kind(e)}{where}: AUROC by image {area} on {values['n']:,} images, which also chose "
         "the epoch and the thresholds."
     )
 
@@ -82,7 +83,7 @@ def heterogeneity(e: Evidence) -> str | None:
     if not found["groups"]:
         return None
     names = sorted({str(group["attribute"]) for group in found["groups"]})
-    return f"{_kind(e)}Measured by {', '.join(names)}. {found['gap']['sentence']}"
+    return f"{kind(e)}Measured by {', '.join(names)}. {found['gap']['sentence']}"
 
 
 def pixels_add(e: Evidence) -> str | None:
@@ -90,12 +91,18 @@ def pixels_add(e: Evidence) -> str | None:
     made = e["report"]["baseline"]
     if made is None or not made["levels"]:
         return None
-    return _kind(e) + " ".join(values["sentence"] for values in made["levels"].values())
+    return kind(e) + " ".join(values["sentence"] for values in made["levels"].values())
 
 
 def explanation(e: Evidence) -> str | None:
     """The pointing game and the occlusion check, where they were played."""
-    told = ["The heatmap is an output of the model: the logits that the score is pooled from."]
+    level = e["config"]["model"]["level"]
+    of = "the logits that the score is pooled from"
+    if level != "image":
+        of = f"the logits of each image, which those of {level}s correct"
+    if e["run"]["fold"] is None:
+        of = "the mean of the folds' maps of logits"
+    told = [f"The heatmap is an output of the model: {of}."]
     game = e["report"]["pointing"]
     if game["groups"]:
         told.append(game["sentence"])
@@ -107,7 +114,7 @@ def explanation(e: Evidence) -> str | None:
             f"{hidden['images']} positive images."
         )
     # Without a measurement there is nothing but a claim.
-    return f"{_kind(e)}{' '.join(told)}" if len(told) > 1 else None
+    return f"{kind(e)}{' '.join(told)}" if len(told) > 1 else None
 
 
 def failures(e: Evidence) -> str:
@@ -120,8 +127,11 @@ def failures(e: Evidence) -> str:
     missed = [g for g in e["report"]["pointing"]["groups"] if g["group"] == "missed"]
     if missed and not missed[0]["suppressed"]:
         share = missed[0]["exact"]["hit"]["value"]
-        told.append(f"of the missed images the heatmap still points at a lesion in {share:.0%}")
-    return f"{_kind(e)}At the frozen threshold {'; '.join(told)}."
+        told.append(
+            "of the missed images with a known lesion the heatmap still points at one in "
+            f"{share:.0%}"
+        )
+    return f"{kind(e)}At the frozen threshold {'; '.join(told)}."
 
 
 def limitations(e: Evidence) -> str | None:
@@ -135,8 +145,9 @@ def limitations(e: Evidence) -> str | None:
             image["positives"] < _FEW,
             f"Only {image['positives']} positive images are measured: intervals are wide",
         ),
+        (e["run"]["fold"] is None, OF_SINGLE_FOLDS.rstrip(".")),
         (
-            share > _ENRICHED,
+            share > _ENRICHED and image["prevalence"] is None,
             f"{share:.0%} of the images are positive, far more than in screening: precision, F1 "
             "and rates per 1,000 do not carry over",
         ),
@@ -158,12 +169,3 @@ def limitations(e: Evidence) -> str | None:
 def _sources(e: Evidence) -> list[str]:
     parts = e["parts"] or {}
     return sorted({name for part in parts.values() for name in part["source"]})
-
-
-def _told(name: str, metric: dict[str, Any]) -> str:
-    value, low, high = (written(name, metric[key]) for key in ("value", "low", "high"))
-    return value if metric["low"] is None else f"{value} ({low} to {high})"
-
-
-def _kind(e: Evidence) -> str:
-    return "SYNTHETIC images. " if e["run"]["synthetic"] else ""

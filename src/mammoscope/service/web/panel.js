@@ -42,7 +42,7 @@ export function fillPanel(exam, images, model) {
         { class: "scores" },
         el("h2", {}, "Exam"),
         el("div", { class: "whole" }, row(model.level === "exam" ? "Both breasts" : "Highest breast",
-          exam.score, point.exam.threshold, exam.suspicious)),
+          exam.score, point.exam_threshold, exam.suspicious)),
         el("h2", {}, "Breasts"),
         ...["R", "L"].map((side) => {
           const breast = exam.breasts.find((item) => item.laterality === side);
@@ -52,7 +52,8 @@ export function fillPanel(exam, images, model) {
                 el("span", { class: "verdict" }, "no image, no score"));
         }),
         el("p", { class: "key" }, el("i", { class: "line" }),
-          `operating point: ${score(point.exam.threshold)} for exams, ${score(threshold)} for breasts, ` +
+          `operating point: ${score(point.exam_threshold)} for exams` +
+          `${point.exam ? "" : ", which is the breasts'"}, ${score(threshold)} for breasts, ` +
           `${score(point.image.threshold)} for images`),
         el("p", { class: "fine" }, `Breast: ${model.aggregation.breast}. Exam: ${model.aggregation.exam}.`),
       ),
@@ -69,9 +70,14 @@ function facts(model) {
   const entries = [
     ["Name", model.name],
     ["Bundle SHA-256", sha],
-    ["Operating point", `${point.name}, chosen on validation images`],
-    ["Sensitivity, exam", interval(point.exam.sensitivity)],
-    ["Specificity, exam", interval(point.exam.specificity)],
+    ["Operating point", `${point.name}, chosen on validation images` +
+      (point.scored_by === "folds" ? " by single folds; the model is their mean" : "")],
+    ...(point.exam
+      ? [
+          ["Sensitivity, exam", interval(point.exam.sensitivity)],
+          ["Specificity, exam", interval(point.exam.specificity)],
+        ]
+      : [["Exam", "not measured; judged at the breasts' threshold"]]),
     ["Sensitivity, breast", interval(point.breast.sensitivity)],
     ["Specificity, breast", interval(point.breast.specificity)],
     ["Sensitivity, image", interval(point.image.sensitivity)],
