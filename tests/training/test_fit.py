@@ -360,7 +360,7 @@ def test_weights_of_another_network_are_refused_by_their_keys_and_leave_an_old_r
     assert (tmp_path / "run" / "run.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("where", ["src", ".venv/lib/site-packages"])
+@pytest.mark.parametrize("where", ["src", ".venv/lib/site-packages", "vendor"])
 def test_a_run_records_the_commit_of_its_own_checkout_and_of_no_other(tmp_path, monkeypatch, where):
     own = tmp_path / where / "mammoscope" / "training" / "run_folder.py"
     own.parent.mkdir(parents=True)
