@@ -206,6 +206,11 @@ class TrainConfig(Frozen):
     def _fits_together(self) -> Self:
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
             raise ValueError("nesterov=true needs optimizer=sgd and a momentum above 0")
+        if self.positives_per_batch > self.batch_size:
+            raise ValueError(
+                f"positives_per_batch={self.positives_per_batch} of a batch_size of "
+                f"{self.batch_size}: a batch cannot hold them"
+            )
         return self
 
 
