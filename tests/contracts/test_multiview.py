@@ -16,6 +16,7 @@ from mammoscope.export import PARITY_TOLERANCE, export_graph
 from mammoscope.graphs import write_calibrated, write_mean
 from mammoscope.inference import ExamInput, Scorer
 from mammoscope.models import MultiViewClassifier, Views, build_multiview
+from mammoscope.models.judges import WIDTH, BreastJudge, depths
 
 SIZE = (64, 32)
 UNKNOWN = float("nan")
@@ -234,3 +235,38 @@ def test_untrained_it_is_the_mean_logit_of_its_image_classifier():
     assert close(made.breast_logit[0, 0], logits[:2].mean())
     p = torch.sigmoid(made.breast_logit[0])
     assert close(torch.sigmoid(made.exam_logit[0]), 1 - (1 - p[0]) * (1 - p[1]))
+
+
+def at_depth(column: int, width: int = 8) -> Tensor:
+    """A map (4, width) that is hot in one column."""
+    local = torch.full((4, width), -4.0)
+    local[1, column] = 6.0
+    return local
+
+
+def test_depth_is_told_in_the_breasts_own_depth():
+    images = torch.zeros(2, 1, 16, 32)
+    images[0, 0, :, :32] = 0.5
+    images[1, 0, 4:12, :16] = 0.5  # Half as deep, as another crop or another scale shows it.
+    found = depths(torch.stack([at_depth(4), at_depth(2)]), images)
+    assert found.tolist() == pytest.approx([4.5 / 8, 2.5 / 4], abs=0.01)
+    # All is air: nothing is divided by nothing.
+    assert torch.isfinite(depths(at_depth(3)[None], torch.zeros(1, 1, 16, 32))).all()
+
+
+def test_a_breast_model_hears_whether_two_projections_are_hot_at_one_depth():
+    torch.manual_seed(0)
+    judge = BreastJudge(0.0)
+    torch.nn.init.normal_(judge.correction[-1].weight)
+    logits, tokens = torch.tensor([[1.0, 2.0, 1.5]]), torch.zeros(1, 3, WIDTH)
+    own = torch.tensor([[[True, True, False], [False, False, False]]])
+
+    def judged(depth, projection=(0, 1, 1)):
+        return judge(logits, tokens, torch.tensor([depth]), torch.tensor([projection]), own)[0][0]
+
+    alike, apart = judged((0.4, 0.41, 0.0)), judged((0.4, 0.7, 0.0))
+    assert (alike - apart)[0].abs() > 1e-3
+    assert torch.equal(alike[1], apart[1])
+    # An image that is not of the breast does not count, nor do two of one projection.
+    assert torch.equal(judged((0.4, 0.41, 0.9)), alike)
+    assert torch.equal(judged((0.4, 0.41, 0.0), (1, 1, 0)), judged((0.4, 0.7, 0.0), (1, 1, 0)))

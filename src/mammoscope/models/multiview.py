@@ -20,17 +20,9 @@ from torch import Tensor, nn
 
 from mammoscope.bundle import FACTS, OTHER_PROJECTION, SIDES
 from mammoscope.models.classifier import Classifier
+from mammoscope.models.judges import NOTHING, WIDTH, BreastJudge, ExamJudge, depths
 
 __all__ = ["MultiViewClassifier", "MultiViewGraph", "MultiViewOutput", "Views"]
-
-_WIDTH = 64
-# What stands for minus infinity: its exponential is 0, its gradient finite.
-_NOTHING = -1e4
-# Scalars move by about the learning rate in a step, which is little for a sharpness.
-_SCALE = 10.0
-# Mean and spread of what an exam model may be told, in the order of FACTS.
-_FACT_CENTRE = (60.0, 1.5, 0.0)
-_FACT_SPREAD = (12.0, 1.0, 1.0)
 
 
 class Views(NamedTuple):
@@ -91,12 +83,12 @@ class MultiViewClassifier(nn.Module):
         self.classifier = classifier
         self.level = level
         self.facts = facts
-        self.describe = nn.Linear(classifier.channels + 1, _WIDTH)
-        self.norm = nn.LayerNorm(_WIDTH)
-        self.projection = nn.Embedding(OTHER_PROJECTION + 1, _WIDTH)
+        self.describe = nn.Linear(classifier.channels + 1, WIDTH)
+        self.norm = nn.LayerNorm(WIDTH)
+        self.projection = nn.Embedding(OTHER_PROJECTION + 1, WIDTH)
         nn.init.normal_(self.projection.weight, std=0.02)
-        self.breast = _BreastJudge(dropout)
-        self.exam = _ExamJudge(dropout) if level == "exam" else None
+        self.breast = BreastJudge(dropout)
+        self.exam = ExamJudge(dropout) if level == "exam" else None
         used = torch.tensor([name in facts for name in FACTS])
         self.register_buffer("used_facts", used, persistent=False)
 
@@ -116,129 +108,57 @@ class MultiViewClassifier(nn.Module):
     def read(self, features: Tensor, given: Views) -> MultiViewOutput:
         """Score features (N, channels, h, w) of the images that are there."""
         batch, most = given.mask.shape
-        image_logit, token, local = self.look(features)
-        logits = image_logit.new_zeros(batch, most)
-        tokens = token.new_zeros(batch, most, _WIDTH)
+        image_logit, token, depth, local = self.look(features, given.views[given.mask])
+        logits, deep = (image_logit.new_zeros(batch, most) for _ in range(2))
+        tokens = token.new_zeros(batch, most, WIDTH)
         heatmap = local.new_zeros(batch, most, *local.shape[1:])
         logits[given.mask] = image_logit
+        deep[given.mask] = depth
         tokens[given.mask] = token
         heatmap[given.mask] = torch.sigmoid(local)
-        breast, exam = self.judge(logits, tokens, given)
+        breast, exam = self.judge(logits, tokens, deep, given)
         return MultiViewOutput(logits, breast, exam, heatmap)
 
-    def look(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Look at images one by one, by their features (N, channels, h, w).
+    def look(self, features: Tensor, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Look at images (N, 1, H, W) one by one, by their features (N, channels, h, w).
 
         Returns:
-            Logits (N,), what each shows where it is most suspicious (N, D), local logits
-            (N, h, w).
+            Logits (N,), what each shows where it is most suspicious (N, D), how deep in the breast
+            that lies (N,), local logits (N, h, w).
         """
         local = self.classifier.local(features)
         logit = self.classifier.pooled(local)
         heat = torch.softmax(local.flatten(1), dim=1)  # (N, h * w)
         hottest = (features.flatten(2).float() * heat[:, None]).sum(dim=2)  # (N, C)
         shown = torch.cat([hottest, logit[:, None]], dim=1)
-        return logit, self.norm(self.describe(shown)), local
+        depth = depths(local, images / self.classifier.max_value)
+        return logit, self.norm(self.describe(shown)), depth, local
 
-    def judge(self, logits: Tensor, tokens: Tensor, given: Views) -> tuple[Tensor, Tensor]:
-        """Return breast logits (B, 2) and exam logits (B,) of logits (B, V), tokens (B, V, D)."""
-        sides = torch.arange(len(SIDES), device=given.side.device)
-        own = (given.side[:, None] == sides[:, None]) & given.mask[:, None]  # (B, 2, V)
-        there = own.any(dim=2)  # (B, 2)
-        breast, shown = self.breast(logits, tokens + self.projection(given.projection), own)
-        if self.exam is None:
-            exam = torch.where(there, breast, _NOTHING).amax(dim=1)
-        else:
-            known = ~torch.isnan(given.facts) & self.used_facts
-            breast, exam = self.exam(breast, shown, there, given.facts, known)
-        return torch.where(there, breast, 0.0), exam
-
-
-class _BreastJudge(nn.Module):
-    """The views of a breast see each other, and then their logits are weighed."""
-
-    def __init__(self, dropout: float) -> None:
-        super().__init__()
-        self.query, self.key, self.value = (nn.Linear(_WIDTH, _WIDTH) for _ in range(3))
-        self.mixed = _silent(nn.Linear(_WIDTH, _WIDTH))
-        self.weight = _silent(nn.Linear(_WIDTH, 1, bias=False))
-        # 0 weighs all views alike, infinity takes the most suspicious. It begins at 0: of an image
-        # model's logits the plain mean ranked breasts best (docs/experiments.md).
-        self.sharpness = nn.Parameter(torch.zeros(()))
-        self.correction = _correction(_WIDTH, dropout)
-
-    def forward(self, logits: Tensor, tokens: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-        """Judge breasts.
+    def judge(
+        self, logits: Tensor, tokens: Tensor, depth: Tensor, given: Views
+    ) -> tuple[Tensor, Tensor]:
+        """Judge breasts and exams.
 
         Args:
             logits: (B, V) of the images.
             tokens: (B, V, D).
-            own: (B, 2, V), which images are of which breast.
+            depth: (B, V), see :func:`.judges.depths`.
+            given: What else is known.
 
         Returns:
-            Logits (B, 2) and what the breasts show (B, 2, D).
+            Logits of breasts (B, 2) and of exams (B,).
         """
-        together = (own[:, :, :, None] & own[:, :, None, :]).any(dim=1)  # (B, V, V)
-        likeness = self.query(tokens) @ self.key(tokens).transpose(1, 2) / _WIDTH**0.5
-        seen = _softmax(likeness, together) @ self.value(tokens)  # (B, V, D)
-        tokens = tokens + self.mixed(seen)
-        say = self.weight(tokens).squeeze(2) + _SCALE * self.sharpness * logits  # (B, V)
-        share = _softmax(say[:, None].expand(own.shape), own)  # (B, 2, V)
-        shown = share @ tokens  # (B, 2, D)
-        mean = (share * logits[:, None]).sum(dim=2)  # (B, 2)
-        return mean + self.correction(shown).squeeze(2), shown
-
-
-class _ExamJudge(nn.Module):
-    """Each breast is held against the other; the exam is positive where either is."""
-
-    centre: Tensor
-    spread: Tensor
-
-    def __init__(self, dropout: float) -> None:
-        super().__init__()
-        # What it shows, what it shows more than the other, by how much more it is suspected,
-        # whether there is another, and facts with their being known.
-        self.correction = _correction(2 * _WIDTH + 2 + 2 * len(FACTS), dropout)
-        self.bias = nn.Parameter(torch.zeros(()))
-        self.register_buffer("centre", torch.tensor(_FACT_CENTRE), persistent=False)
-        self.register_buffer("spread", torch.tensor(_FACT_SPREAD), persistent=False)
-
-    def forward(
-        self, breast: Tensor, shown: Tensor, there: Tensor, facts: Tensor, known: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Judge exams.
-
-        Args:
-            breast: (B, 2) logits.
-            shown: (B, 2, D).
-            there: (B, 2), whether a breast has images.
-            facts: (B, 3).
-            known: (B, 3).
-
-        Returns:
-            Logits of the breasts (B, 2) and of the exams (B,).
-        """
-        both = there.all(dim=1).to(breast.dtype)[:, None]  # (B, 1)
-        more = (shown - shown.flip(1)) * both[:, :, None]
-        suspected = (breast - breast.flip(1)) * both
-        told = torch.where(known, (facts - self.centre) / self.spread, 0.0)
-        about = torch.cat([told, known.to(told.dtype)], dim=1)  # (B, 6)
-        given = torch.cat(
-            [
-                shown,
-                more,
-                suspected[:, :, None],
-                both[:, None].expand(-1, 2, -1),
-                about[:, None].expand(-1, 2, -1),
-            ],
-            dim=2,
-        )
-        breast = breast + self.correction(given).squeeze(2)
-        # 1 - (1 - p)(1 - q) as a logit, with odds o and u: o + u + o u.
-        right, left = torch.where(there, breast, _NOTHING).unbind(dim=1)
-        either = torch.logsumexp(torch.stack([right, left, right + left], dim=1), dim=1)
-        return breast, either + self.bias
+        sides = torch.arange(len(SIDES), device=given.side.device)
+        own = (given.side[:, None] == sides[:, None]) & given.mask[:, None]  # (B, 2, V)
+        there = own.any(dim=2)  # (B, 2)
+        tokens = tokens + self.projection(given.projection)
+        breast, shown = self.breast(logits, tokens, depth, given.projection, own)
+        if self.exam is None:
+            exam = torch.where(there, breast, NOTHING).amax(dim=1)
+        else:
+            known = ~torch.isnan(given.facts) & self.used_facts
+            breast, exam = self.exam(breast, shown, there, given.facts, known)
+        return torch.where(there, breast, 0.0), exam
 
 
 class MultiViewGraph(nn.Module):
@@ -267,13 +187,14 @@ class MultiViewGraph(nn.Module):
         self, image: Tensor, projection: Tensor, side: Tensor, facts: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         """Score images (V, 1, H, W) of one exam; a breast without an image is NaN."""
-        logit, token, local = self.model.look(self.model.classifier.features(image))
+        features = self.model.classifier.features(image)
+        logit, token, depth, local = self.model.look(features, image)
         # Grown from what is there, which keeps the number of views free in the exported graph.
         mask = (side >= 0)[None]
         if facts is None:
             facts = image.new_full((len(FACTS),), float("nan"))
         given = Views(image[None], mask, projection[None], side[None], facts[None])
-        breast, exam = self.model.judge(logit[None], token[None], given)
+        breast, exam = self.model.judge(logit[None], token[None], depth[None], given)
         absent = torch.stack([(side != place).all() for place in range(len(SIDES))])
         breast = torch.where(absent, float("nan"), breast[0])
         heatmap = torch.sigmoid(local)
@@ -281,22 +202,3 @@ class MultiViewGraph(nn.Module):
         if self.model.level == "exam":
             every += [exam, torch.sigmoid(exam)]
         return tuple(every)
-
-
-def _softmax(values: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the last dimension within a mask; all 0 where the mask is empty."""
-    return torch.softmax(torch.where(mask, values, _NOTHING), dim=-1) * mask
-
-
-def _correction(width: int, dropout: float) -> nn.Sequential:
-    """(…, width) to (…, 1), 0 before training."""
-    last = _silent(nn.Linear(_WIDTH // 2, 1))
-    return nn.Sequential(nn.Linear(width, _WIDTH // 2), nn.ReLU(), nn.Dropout(dropout), last)
-
-
-def _silent(layer: nn.Linear) -> nn.Linear:
-    """Have a layer say 0 until it is trained."""
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    return layer
