@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(256, 128), metavar="PX")
     parser.add_argument("--images", type=int, default=160)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("benchmark-out"))
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
