@@ -41,7 +41,7 @@ from mammoscope.models import Classifier
 from mammoscope.models.grad_cam import grad_cam
 from mammoscope.predictions import seen_place
 from mammoscope.training import load_classifier
-from mammoscope.types import FloatImage, Floats, GreyImage
+from mammoscope.types import FloatImage, Floats, GreyImage, Level
 
 __all__ = ["Explanation", "explain_run"]
 
@@ -103,12 +103,7 @@ def explain_run(
     rows = rows.sample(min(images, rows.height), seed=config.seed).sort("image_id")
     store = PreparedStore(cohort_folder(facts, cohort))
     scorer = Scorer(run / MODEL_FILE)
-    classifier, notes = _classifier(run)
-    if scorer.level != "image":
-        notes.append(
-            f"The model joins the images of {scorer.level}s; maps and logits here are those of "
-            "each image, before it does."
-        )
+    classifier, notes = _classifier(run, scorer.level)
     shown = set(chosen_for_show(rows))
     looked, gallery = [], []
     for done, row in enumerate(rows.iter_rows(named=True), start=1):
@@ -171,13 +166,19 @@ def _rows(
     return rows, boxes, split
 
 
-def _classifier(run: Path) -> tuple[Classifier | None, list[str]]:
-    """Load the training graph for Grad-CAM, or say why there is none."""
+def _classifier(run: Path, level: Level) -> tuple[Classifier | None, list[str]]:
+    """Load the training graph for Grad-CAM; with what a reader must know, or why there is none."""
+    notes = []
+    if level != "image":
+        notes.append(
+            f"The model joins the images of {level}s; maps and logits here are those of each "
+            "image, before it does."
+        )
     try:
         loaded = load_classifier(run)[0]
     except RunError as error:
-        return None, [f"Grad-CAM was left out: {error}"]
-    return (loaded if isinstance(loaded, Classifier) else loaded.classifier), []
+        return None, [f"Grad-CAM was left out: {error}", *notes]
+    return (loaded if isinstance(loaded, Classifier) else loaded.classifier), notes
 
 
 def _maps(

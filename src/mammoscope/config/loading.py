@@ -12,7 +12,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mammoscope.errors import ConfigError
 
-__all__ = ["Frozen", "load_settings", "override", "read_yaml", "validated"]
+__all__ = [
+    "Frozen",
+    "load_settings",
+    "number_or_as_it_is",
+    "override",
+    "read_yaml",
+    "validated",
+]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -94,7 +101,11 @@ def _parse_value(text: str) -> Any:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    # YAML 1.1 reads 3e-4 as a string; people who type it mean the number.
+    return number_or_as_it_is(value)
+
+
+def number_or_as_it_is(value: Any) -> Any:
+    """Return a number for a string that is one: YAML 1.1 reads 3e-4 as a string."""
     if isinstance(value, str):
         try:
             return float(value)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from mammoscope.config.loading import Frozen
+from mammoscope.config.loading import Frozen, number_or_as_it_is
 
 __all__ = ["Dimension", "Objective", "TuneConfig"]
 
@@ -31,7 +31,7 @@ class Dimension(Frozen):
     @field_validator("values")
     @classmethod
     def _numbers(cls, values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
-        return None if values is None else tuple(_number(value) for value in values)
+        return None if values is None else tuple(number_or_as_it_is(value) for value in values)
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
@@ -86,13 +86,3 @@ class TuneConfig(Frozen):
     space: dict[str, Dimension] = Field(
         min_length=1, description="Keys such as train.lr, each with its values."
     )
-
-
-def _number(value: Any) -> Any:
-    # YAML 1.1 reads 3e-4 as a string; people who write it mean the number.
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
