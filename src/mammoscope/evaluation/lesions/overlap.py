@@ -14,7 +14,7 @@ import numpy as np
 
 from mammoscope.types import Bools, Floats
 
-__all__ = ["Overlap", "components", "compared", "hausdorff_95", "window"]
+__all__ = ["Overlap", "compared", "components", "hausdorff_95", "window"]
 
 _PERCENTILE = 95
 # Distances between so many pairs of points are held at once.
@@ -114,7 +114,8 @@ def _edge(mask: Bools, spacing: tuple[float, float]) -> Floats:
     """Return the places of pixels that have a neighbour by side outside the mask, (K, 2)."""
     padded = np.pad(mask, 1)
     within = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return np.argwhere(mask & ~within) * np.asarray(spacing, dtype=np.float64)
+    places: Floats = np.argwhere(mask & ~within) * np.asarray(spacing, dtype=np.float64)
+    return places
 
 
 def _nearest(points: Floats, others: Floats) -> Floats:
