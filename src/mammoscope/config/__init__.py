@@ -17,6 +17,7 @@ from mammoscope.config.learning import (
     check_many,
     load_config,
 )
+from mammoscope.config.lesions import LesionKind, LesionsConfig
 from mammoscope.config.loading import load_settings, validated
 from mammoscope.config.tracking import TrackingConfig
 from mammoscope.config.tuning import TuneConfig
@@ -29,6 +30,8 @@ __all__ = [
     "EvaluationConfig",
     "IngestConfig",
     "LadderConfig",
+    "LesionKind",
+    "LesionsConfig",
     "ModelConfig",
     "PreprocessConfig",
     "Rung",

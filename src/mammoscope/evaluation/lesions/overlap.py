@@ -114,8 +114,8 @@ def _edge(mask: Bools, spacing: tuple[float, float]) -> Floats:
     """Return the places of pixels that have a neighbour by side outside the mask, (K, 2)."""
     padded = np.pad(mask, 1)
     within = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    places: Floats = np.argwhere(mask & ~within) * np.asarray(spacing, dtype=np.float64)
-    return places
+    places = np.argwhere(mask & ~within).astype(np.float64)
+    return np.asarray(places * spacing, dtype=np.float64)
 
 
 def _nearest(points: Floats, others: Floats) -> Floats:
