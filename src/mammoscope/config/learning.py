@@ -35,7 +35,7 @@ AuxiliaryName = Literal[
 
 
 #: What a network can be trained for.
-Task = Literal["classify"]
+Task = Literal["classify", "segment", "detect"]
 
 
 class ModelConfig(Frozen):
