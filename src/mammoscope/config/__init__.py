@@ -18,6 +18,7 @@ from mammoscope.config.learning import (
 )
 from mammoscope.config.lesions import LesionKind, LesionsConfig
 from mammoscope.config.loading import load_settings, validated
+from mammoscope.config.segmentation import MaskLoss, SegmentConfig
 from mammoscope.config.tracking import TrackingConfig
 from mammoscope.config.tuning import TuneConfig
 
@@ -31,9 +32,11 @@ __all__ = [
     "LadderConfig",
     "LesionKind",
     "LesionsConfig",
+    "MaskLoss",
     "ModelConfig",
     "PreprocessConfig",
     "Rung",
+    "SegmentConfig",
     "TrackingConfig",
     "TrainConfig",
     "TuneConfig",

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from mammoscope.config.augmentation import AugmentConfig
 from mammoscope.config.lesions import LesionsConfig
 from mammoscope.config.loading import Frozen, load_settings
+from mammoscope.config.segmentation import SegmentConfig
 from mammoscope.config.tracking import TrackingConfig
 from mammoscope.errors import ConfigError
 
@@ -302,6 +303,7 @@ class Config(Frozen):
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
     lesions: LesionsConfig = LesionsConfig()
+    segment: SegmentConfig = SegmentConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
 

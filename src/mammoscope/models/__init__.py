@@ -18,6 +18,7 @@ from mammoscope.models.registry import (  # noqa: E402
     build_multiview,
     check_backbone,
 )
+from mammoscope.models.segmenter import Segmenter, build_segmenter, check_segmenter  # noqa: E402
 
 __all__ = [
     "BASELINES",
@@ -26,8 +27,11 @@ __all__ = [
     "MultiViewClassifier",
     "MultiViewGraph",
     "MultiViewOutput",
+    "Segmenter",
     "Views",
     "build_classifier",
     "build_multiview",
+    "build_segmenter",
     "check_backbone",
+    "check_segmenter",
 ]
