@@ -24,7 +24,7 @@ from mammoscope.config import LesionsConfig
 from mammoscope.errors import CohortError
 from mammoscope.masks import decode
 from mammoscope.preprocessing import Geometry
-from mammoscope.types import Bools, Box
+from mammoscope.types import Bools, Box, ByteImage
 
 __all__ = ["Fault", "Region", "Regions", "regions_of"]
 
@@ -117,6 +117,19 @@ class Regions:
     def mask(self, region: Region) -> Bools:
         """Return the pixels of the grid that a lesion covers, (H, W) bool; at least one."""
         return decode(self._runs[region.finding_id], self.size)
+
+    def labels(self, image_id: str) -> ByteImage:
+        """Return which of an image's lesions covers each pixel of the grid.
+
+        Returns:
+            (H, W) uint8: 0 where there is none, else the place in :meth:`of`, from 1; the smaller
+            of two that overlap.
+        """
+        masks = [self.mask(region) for region in self.of(image_id)]
+        labels = np.zeros(self.size, dtype=np.uint8)
+        for place in sorted(range(len(masks)), key=lambda p: -int(masks[p].sum())):
+            labels[masks[place]] = place + 1
+        return labels
 
     def union(self, image_id: str) -> Bools:
         """Return the pixels of the grid that an image's lesions cover, (H, W) bool."""
