@@ -36,7 +36,7 @@ AuxiliaryName = Literal[
 
 
 #: What a network can be trained for.
-Task = Literal["classify"]
+Task = Literal["classify", "segment"]
 
 
 class ModelConfig(Frozen):

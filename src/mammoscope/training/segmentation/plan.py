@@ -67,7 +67,7 @@ def _check_settings(train: TrainConfig) -> None:
 def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) -> Made:
     network, notes = _network(config, store.config, fresh=fresh)
     regions = regions_of(store.cohort, store, config.lesions)
-    margin = config.evaluation.lesions.patch_margin
+    margin = config.evaluation.patch_margin
     notes += [*regions.notes]
     left_out = len(regions.uncertain)
     if left_out:

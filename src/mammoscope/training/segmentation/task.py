@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mammoscope.config import SegmentConfig, TrainConfig
 from mammoscope.errors import RunError
+from mammoscope.evaluation.lesions.overlap import window
 from mammoscope.models import Segmenter
 from mammoscope.training.learning import BatchLoss, LearningTask, Measure
 from mammoscope.training.optimisation import is_frozen
@@ -74,9 +75,11 @@ class SegmentationTask(LearningTask):
         self._losses.append((float(self._loss(logits, labels)), len(images)))
         predicted = (torch.sigmoid(logits) >= self.segment.threshold).cpu().numpy()[:, 0]
         for mask, numbers in zip(predicted, labels.cpu().numpy()[:, 0], strict=True):
-            # Background is 0.
-            for number in np.unique(numbers)[np.unique(numbers) > 0]:
-                self._dice.append(dice_around(mask, numbers == number, self.margin))
+            for number in np.unique(numbers[numbers > 0]):
+                lesion = numbers == number
+                # What is marked of another lesion says nothing of this one.
+                alone = mask & (lesion | (numbers == 0))
+                self._dice.append(dice_around(alone, lesion, self.margin))
 
     def measured(self) -> dict[str, float]:
         """Return the mean loss, the mean Dice over lesions, and the share of them that is met."""
@@ -104,10 +107,7 @@ def dice_around(predicted: Bools, lesion: Bools, margin: float) -> float:
             of the box's longer side.
     """
     ys, xs = np.flatnonzero(lesion.any(axis=1)), np.flatnonzero(lesion.any(axis=0))
-    more = round(margin * max(np.ptp(ys) + 1, np.ptp(xs) + 1))
-    window = (
-        slice(max(0, ys[0] - more), ys[-1] + 1 + more),
-        slice(max(0, xs[0] - more), xs[-1] + 1 + more),
-    )
-    mask, truth = predicted[window], lesion[window]
+    box = (float(xs[0]), float(ys[0]), float(xs[-1] + 1), float(ys[-1] + 1))
+    seen = window(box, margin, (lesion.shape[0], lesion.shape[1]))
+    mask, truth = predicted[seen], lesion[seen]
     return float(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
