@@ -288,18 +288,6 @@ def test_a_lesion_is_judged_in_a_window_around_it():
 # --- training -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("train_on", ["whole", "patches"])
-def test_it_learns_to_outline_bright_discs(make_lesions, tmp_path, train_on):
-    config = configured(train={"epochs": 8, "lr": 6e-3}, train_on=train_on, lesion_repeats=3)
-    made = fit(make_lesions(24), tmp_path / "run", config, bar=False)
-    assert made.measure == "Dice"
-    assert made.best > 0.7
-    network, again, _ = load_network(tmp_path / "run")
-    assert again.task == "segment"
-    with torch.no_grad():
-        assert network(torch.zeros(1, 1, *SIZE)).shape == (1, 1, *SIZE)
-
-
 def test_a_resumed_run_equals_an_uninterrupted_one(make_lesions, tmp_path, monkeypatch):
     cohort = make_lesions(18)
     config = configured(train={"epochs": 3}, train_on="patches")
