@@ -12,6 +12,7 @@ from mammoscope.cohort.regions import Region, Regions, regions_of
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import AugmentConfig, Config, LesionsConfig, SegmentConfig
 from mammoscope.errors import CohortError, ConfigError
+from mammoscope.inference import cut_out
 from mammoscope.masks import encode
 from mammoscope.training import fit, load_network
 from mammoscope.training.augment import AugmentParameters, apply, apply_to_mask, draw
@@ -20,7 +21,6 @@ from mammoscope.training.segmentation.dataset import (
     LesionImages,
     LesionPatches,
     Patch,
-    cut_out,
 )
 from mammoscope.training.segmentation.losses import LOSSES, mask_loss
 from mammoscope.training.segmentation.plan import PLAN

@@ -114,6 +114,11 @@ class Regions:
             return []
         return [_on_grid(geometry, region.box) for region in self.of(image_id)]
 
+    def sizes(self) -> list[float]:
+        """Return the longer side of every lesion's box, in pixels of the grid."""
+        boxes = [box for name in self._by_image for box in self.boxes(name)]
+        return [max(box.x_max - box.x_min, box.y_max - box.y_min) for box in boxes]
+
     def mask(self, region: Region) -> Bools:
         """Return the pixels of the grid that a lesion covers, (H, W) bool; at least one."""
         return decode(self._runs[region.finding_id], self.size)

@@ -20,6 +20,7 @@ from mammoscope.config.learning import (
 from mammoscope.config.lesions import LesionKind, LesionsConfig
 from mammoscope.config.loading import load_settings, validated
 from mammoscope.config.segmentation import MaskLoss, SegmentConfig
+from mammoscope.config.stages import CutoutClass, StagesConfig
 from mammoscope.config.tracking import TrackingConfig
 from mammoscope.config.tuning import TuneConfig
 
@@ -27,6 +28,7 @@ __all__ = [
     "AugmentConfig",
     "AuxiliaryName",
     "Config",
+    "CutoutClass",
     "EligibilityConfig",
     "EvaluationConfig",
     "IngestConfig",
@@ -38,6 +40,7 @@ __all__ = [
     "PreprocessConfig",
     "Rung",
     "SegmentConfig",
+    "StagesConfig",
     "Task",
     "TrackingConfig",
     "TrainConfig",

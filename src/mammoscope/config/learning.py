@@ -13,6 +13,7 @@ from mammoscope.config.lesion_measures import LesionMeasures
 from mammoscope.config.lesions import LesionsConfig
 from mammoscope.config.loading import Frozen, load_settings
 from mammoscope.config.segmentation import SegmentConfig
+from mammoscope.config.stages import StagesConfig
 from mammoscope.config.tracking import TrackingConfig
 from mammoscope.errors import ConfigError
 
@@ -36,7 +37,7 @@ AuxiliaryName = Literal[
 
 
 #: What a network can be trained for.
-Task = Literal["classify", "segment"]
+Task = Literal["classify", "segment", "segment-then-classify", "detect"]
 
 
 class ModelConfig(Frozen):
@@ -311,6 +312,7 @@ class Config(Frozen):
     train: TrainConfig = TrainConfig()
     lesions: LesionsConfig = LesionsConfig()
     segment: SegmentConfig = SegmentConfig()
+    stages: StagesConfig = StagesConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
 

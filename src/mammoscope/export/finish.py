@@ -22,6 +22,7 @@ Progress = Callable[[int, int], None]
 FINISHERS: dict[Task, str] = {
     "classify": "mammoscope.export.classification",
     "segment": "mammoscope.export.segmentation",
+    "segment-then-classify": "mammoscope.export.cutouts",
 }
 
 

@@ -17,7 +17,7 @@ from mammoscope.errors import BundleError
 from mammoscope.inference.scorer import ERRORS
 from mammoscope.types import Box, FloatImage, GreyImage
 
-__all__ = ["CUTOUT_KEY", "CutoutScores", "CutoutSettings", "CutoutScorer", "cut_out", "cut_square"]
+__all__ = ["CUTOUT_KEY", "CutoutScorer", "CutoutScores", "CutoutSettings", "cut_out", "cut_square"]
 
 #: Where a graph says how its cut-outs are made, as JSON of :class:`CutoutSettings`.
 CUTOUT_KEY = "mammoscope.cutouts"

@@ -69,11 +69,13 @@ class Outlined:
     Attributes:
         logits: (H, W) float32 on the network's grid.
         mask: (H, W) pixels that reach the threshold, in parts that are large enough.
-        candidates: By falling score.
+        parts: Those parts.
+        candidates: Parts of what reaches the lower threshold of candidates, by falling score.
     """
 
     logits: FloatImage
     mask: Bools
+    parts: tuple[Candidate, ...]
     candidates: tuple[Candidate, ...]
 
     @property
@@ -125,12 +127,13 @@ class Outliner:
         logits, least = self.logits(image), self.settings.min_area_px
         scores = _sigmoid(logits)
         mask = np.zeros(logits.shape, dtype=np.bool_)
-        for part in _parts(scores >= self.settings.threshold, scores, least):
+        parts = _parts(scores >= self.settings.threshold, scores, least)
+        for part in parts:
             rows, columns = _slices(part.box)
             mask[rows, columns] |= part.mask
         found = _parts(scores >= self.settings.candidate_threshold, scores, least)
         highest = sorted(found, key=lambda candidate: -candidate.score)[:_MOST]
-        return Outlined(logits, mask, tuple(highest))
+        return Outlined(logits, mask, tuple(parts), tuple(highest))
 
     def logits(self, image: GreyImage) -> FloatImage:
         """Return the logits of a prepared image (H, W), windows joined.

@@ -7,6 +7,7 @@ torchvision_compat.install()
 
 from mammoscope.models.backbones import BASELINES  # noqa: E402
 from mammoscope.models.classifier import Classifier, ClassifierOutput  # noqa: E402
+from mammoscope.models.cutout import CutoutClassifier, CutoutGraph  # noqa: E402
 from mammoscope.models.multiview import (  # noqa: E402
     MultiViewClassifier,
     MultiViewGraph,
@@ -14,6 +15,7 @@ from mammoscope.models.multiview import (  # noqa: E402
     Views,
 )
 from mammoscope.models.registry import (  # noqa: E402
+    build_backbone,
     build_classifier,
     build_multiview,
     check_backbone,
@@ -24,11 +26,14 @@ __all__ = [
     "BASELINES",
     "Classifier",
     "ClassifierOutput",
+    "CutoutClassifier",
+    "CutoutGraph",
     "MultiViewClassifier",
     "MultiViewGraph",
     "MultiViewOutput",
     "Segmenter",
     "Views",
+    "build_backbone",
     "build_classifier",
     "build_multiview",
     "build_segmenter",

@@ -29,6 +29,7 @@ Parts = dict[str, pl.DataFrame]
 TASKS: dict[Task, str] = {
     "classify": "mammoscope.training.classification",
     "segment": "mammoscope.training.segmentation.plan",
+    "segment-then-classify": "mammoscope.training.cutouts.plan",
 }
 
 

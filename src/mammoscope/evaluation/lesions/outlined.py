@@ -146,7 +146,8 @@ class _Told:
         made: dict[str, dict[str, Any]] = {}
         rows = self.rows if chosen is None else self.rows.filter(chosen)
         for name in _MEASURES:
-            known = rows[name].drop_nulls() if rows.height else pl.Series([], dtype=pl.Float64)
+            known = rows[name].cast(pl.Float64) if rows.height else pl.Series([], dtype=pl.Float64)
+            known = known.drop_nulls()
             quartiles = [known.quantile(q, "linear") for q in (0.25, 0.5, 0.75)]
             made[name] = {**self.mean(name, chosen), "n": known.len(), "quartiles": quartiles}
         return made

@@ -12,9 +12,8 @@ import numpy as np
 from mammoscope.cohort.regions import Region, Regions
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import CutoutClass
-from mammoscope.evaluation.lesions.overlap import components
-from mammoscope.inference import Segmenter
-from mammoscope.types import Bools, Box
+from mammoscope.inference import Candidate, Outlined
+from mammoscope.types import Box
 
 __all__ = ["Cutout", "annotated", "predicted", "tissue"]
 
@@ -51,39 +50,32 @@ def annotated(image_ids: Iterable[str], regions: Regions) -> list[Cutout]:
 
 
 def predicted(
-    image_ids: Iterable[str],
-    regions: Regions,
-    store: PreparedStore,
-    segmenter: Segmenter,
-    least_iou: float,
+    image_id: str, outlined: Outlined, regions: Regions, least_iou: float
 ) -> list[Cutout]:
-    """Return a cut-out of each part that a segmenter outlines.
+    """Return a cut-out of each part of an image that a segmenter outlines.
 
     A part shows the lesion that it overlaps most; of several on one lesion the best is taken. A
     part on none is normal tissue, unless the image has a lesion that nobody has placed.
 
     Args:
-        image_ids: Which images.
-        regions: Their lesions.
-        store: The images.
-        segmenter: The first stage.
+        image_id: The image's name.
+        outlined: What the first stage says of it.
+        regions: Lesions of all images.
         least_iou: Intersection over union from which a part is on a lesion.
     """
     made: list[Cutout] = []
-    for name in image_ids:
-        parts = components(segmenter([store.read(name)])[0].mask)
-        best: dict[str, tuple[float, Cutout]] = {}
-        for part in parts:
-            region, overlap = _nearest(part, name, regions)
-            if region is None or overlap < least_iou:
-                if name not in regions.uncertain:
-                    made.append(Cutout(name, None, _box(part), "normal", "predicted"))
-            elif region.malignant is not None:
-                shown = Cutout(name, region.finding_id, _box(part), _class_of(region), "predicted")
-                if overlap > best.get(region.finding_id, (0.0, shown))[0]:
-                    best[region.finding_id] = overlap, shown
-        made += [shown for _, shown in best.values()]
-    return made
+    best: dict[str, tuple[float, Cutout]] = {}
+    for part in outlined.parts:
+        region, overlap = _nearest(part, image_id, regions)
+        if region is None or overlap < least_iou:
+            if image_id not in regions.uncertain:
+                made.append(Cutout(image_id, None, part.box, "normal", "predicted"))
+        elif region.malignant is not None:
+            name = region.finding_id
+            shown = Cutout(image_id, name, part.box, _class_of(region), "predicted")
+            if overlap > best.get(name, (0.0, shown))[0]:
+                best[name] = overlap, shown
+    return made + [shown for _, shown in best.values()]
 
 
 def tissue(
@@ -104,7 +96,9 @@ def tissue(
             continue
         y, x = (float(value) for value in places[rng.integers(len(places))])
         half = float(rng.choice(sizes)) / 2
-        made.append(Cutout(name, None, Box(x - half, y - half, x + half, y + half), "normal", "tissue"))
+        made.append(
+            Cutout(name, None, Box(x - half, y - half, x + half, y + half), "normal", "tissue")
+        )
     return made
 
 
@@ -112,17 +106,15 @@ def _class_of(region: Region) -> CutoutClass:
     return "malignant" if region.malignant else "benign"
 
 
-def _nearest(part: Bools, image_id: str, regions: Regions) -> tuple[Region | None, float]:
+def _nearest(part: Candidate, image_id: str, regions: Regions) -> tuple[Region | None, float]:
     """Return the lesion that a part overlaps most, by intersection over union."""
+    whole = np.zeros(regions.size, dtype=np.bool_)
+    box = part.box
+    whole[int(box.y_min) : int(box.y_max), int(box.x_min) : int(box.x_max)] = part.mask
     found: tuple[Region | None, float] = (None, 0.0)
     for region in regions.of(image_id):
         mask = regions.mask(region)
-        overlap = float((mask & part).sum() / (mask | part).sum())
+        overlap = float((mask & whole).sum() / (mask | whole).sum())
         if overlap > found[1]:
             found = region, overlap
     return found
-
-
-def _box(part: Bools) -> Box:
-    ys, xs = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
-    return Box(float(xs[0]), float(ys[0]), float(xs[-1] + 1), float(ys[-1] + 1))

@@ -107,7 +107,12 @@ def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) ->
     if config.stages.learn_from == "predicted":
         graph = Segmenter(first_stage(config, store, fold))
         names = parts["train"]["image_id"].to_list()
-        outlined = predicted(names, regions, store, graph, config.evaluation.mask_iou)
+        least = config.evaluation.mask_iou
+        outlined = (
+            cutout
+            for name in names
+            for cutout in predicted(name, graph([store.read(name)])[0], regions, least)
+        )
         train = [cutout for cutout in outlined if cutout.shows in config.stages.names]
         if "normal" in config.stages.names:
             train += tissue(names, regions, store, config.train.seed)

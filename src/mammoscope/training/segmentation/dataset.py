@@ -8,18 +8,18 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from mammoscope.cohort.regions import Regions
 from mammoscope.config import AugmentConfig
+from mammoscope.inference import cut_out
 from mammoscope.training.augment import apply, apply_to_mask, draw
 from mammoscope.training.dataset import ImageStore
 from mammoscope.training.sampling import Place
 from mammoscope.types import Bools, Box
 
-__all__ = ["LesionImages", "LesionPatches", "Patch", "cut_out"]
+__all__ = ["LesionImages", "LesionPatches", "Patch"]
 
 # A patch is cut wider and trimmed after it was turned and moved, so that its corners are tissue.
 _MARGIN = 1.4
@@ -154,21 +154,6 @@ class LesionPatches(Dataset[Item]):
         box = patch.box
         y, x = (box.y_min + box.y_max) / 2, (box.x_min + box.x_max) / 2
         return y + float(moved[0]), x + float(moved[1])
-
-
-def cut_out(pixels: NDArray[np.generic], top: int, left: int, side: int) -> NDArray[np.generic]:
-    """Return a square of an image, (side, side); 0 where it reaches beyond."""
-    height, width = pixels.shape
-    square = np.zeros((side, side), dtype=pixels.dtype)
-    rows = slice(max(0, top), max(0, min(height, top + side)))
-    columns = slice(max(0, left), max(0, min(width, left + side)))
-    part = pixels[rows, columns]
-    if part.size:
-        first_row, first_column = rows.start - top, columns.start - left
-        square[
-            first_row : first_row + part.shape[0], first_column : first_column + part.shape[1]
-        ] = part
-    return square
 
 
 def _changed(
