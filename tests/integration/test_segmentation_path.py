@@ -12,8 +12,9 @@ import torch
 import mammoscope.export.segmentation as exporting
 from mammoscope.cohort.regions import regions_of
 from mammoscope.cohort.store import PreparedStore
-from mammoscope.config import Config, LesionsConfig
+from mammoscope.config import Config, EvaluationConfig, LesionsConfig
 from mammoscope.errors import RunError
+from mammoscope.evaluation import evaluate_run
 from mammoscope.export import finish_run
 from mammoscope.inference import Segmenter
 from mammoscope.masks import decode
@@ -116,6 +117,16 @@ def test_the_graph_gives_the_masks_of_the_tables_again(run, cohort):
     for row in table(run, "masks").head(4).iter_rows(named=True):
         (made,) = segmenter([store.read(row["image_id"])])
         np.testing.assert_array_equal(decode(row["predicted"], (64, 32)), made.mask)
+
+
+def test_the_report_measures_outlines_of_held_out_patients(run):
+    report = evaluate_run(run, EvaluationConfig(bootstrap=20)).report
+    assert (report["task"], report["measured_on"]) == ("segment", "test")
+    overlap = report["overlap"]
+    assert overlap["lesions"] == 4
+    assert overlap["window"]["dice"]["value"] > 0.6
+    assert overlap["sensitivity"]["value"] > 0.7
+    assert report["detection"]["counts"]["lesions"] == 4
 
 
 def test_a_graph_that_outlines_otherwise_is_refused(run, cohort, monkeypatch):
