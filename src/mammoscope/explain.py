@@ -9,6 +9,7 @@ from mammoscope.preprocessing import Geometry
 from mammoscope.types import Box, ByteImage, Finding, FloatImage, ImageResult
 
 __all__ = [
+    "clipped",
     "find_regions",
     "heatmap_in_original_pixels",
     "hottest_point",
@@ -43,7 +44,7 @@ def find_regions(heatmap: FloatImage, geometry: Geometry, threshold: float) -> t
         if cells < _FEWEST_CELLS:
             continue
         on_grid = Box(left * across, top * down, (left + width) * across, (top + height) * down)
-        box = _clipped(geometry.to_original(on_grid), geometry)
+        box = clipped(geometry.to_original(on_grid), geometry)
         if box is not None:
             findings.append(Finding(box, float(heatmap[labels == label].max())))
     return tuple(sorted(findings, key=lambda f: -f.score)[:_MOST_REGIONS])
@@ -141,7 +142,8 @@ def overlay_colours(picture: ByteImage, heat: FloatImage) -> None:
     picture[area] = (picture[area] * (1 - share) + colours * share + 0.5).astype(np.uint8)
 
 
-def _clipped(box: Box, geometry: Geometry) -> Box | None:
+def clipped(box: Box, geometry: Geometry) -> Box | None:
+    """Clip a box to the original image; none where less than a pixel of it is left."""
     x_min, x_max = max(0.0, box.x_min), min(float(geometry.original_width), box.x_max)
     y_min, y_max = max(0.0, box.y_min), min(float(geometry.original_height), box.y_max)
     if x_max - x_min < 1 or y_max - y_min < 1:

@@ -8,9 +8,15 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from mammoscope.config import ModelConfig
+from mammoscope.config import ModelConfig, SegmentConfig
 from mammoscope.errors import RunError
-from mammoscope.models import Classifier, MultiViewClassifier, build_classifier, build_multiview
+from mammoscope.models import (
+    Classifier,
+    MultiViewClassifier,
+    build_classifier,
+    build_multiview,
+    build_segmenter,
+)
 
 
 def build(name: str, path: Path | None) -> Classifier:
@@ -138,3 +144,37 @@ def test_a_file_that_is_not_safetensors_is_refused(tmp_path):
         build("test_resnet", tmp_path / "w.pth")
     with pytest.raises(RunError, match="cannot be read as safetensors"):
         build("test_resnet", tmp_path / "absent.safetensors")
+
+
+def segmenter(encoder: str, path: Path | None):
+    config = SegmentConfig(encoder=encoder, weights=path, pretrained=False)
+    return build_segmenter(config, max_value=255, size=(64, 64))
+
+
+def test_a_segmentation_run_starts_another(tmp_path):
+    torch.manual_seed(0)
+    first, _ = segmenter("small", None)
+    second, notes = segmenter("small", saved(tmp_path / "w.safetensors", first.state_dict()))
+    assert notes == []
+    image = torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(first.eval()(image), second.eval()(image))
+
+
+def test_a_backbone_of_timm_in_three_colours_starts_an_encoder(tmp_path):
+    torch.manual_seed(0)
+    colour = timm.create_model("test_resnet", in_chans=3, num_classes=10).eval()
+    path = saved(tmp_path / "w.safetensors", colour.state_dict())
+    grey, notes = segmenter("tu-test_resnet", path)
+    assert len(notes) == 1
+    assert "the encoder alone is taken" in notes[0]
+    image = torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        expected = colour.forward_features(image.expand(-1, 3, -1, -1))
+        assert torch.allclose(grey.eval().encoder(image)[-1], expected, atol=1e-5)
+
+
+def test_weights_of_another_encoder_are_refused_by_their_keys(tmp_path):
+    path = saved(tmp_path / "w.safetensors", {"conv.weight": torch.zeros(1)})
+    with pytest.raises(RunError, match=r"keys are missing \(0.body.0.weight"):
+        segmenter("small", path)

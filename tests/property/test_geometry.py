@@ -117,3 +117,5 @@ def test_a_contour_goes_where_boxes_go(geometry, x, y):
     mapped = geometry.contour_to_network([x, y, x + 5, y + 7])
     assert sorted(mapped[::2]) == pytest.approx([there.x_min, there.x_max])
     assert mapped[1::2] == pytest.approx([there.y_min, there.y_max])
+    back = geometry.contour_to_original(mapped)
+    assert back == pytest.approx([x, y, x + 5, y + 7], abs=1e-6 * sum(geometry.crop[2:]))

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mammoscope import __version__, log
-from mammoscope.cli import ablation, bundle, cohort, demo, dicom, info, run, service, study
+from mammoscope.cli import ablation, bundle, cohort, demo, dicom, info, run, sanity, service, study
 from mammoscope.errors import MammoscopeError
 
 __all__ = ["app", "main"]
@@ -26,6 +26,7 @@ _INTERRUPTED = 130
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "timm", "lightning", "sklearn"), "train"),
     **dict.fromkeys(("matplotlib", "onnx", "onnxscript"), "train"),
+    "segmentation_models_pytorch": "train",
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "prometheus_client"), "serve"),
     **dict.fromkeys(("anyio", "python_multipart"), "serve"),
     "openpyxl": "sources",
@@ -44,7 +45,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (cohort, dicom, run, study, ablation, bundle, service, info, demo):
+for module in (cohort, dicom, run, study, ablation, bundle, service, info, sanity, demo):
     module.register(app)
 
 

@@ -24,7 +24,7 @@ from mammoscope.config import LesionsConfig
 from mammoscope.errors import CohortError
 from mammoscope.masks import decode
 from mammoscope.preprocessing import Geometry
-from mammoscope.types import Bools, Box
+from mammoscope.types import Bools, Box, ByteImage
 
 __all__ = ["Fault", "Region", "Regions", "regions_of"]
 
@@ -114,9 +114,27 @@ class Regions:
             return []
         return [_on_grid(geometry, region.box) for region in self.of(image_id)]
 
+    def sizes(self) -> list[float]:
+        """Return the longer side of every lesion's box, in pixels of the grid."""
+        boxes = [box for name in self._by_image for box in self.boxes(name)]
+        return [max(box.x_max - box.x_min, box.y_max - box.y_min) for box in boxes]
+
     def mask(self, region: Region) -> Bools:
         """Return the pixels of the grid that a lesion covers, (H, W) bool; at least one."""
         return decode(self._runs[region.finding_id], self.size)
+
+    def labels(self, image_id: str) -> ByteImage:
+        """Return which of an image's lesions covers each pixel of the grid.
+
+        Returns:
+            (H, W) uint8: 0 where there is none, else the place in :meth:`of`, from 1; the smaller
+            of two that overlap.
+        """
+        masks = [self.mask(region) for region in self.of(image_id)]
+        labels = np.zeros(self.size, dtype=np.uint8)
+        for place in sorted(range(len(masks)), key=lambda p: -int(masks[p].sum())):
+            labels[masks[place]] = place + 1
+        return labels
 
     def union(self, image_id: str) -> Bools:
         """Return the pixels of the grid that an image's lesions cover, (H, W) bool."""

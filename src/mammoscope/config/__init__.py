@@ -19,6 +19,8 @@ from mammoscope.config.learning import (
 )
 from mammoscope.config.lesions import LesionKind, LesionsConfig
 from mammoscope.config.loading import load_settings, validated
+from mammoscope.config.segmentation import MaskLoss, SegmentConfig
+from mammoscope.config.stages import CutoutClass, StagesConfig
 from mammoscope.config.tracking import TrackingConfig
 from mammoscope.config.tuning import TuneConfig
 
@@ -26,15 +28,19 @@ __all__ = [
     "AugmentConfig",
     "AuxiliaryName",
     "Config",
+    "CutoutClass",
     "EligibilityConfig",
     "EvaluationConfig",
     "IngestConfig",
     "LadderConfig",
     "LesionKind",
     "LesionsConfig",
+    "MaskLoss",
     "ModelConfig",
     "PreprocessConfig",
     "Rung",
+    "SegmentConfig",
+    "StagesConfig",
     "Task",
     "TrackingConfig",
     "TrainConfig",

@@ -12,6 +12,8 @@ from mammoscope.config.augmentation import AugmentConfig
 from mammoscope.config.lesion_measures import LesionMeasures
 from mammoscope.config.lesions import LesionsConfig
 from mammoscope.config.loading import Frozen, load_settings
+from mammoscope.config.segmentation import SegmentConfig
+from mammoscope.config.stages import StagesConfig
 from mammoscope.config.tracking import TrackingConfig
 from mammoscope.errors import ConfigError
 
@@ -35,7 +37,7 @@ AuxiliaryName = Literal[
 
 
 #: What a network can be trained for.
-Task = Literal["classify", "segment", "detect"]
+Task = Literal["classify", "segment", "segment-then-classify", "detect"]
 
 
 class ModelConfig(Frozen):
@@ -309,6 +311,8 @@ class Config(Frozen):
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
     lesions: LesionsConfig = LesionsConfig()
+    segment: SegmentConfig = SegmentConfig()
+    stages: StagesConfig = StagesConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
 

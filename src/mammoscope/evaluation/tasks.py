@@ -17,6 +17,7 @@ EVALUATORS: dict[Task, str] = {
     "classify": "mammoscope.evaluation.report",
     "detect": "mammoscope.evaluation.lesions.report",
     "segment": "mammoscope.evaluation.lesions.report",
+    "segment-then-classify": "mammoscope.evaluation.stages",
 }
 
 

@@ -19,7 +19,11 @@ __all__ = ["FINISHERS", "Finisher", "finish_run"]
 Progress = Callable[[int, int], None]
 
 #: The module of each task whose ``finish`` exports and scores.
-FINISHERS: dict[Task, str] = {"classify": "mammoscope.export.classification"}
+FINISHERS: dict[Task, str] = {
+    "classify": "mammoscope.export.classification",
+    "segment": "mammoscope.export.segmentation",
+    "segment-then-classify": "mammoscope.export.cutouts",
+}
 
 
 class Finisher(Protocol):

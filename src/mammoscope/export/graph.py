@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
-from mammoscope.artefacts import write_atomically
+from mammoscope.artefacts import canonical_json, write_atomically
 from mammoscope.bundle import FACTS
 from mammoscope.errors import RunError
 from mammoscope.models import Classifier, MultiViewClassifier, MultiViewGraph
 
-__all__ = ["PARITY_TOLERANCE", "check_difference", "export_graph", "write_graph"]
+__all__ = ["PARITY_TOLERANCE", "add_settings", "check_difference", "export_graph", "write_graph"]
 
 #: Largest difference of logits between the training graph and ONNX Runtime.
 PARITY_TOLERANCE = 1e-3
@@ -101,6 +102,15 @@ def write_graph(
         if program is None:
             raise RunError("the ONNX exporter gave no program")
         program.save(str(temporary), external_data=False)
+
+
+def add_settings(path: Path, key: str, settings: dict[str, Any]) -> None:
+    """Write into an ONNX file how its output is to be used, as JSON under a key of its own."""
+    model = onnx.load(path)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = key, canonical_json(settings)
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(model.SerializeToString())
 
 
 def _example(network: MultiViewClassifier, size: tuple[int, int]) -> tuple[Tensor, ...]:

@@ -1,15 +1,27 @@
 """From an exam's files to its result: no torch, no labels, one bundle."""
 
+from mammoscope.inference.cutouts import CutoutScorer, CutoutSettings, cut_out, cut_square
 from mammoscope.inference.exam import read_exam
+from mammoscope.inference.outlining import Candidate, MaskSettings, Outlined, Outliner
 from mammoscope.inference.predictor import Predictor, load_bundle
 from mammoscope.inference.scorer import ExamInput, ExamScores, Scorer, Scores
+from mammoscope.inference.segmenter import Segmenter
 
 __all__ = [
+    "Candidate",
+    "CutoutScorer",
+    "CutoutSettings",
     "ExamInput",
     "ExamScores",
+    "MaskSettings",
+    "Outlined",
+    "Outliner",
     "Predictor",
     "Scorer",
     "Scores",
+    "Segmenter",
+    "cut_out",
+    "cut_square",
     "load_bundle",
     "read_exam",
 ]

@@ -15,12 +15,17 @@ from torch import Tensor, nn
 
 from mammoscope.models.layers import HEAD_CHANNELS, head_layers
 
-__all__ = ["Classifier", "ClassifierOutput", "FeatureExtractor"]
+__all__ = ["Classifier", "ClassifierOutput", "FeatureExtractor", "scaled"]
 
 # Grey values are scaled to [0, 1] and shifted by the mean and spread of a mammogram's crop.
 _MEAN, _SPREAD = 0.25, 0.25
 # Sharpness of the log-sum-exp pool: 0 is the mean of the map, infinity its maximum.
 _SHARPNESS = 3.0
+
+
+def scaled(image: Tensor, max_value: float) -> Tensor:
+    """Return grey values in [0, max_value] as networks see them: about 0, with a spread of 1."""
+    return (image / max_value - _MEAN) / _SPREAD
 
 
 class ClassifierOutput(NamedTuple):
@@ -103,8 +108,7 @@ class Classifier(nn.Module):
 
     def features(self, image: Tensor) -> Tensor:
         """Return what the backbone and the head's layers make of a batch, (B, channels, h, w)."""
-        scaled = (image / self.max_value - _MEAN) / _SPREAD
-        features: Tensor = self.head(self.backbone(scaled))
+        features: Tensor = self.head(self.backbone(scaled(image, self.max_value)))
         return features
 
     def read(self, features: Tensor) -> ClassifierOutput:

@@ -22,7 +22,14 @@ from mammoscope.errors import RunError
 from mammoscope.models.backbones import TimmBackbone
 from mammoscope.models.two_resolution import TwoResolutionBackbone
 
-__all__ = ["bounded_hub", "hub_fault", "load_backbone_weights", "load_head", "load_judge"]
+__all__ = [
+    "bounded_hub",
+    "hub_fault",
+    "load_backbone_weights",
+    "load_head",
+    "load_judge",
+    "load_segmenter_weights",
+]
 
 # Seconds that the hub has to give a first sign of life, and then each packet to arrive.
 _PATIENCE_S = 5.0
@@ -175,6 +182,38 @@ def load_judge(model: nn.Module, path: Path) -> list[str]:
         for fate, keys in notes.items()
         for part in sorted({key.partition(".")[0] for key in keys})
     ]
+
+
+def load_segmenter_weights(segmenter: nn.Module, encoder: nn.Module, path: Path) -> list[str]:
+    """Load a local safetensors file into a segmenter, all of it or its encoder.
+
+    The file is the ``weights.safetensors`` of a segmentation run with the same network, or holds
+    the keys of its encoder, which may be a backbone of timm as ``tu-NAME`` has it. A first layer
+    of three input channels is folded to one.
+
+    Returns:
+        A sentence that a user should read where the encoder alone is taken.
+
+    Raises:
+        RunError: If the file cannot be read, or keys are missing or of another shape.
+    """
+    weights = _read(path)
+    whole = any(key.startswith("body.") for key in weights)
+    target = segmenter if whole else encoder
+    own = target.state_dict()
+    if not whole:
+        weights = _without_prefix(weights)
+        if any(key.startswith("model.") for key in own):
+            # timm's networks lie one level deeper in these encoders.
+            weights = {f"model.{key.removeprefix('model.')}": v for key, v in weights.items()}
+    found = {key: _folded(value, own[key]) for key, value in weights.items() if key in own}
+    lacking = [key for key in own if key not in found and not key.endswith("num_batches_tracked")]
+    if lacking:
+        listed = ", ".join(lacking[:4])
+        raise RunError(f"weights {path} do not fit: {len(lacking)} keys are missing ({listed})")
+    _fit(path, found, own)
+    target.load_state_dict(found, strict=False)
+    return [] if whole else [f"of weights {path} the encoder alone is taken; the decoder is new"]
 
 
 def _is_joined(weights: Mapping[str, Tensor]) -> bool:

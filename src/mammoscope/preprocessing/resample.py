@@ -197,6 +197,15 @@ class Geometry:
         )
         return mapped
 
+    def contour_to_original(self, contour: Sequence[float]) -> list[float]:
+        """Map the points of a contour, x and y in turn, from the grid to original pixels."""
+        points = np.array(contour, dtype=np.float64).reshape(-1, 2)
+        points = (points - (0, self.top)) / self._scales + self.crop[:2]
+        if self.mirrored:
+            points[:, 0] = self.original_width - points[:, 0]
+        mapped: list[float] = points.ravel().tolist()
+        return mapped
+
     def to_original(self, box: Box) -> Box:
         """Map a box on the network's grid to original pixels, not clipped to the image."""
         across, down = self._scales

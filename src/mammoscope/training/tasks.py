@@ -26,7 +26,11 @@ __all__ = ["TASKS", "Made", "Maker", "Parts", "TaskPlan", "plan_of", "split_part
 Parts = dict[str, pl.DataFrame]
 
 #: Where the plan of each task is.
-TASKS: dict[Task, str] = {"classify": "mammoscope.training.classification"}
+TASKS: dict[Task, str] = {
+    "classify": "mammoscope.training.classification",
+    "segment": "mammoscope.training.segmentation.plan",
+    "segment-then-classify": "mammoscope.training.cutouts.plan",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from mammoscope.training.augment.geometry import cropped, warped
 from mammoscope.training.augment.grey import toned
 from mammoscope.training.augment.parameters import AugmentParameters, draw
 
-__all__ = ["AugmentParameters", "apply", "draw"]
+__all__ = ["AugmentParameters", "apply", "apply_to_mask", "draw"]
 
 
 def apply(image: Tensor, parameters: AugmentParameters, max_value: float) -> Tensor:
@@ -30,3 +30,19 @@ def apply(image: Tensor, parameters: AugmentParameters, max_value: float) -> Ten
     image = cropped(warped(image, parameters), parameters)
     image = degraded(toned(image, parameters, max_value), parameters, max_value)
     return blanked(image, parameters)
+
+
+def apply_to_mask(mask: Tensor, parameters: AugmentParameters) -> Tensor:
+    """Move a mask as :func:`apply` moves the image that it belongs to.
+
+    What is cut away is no longer in the mask; behind a blanked hole there is still a lesion.
+
+    Args:
+        mask: (1, H, W) of whole numbers, such as the number of a lesion; it is left as it is.
+        parameters: What was drawn.
+
+    Returns:
+        (1, H, W) of the same type; 0 where something came into view.
+    """
+    moved = warped(mask.float(), parameters, mode="nearest")
+    return cropped(moved, parameters).to(mask.dtype)

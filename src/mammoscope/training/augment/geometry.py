@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,12 +18,17 @@ __all__ = ["cropped", "warped"]
 _ELASTIC_GRID = (9, 5)
 
 
-def warped(image: Tensor, parameters: AugmentParameters) -> Tensor:
+def warped(
+    image: Tensor,
+    parameters: AugmentParameters,
+    mode: Literal["bilinear", "nearest"] = "bilinear",
+) -> Tensor:
     """Flip, then displace, rotate, zoom, shift, distort and enlarge in one interpolation.
 
     Args:
         image: (1, H, W).
         parameters: What was drawn.
+        mode: Between pixels; ``nearest`` keeps the values that there are.
     """
     if parameters.flip_vertical:
         image = image.flip(1)
@@ -33,7 +39,7 @@ def warped(image: Tensor, parameters: AugmentParameters) -> Tensor:
     height, width = image.shape[1:]
     grid = _grid(parameters, height, width)
     return functional.grid_sample(
-        image[None], grid, mode="bilinear", padding_mode="zeros", align_corners=False
+        image[None], grid, mode=mode, padding_mode="zeros", align_corners=False
     )[0]
 
 

@@ -1,0 +1,301 @@
+"""Two stages measured apart and together: what is outlined, and what it is then taken for.
+
+The second stage is told on true masks and on predicted ones, so that one sees which stage loses
+what: of all lesions, those that the first finds, and of these, those that the second calls right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from mammoscope.artefacts import check_output, new_folder, write_json
+from mammoscope.config import EvaluationConfig
+from mammoscope.errors import RunError
+from mammoscope.evaluation.bootstrap import Interval, draw, interval_of, widened_share
+from mammoscope.evaluation.metrics import auroc
+from mammoscope.evaluation.page import banner, facts_table, plain_config
+from mammoscope.evaluation.page_groups import estimate, kind, span
+from mammoscope.evaluation.report import head
+from mammoscope.evaluation.run_folder import Report, checked_table
+from mammoscope.pages import Html, document, element, house_style, table
+from mammoscope.results import RESEARCH_NOTICE
+from mammoscope.types import Bools, Floats, Ints
+
+__all__ = ["CUTOUTS_FILE", "balanced_accuracy", "evaluate", "summary_rows"]
+
+#: A row per cut-out; see ``docs/reference/formats.md``.
+CUTOUTS_FILE = "cutouts.parquet"
+_NEEDED = (
+    "image_id", "patient_id", "split", "finding_id", "shows", "origin", "called", "dice",
+    "score_benign", "score_malignant",
+)  # fmt: skip
+# Lesions below which figures rest on few.
+_FEW = 30
+_TITLES = {
+    "found": "Lesions that the first stage finds",
+    "dice": "Dice of its masks in a window around the lesion",
+    "false_parts": "Its false parts per image",
+    "true": "Second stage on true masks",
+    "predicted": "Second stage on predicted masks of the lesions that are found",
+    "same_true": "The same lesions on their true masks",
+    "together": "Found, and called right on the predicted mask, of all lesions",
+}
+
+
+def balanced_accuracy(called: Ints, true: Ints, weight: Floats | None = None) -> float:
+    """Return the mean over classes of the share of each that is called right.
+
+    Args:
+        called: (N,) the class that each is called.
+        true: (N,) the class that each is.
+        weight: (N,) what each counts; all alike by default.
+
+    Returns:
+        The mean over the classes that are there; NaN where there is nothing.
+    """
+    counts = np.ones(true.size) if weight is None else weight
+    shares = [
+        np.average(called[own] == number, weights=counts[own])
+        for number in np.unique(true)
+        if counts[own := true == number].sum() > 0
+    ]
+    return float(np.mean(shares)) if shares else float("nan")
+
+
+def evaluate(
+    run: Path,
+    facts: dict[str, Any],
+    config: EvaluationConfig,
+    *,
+    overwrite: bool,
+    cohort: Path | None,
+) -> Report:
+    """Measure a finished run of two stages; see :func:`evaluate_run`."""
+    del cohort
+    rows = _read(checked_table(run, facts, CUTOUTS_FILE))
+    folder = Path(run) / "report"
+    check_output(folder, overwrite=overwrite, marker="report.json")
+    tested = bool((rows["split"] == "test").any())
+    split = "test" if tested else "val"
+    images = int(facts["predicted"][split])
+    report = {
+        **head(facts, config, tested=tested),
+        "task": facts["config"]["task"],
+        "classes": facts["classes"],
+        **_measured(rows.filter(pl.col("split") == split), images, facts["classes"], config),
+        "run": {key: value for key, value in facts.items() if key != "platform"},
+        "notes": list(facts.get("notes", [])),
+    }
+    report["warnings"] = _warnings(report)
+    with new_folder(folder, overwrite=overwrite, marker="report.json") as fresh:
+        write_json(fresh / "report.json", report)
+        (fresh / "index.html").write_text(_page(report), encoding="utf-8")
+    return Report(folder / "index.html", report)
+
+
+def summary_rows(report: Report) -> list[list[str]]:
+    """Return header and rows of a table for the terminal."""
+    made = report.report
+    rows = [[f"measure ({made['evaluation']['confidence']:.0%} interval)", "n", "value"]]
+    for title, count, name, value in _lines(made):
+        text = f"{value['value']:.3f}" if value["value"] is not None else "undefined"
+        ends = span(name, value)
+        rows.append([title, str(count), f"{text} ({ends})" if ends else text])
+    return rows
+
+
+def _read(path: Path) -> pl.DataFrame:
+    try:
+        rows = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise RunError(f"{path} cannot be read as Parquet: {error}") from error
+    if missing := [name for name in _NEEDED if name not in rows.columns]:
+        raise RunError(f"{path} lacks the columns {', '.join(missing)}")
+    return rows
+
+
+def _measured(
+    rows: pl.DataFrame, images: int, classes: list[str], config: EvaluationConfig
+) -> dict[str, Any]:
+    """Return both stages, each by itself, and both together."""
+    lesions = rows.filter(pl.col("origin") == "annotated")
+    outlined = rows.filter(pl.col("origin") == "predicted")
+    met = outlined.filter(pl.col("finding_id").is_not_null())
+    false = outlined.height - met.height
+    both = lesions.join(
+        met.select("finding_id", called_predicted=pl.col("called")), on="finding_id", how="left"
+    )
+    found = both["called_predicted"].is_not_null().to_numpy()
+    right = (both["called_predicted"] == both["shows"]).fill_null(value=False).to_numpy()
+    mean = _mean_of(lesions, config)
+    return {
+        "first_stage": {
+            "lesions": lesions.height,
+            "images": images,
+            "found": mean(found.astype(np.float64), share=True),
+            "dice": mean(lesions["dice"].to_numpy(), share=False),
+            "false_parts": Interval(false / max(1, images), None, None).as_dict(),
+        },
+        "true": _second(rows.filter(pl.col("origin") != "predicted"), classes, config),
+        "predicted": _second(outlined.filter(pl.col("shows").is_in(classes)), classes, config),
+        "same_true": _second(lesions.filter(pl.Series(found)), classes, config),
+        "same_predicted": _second(met, classes, config),
+        "together": mean(right.astype(np.float64), share=True),
+    }
+
+
+def _second(rows: pl.DataFrame, classes: list[str], config: EvaluationConfig) -> dict[str, Any]:
+    """Return what the second stage makes of some cut-outs."""
+    number = {name: place for place, name in enumerate(classes)}
+    true = np.array([number[name] for name in rows["shows"]], dtype=np.int64)
+    called = np.array([number[name] for name in rows["called"]], dtype=np.int64)
+    told = np.zeros((len(classes), len(classes)), dtype=int)
+    np.add.at(told, (true, called), 1)
+    sick = rows.filter(pl.col("shows") != "normal")
+    share = sick["score_malignant"] / (sick["score_malignant"] + sick["score_benign"])
+    score, label = share.to_numpy(), (sick["shows"] == "malignant").to_numpy()
+    return {
+        "n": rows.height,
+        "patients": rows["patient_id"].n_unique(),
+        "confusion": told.tolist(),
+        "accuracy": _of(rows, config, lambda w: _share(called == true, w)),
+        "balanced_accuracy": _of(rows, config, lambda w: balanced_accuracy(called, true, w)),
+        "malignant_auroc": _of(sick, config, lambda w: _area(score, label, w)),
+    }
+
+
+def _share(hit: Bools, weight: Floats) -> float:
+    return float(np.average(hit, weights=weight)) if weight.sum() > 0 else float("nan")
+
+
+def _area(score: Floats, label: Bools, weight: Floats) -> float:
+    value = auroc(score, label, weight)
+    return float("nan") if value is None else value
+
+
+def _of(
+    rows: pl.DataFrame, config: EvaluationConfig, measure: Callable[[Floats], float]
+) -> dict[str, float | None]:
+    """Return a measure of weights (N,) with its interval over patients."""
+    if not rows.height:
+        return Interval(None, None, None).as_dict()
+    patient = rows["patient_id"].rank("dense").to_numpy().astype(np.int64) - 1
+    whole = measure(np.ones(rows.height))
+    draws = draw(int(patient.max()) + 1, config.bootstrap, config.seed)
+    sample = np.array([measure(times[patient].astype(np.float64)) for times in draws])
+    value = None if np.isnan(whole) else whole
+    made = interval_of(value, sample, config.confidence)
+    return widened_share(made, int(patient.max()) + 1, config.confidence).as_dict()
+
+
+def _mean_of(
+    rows: pl.DataFrame, config: EvaluationConfig
+) -> Callable[..., dict[str, float | None]]:
+    def mean(values: Floats, *, share: bool) -> dict[str, float | None]:
+        del share
+        return _of(rows, config, lambda w: float(np.average(values, weights=w)))
+
+    return mean
+
+
+def _warnings(report: dict[str, Any]) -> list[str]:
+    said = []
+    if (few := report["first_stage"]["lesions"]) < _FEW:
+        said.append(f"{few} lesions in the {report['measured_on']} split: figures rest on few.")
+    return said
+
+
+def _lines(report: dict[str, Any]) -> list[tuple[str, int, str, dict[str, Any]]]:
+    """Return what is told, in order: title, of how many, name and value."""
+    first = report["first_stage"]
+    lines = [
+        (_TITLES[name], first["images" if name == "false_parts" else "lesions"], name, first[name])
+        for name in ("found", "dice", "false_parts")
+    ]
+    for part in ("true", "predicted", "same_true"):
+        second = report[part if part != "predicted" else "same_predicted"]
+        lines += [
+            (f"{_TITLES[part]}: {words}", second["n"], name, second[name])
+            for name, words in (
+                ("balanced_accuracy", "balanced accuracy"),
+                ("accuracy", "accuracy"),
+                ("malignant_auroc", "AUROC, malignant against benign"),
+            )
+        ]
+    if report["predicted"]["n"] != report["same_predicted"]["n"]:
+        second = report["predicted"]
+        title = "Second stage on all predicted masks, false parts included: balanced accuracy"
+        lines.append((title, second["n"], "balanced_accuracy", second["balanced_accuracy"]))
+    return [*lines, (_TITLES["together"], first["lesions"], "together", report["together"])]
+
+
+def _page(report: dict[str, Any]) -> str:
+    """Return the report as one self-contained page."""
+    title = ("SYNTHETIC · " if report["synthetic"] else "") + "mammoscope report"
+    rows = [(words, count, estimate(name, value)) for words, count, name, value in _lines(report)]
+    caption = (
+        f"Measured on {kind(report)}{report['measured_on']} images; "
+        f"{report['evaluation']['confidence']:.0%} intervals from "
+        f"{report['evaluation']['bootstrap']} bootstrap replicates over patients."
+    )
+    body = [
+        element("h1", "Evaluation of two stages"),
+        element("p", RESEARCH_NOTICE, class_="notice"),
+        banner(report),
+        element("p", _sentence(report)),
+        *(element("p", note, class_="note") for note in (*report["warnings"], *report["notes"])),
+        element("h2", "Which stage loses what"),
+        table(("", "of", "value"), rows, caption, class_="numbers"),
+        element("h2", "What is taken for what"),
+        element(
+            "div",
+            _confusion(report, "true", _TITLES["true"]),
+            _confusion(report, "predicted", "Second stage on all predicted masks"),
+            class_="pair",
+        ),
+        element("h2", "How it was made"),
+        facts_table(report["run"]),
+        element(
+            "details",
+            element("summary", "Full configuration"),
+            element("pre", plain_config(report["run"]["config"])),
+        ),
+    ]
+    own = files("mammoscope.evaluation").joinpath("report.css").read_text(encoding="utf-8")
+    return document(title, element("main", *body), house_style() + own)
+
+
+def _sentence(report: dict[str, Any]) -> str:
+    """Say in words which stage loses how many lesions."""
+    first = report["first_stage"]
+    if not first["lesions"]:
+        return "There is no lesion of known nature: nothing can be said."
+    found = first["found"]["value"]
+    together = report["together"]["value"]
+    true = report["same_true"]["accuracy"]["value"]
+    told = (
+        f"Of {first['lesions']} lesions the first stage finds {found:.0%} and loses "
+        f"{1 - found:.0%}; {together:.0%} are found and called right."
+    )
+    if true is None:
+        return told
+    drawn = report["same_predicted"]["accuracy"]["value"]
+    return told + (
+        f" Of those found, the second stage calls {drawn:.0%} right on predicted masks and "
+        f"{true:.0%} on true ones."
+    )
+
+
+def _confusion(report: dict[str, Any], part: str, title: str) -> Html:
+    classes = report["classes"]
+    rows = [
+        (f"is {name}", *counts)
+        for name, counts in zip(classes, report[part]["confusion"], strict=True)
+    ]
+    return table(("", *(f"called {name}" for name in classes)), rows, title, class_="confusion")

@@ -1,0 +1,261 @@
+"""A segmenter's run finished: its graph, what that outlines, and the tables of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from mammoscope.artefacts import sha256_file, write_atomically, write_json
+from mammoscope.bundle import MODEL_FILE
+from mammoscope.cohort.regions import Regions, regions_of
+from mammoscope.cohort.store import PreparedStore
+from mammoscope.config import Config, SegmentConfig
+from mammoscope.errors import RunError
+from mammoscope.explain import clipped
+from mammoscope.export.graph import add_settings, write_graph
+from mammoscope.inference import MaskSettings, Outlined, Outliner, Segmenter
+from mammoscope.inference.segmenter import LOGITS, SETTINGS_KEY
+from mammoscope.masks import encode
+from mammoscope.models import Segmenter as Network
+from mammoscope.predictions import heat_place, table_of
+from mammoscope.preprocessing import Geometry
+from mammoscope.training import load_network
+from mammoscope.training.segmentation.plan import input_size
+from mammoscope.types import FloatImage, GreyImage
+
+__all__ = ["export_segmenter", "finish"]
+
+_PARITY_IMAGES = 4
+# Largest difference of a score, and of its logit for each unit of its size.
+_PARITY_TOLERANCE = 1e-3
+_OWN = ("image_id", "patient_id", "exam_id", "laterality", "view", "fold", "split")
+_SIDES = ("x_min", "y_min", "x_max", "y_max")
+
+_CANDIDATES: dict[str, pl.DataType] = {
+    "image_id": pl.String(),
+    "candidate": pl.Int64(),
+    **{side: pl.Float64() for side in _SIDES},
+    "score": pl.Float64(),
+    "kind": pl.String(),
+    "matched": pl.String(),
+}
+_MASKS: dict[str, pl.DataType] = {
+    "image_id": pl.String(),
+    "height": pl.Int64(),
+    "width": pl.Int64(),
+    "spacing_y_mm": pl.Float64(),
+    "spacing_x_mm": pl.Float64(),
+    "predicted": pl.List(pl.UInt32()),
+}
+_LESIONS: dict[str, pl.DataType] = {
+    "image_id": pl.String(),
+    "finding_id": pl.String(),
+    "kind": pl.String(),
+    "malignant": pl.Int8(),
+    **{side: pl.Float64() for side in _SIDES},
+    "truth": pl.List(pl.UInt32()),
+}
+
+Progress = Callable[[int, int], None]
+Row = dict[str, Any]
+
+
+def finish(
+    run: Path,
+    facts: dict[str, Any],
+    store: PreparedStore,
+    rows: pl.DataFrame,
+    progress: Progress | None,
+) -> None:
+    """Finish the run of a segmenter."""
+    begun = time.perf_counter()
+    network, config, preprocess = load_network(run)
+    if not isinstance(network, Network):
+        raise RunError(f"{run} holds a {type(network).__name__}, no segmenter")
+    regions = regions_of(store.cohort, store, config.lesions)
+    model = run / MODEL_FILE
+    export_segmenter(network, config.segment, input_size(config.segment, preprocess), model)
+    segmenter = Segmenter(model)
+    _check_parity(network, segmenter, store, _shown(rows, regions))
+    exported = time.perf_counter() - begun
+    tables = _scored(rows, store, regions, segmenter, config, progress)
+    facts["timings_s"] = {
+        **facts.get("timings_s", {}),
+        "export": round(exported, 2),
+        "score": round(time.perf_counter() - begun - exported, 2),
+    }
+    _write(run, facts, tables)
+
+
+def export_segmenter(
+    network: Network, segment: SegmentConfig, size: tuple[int, int], path: Path
+) -> None:
+    """Write a segmenter as ONNX, with what its map is made into.
+
+    Args:
+        network: The network.
+        segment: Thresholds, windows and how they are joined.
+        size: (H, W) of what it looks at.
+        path: The file to write.
+
+    Raises:
+        RunError: If the exporter gives no program.
+    """
+    write_graph(
+        network,
+        (torch.zeros(2, 1, *size),),
+        path,
+        inputs=["image"],
+        outputs=[LOGITS],
+        dynamic_shapes={"image": {0: torch.export.Dim("images")}},
+    )
+    told = {field.name: getattr(segment, field.name) for field in fields(MaskSettings)}
+    add_settings(path, SETTINGS_KEY, told)
+
+
+def _shown(rows: pl.DataFrame, regions: Regions) -> list[str]:
+    """Return images to compare graphs on, those with a lesion first."""
+    names = sorted(rows["image_id"], key=lambda name: (not regions.of(name), name))
+    return names[:_PARITY_IMAGES]
+
+
+@torch.inference_mode()
+def _check_parity(
+    network: Network, segmenter: Segmenter, store: PreparedStore, image_ids: list[str]
+) -> None:
+    """Compare both graphs on real prepared images: logits, and the masks that come out.
+
+    Raises:
+        RunError: If they differ.
+    """
+
+    def look(images: Sequence[GreyImage]) -> FloatImage:
+        batch = torch.from_numpy(np.stack(list(images))[:, None].astype(np.float32))
+        logits: FloatImage = network.eval()(batch)[:, 0].numpy()
+        return logits
+
+    trained = Outliner(look, segmenter.size, segmenter.settings)
+    for name in image_ids:
+        pixels = store.read(name)
+        expected, made = trained(pixels), segmenter([pixels])[0]
+        apart = np.abs(made.logits - expected.logits) / np.maximum(1, np.abs(expected.logits))
+        if not (largest := float(apart.max(initial=0))) <= _PARITY_TOLERANCE:
+            raise RunError(
+                f"the exported graph differs from the training graph by {largest:.2g} of a pixel's "
+                f"logit on image {name}; at most {_PARITY_TOLERANCE} is accepted"
+            )
+        # A pixel whose score lies at the threshold may fall on either side of it, and a part of
+        # the mask with it.
+        near = np.abs(expected.scores - segmenter.settings.threshold) <= _PARITY_TOLERANCE
+        wrong = int((made.mask != expected.mask).sum())
+        if wrong and not near.any():
+            raise RunError(
+                f"the mask of image {name} differs in {wrong} pixels between the exported graph "
+                "and the training graph"
+            )
+
+
+def _scored(
+    rows: pl.DataFrame,
+    store: PreparedStore,
+    regions: Regions,
+    segmenter: Segmenter,
+    config: Config,
+    progress: Progress | None,
+) -> dict[str, pl.DataFrame]:
+    """Outline every image; returns the tables by name."""
+    told: list[Row] = []
+    candidates: list[Row] = []
+    masks: list[Row] = []
+    lesions: list[Row] = []
+    for done, name in enumerate(rows["image_id"], start=1):
+        made = segmenter([store.read(name)])[0]
+        told.append({"logit": made.logit} | heat_place(store, name, made.scores))
+        candidates += _candidate_rows(name, made, store.read_geometry(name))
+        masks.append(_mask_row(name, made))
+        lesions += _lesion_rows(name, regions)
+        if progress is not None:
+            progress(done, rows.height)
+    predictions = table_of(rows, told, config.train.label)
+    score = (1 / (1 + (-pl.col("logit")).exp())).alias("score")
+    place = predictions.columns.index("logit") + 1
+    predictions = predictions.insert_column(place, predictions.select(score).to_series())
+    own = predictions.select(_OWN)
+    return {
+        "predictions": predictions.sort("image_id"),
+        "candidates": _told(own, candidates, _CANDIDATES),
+        "masks": _told(own, masks, _MASKS),
+        "lesion_masks": pl.DataFrame(lesions, schema=_LESIONS).sort(
+            "image_id", maintain_order=True
+        ),
+    }
+
+
+def _told(own: pl.DataFrame, made: list[Row], schema: dict[str, pl.DataType]) -> pl.DataFrame:
+    """Put what an image is beside each row of it."""
+    table = pl.DataFrame(made, schema=schema)
+    joined = own.join(table, on="image_id", how="inner", maintain_order="left_right")
+    return joined.sort("image_id", maintain_order=True)
+
+
+def _candidate_rows(name: str, made: Outlined, geometry: Geometry) -> list[Row]:
+    """Return the candidates of one image in original pixels, the highest first."""
+    rows: list[Row] = []
+    for candidate in made.candidates:
+        box = clipped(geometry.to_original(candidate.box), geometry)
+        if box is not None:
+            sides = {side: getattr(box, side) for side in _SIDES}
+            row = {"image_id": name, "candidate": len(rows), "score": candidate.score}
+            rows.append({**row, **sides, "kind": None, "matched": None})
+    return rows
+
+
+def _mask_row(name: str, made: Outlined) -> Row:
+    height, width = made.mask.shape
+    # The manifest tells no spacing.
+    spacing = dict.fromkeys(("spacing_y_mm", "spacing_x_mm"))
+    grid = {"image_id": name, "height": height, "width": width}
+    return {**grid, **spacing, "predicted": encode(made.mask)}
+
+
+def _lesion_rows(name: str, regions: Regions) -> list[Row]:
+    rows = []
+    for region, box in zip(regions.of(name), regions.boxes(name), strict=True):
+        rows.append(
+            {
+                "image_id": name,
+                "finding_id": region.finding_id,
+                "kind": region.kind,
+                "malignant": region.malignant,
+                **{side: getattr(box, side) for side in _SIDES},
+                "truth": encode(regions.mask(region)),
+            }
+        )
+    return rows
+
+
+def _write(run: Path, facts: dict[str, Any], tables: dict[str, pl.DataFrame]) -> None:
+    """Write all tables and, last, the finished record."""
+    # Not finished until tables, graph and their hashes are of one mind.
+    write_json(run / "run.json", {**facts, "status": "trained"})
+    hashes = {MODEL_FILE: sha256_file(run / MODEL_FILE)}
+    for name, table in tables.items():
+        path = run / f"{name}.parquet"
+        with write_atomically(path) as temporary:
+            table.write_parquet(temporary)
+        hashes[path.name] = sha256_file(path)
+    predictions = tables["predictions"]
+    facts |= {
+        "status": "finished",
+        "calibration": {"method": "none"},
+        "predicted": {s: int((predictions["split"] == s).sum()) for s in ("val", "test")},
+        "hashes": hashes,
+    }
+    write_json(run / "run.json", facts)

@@ -1,0 +1,101 @@
+"""An exported segmenter in ONNX Runtime: prepared images in, masks and candidates out.
+
+How its map becomes masks (thresholds, windows and how they are joined) stands in the file itself,
+so that whoever runs it gets what was evaluated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from mammoscope.errors import BundleError
+from mammoscope.inference.outlining import MaskSettings, Outlined, Outliner
+from mammoscope.inference.scorer import ERRORS
+from mammoscope.types import FloatImage, GreyImage
+
+__all__ = ["LOGITS", "SETTINGS_KEY", "Segmenter"]
+
+#: The graph's one output, (B, 1, H, W) before the sigmoid.
+LOGITS = "mask_logit"
+#: Where a graph says what its map is made into, as JSON of :class:`MaskSettings`.
+SETTINGS_KEY = "mammoscope.segment"
+
+
+class Segmenter:
+    """Runs one exported segmenter.
+
+    Args:
+        model: The ONNX file.
+        threads: Threads per image; 0 lets ONNX Runtime choose.
+
+    Raises:
+        BundleError: If the file is not a segmenter's graph that says what its map is made into.
+    """
+
+    def __init__(self, model: Path, threads: int = 0) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(model), options, providers=["CPUExecutionProvider"]
+            )
+        except ERRORS as error:
+            raise BundleError(f"{model} cannot be loaded by ONNX Runtime: {error}") from error
+        inputs = [item.name for item in self._session.get_inputs()]
+        outputs = [item.name for item in self._session.get_outputs()]
+        if inputs != ["image"] or LOGITS not in outputs:
+            raise BundleError(
+                f"{model} takes {inputs} and gives {outputs}; a mammoscope segmenter takes "
+                f"['image'] and gives ['{LOGITS}']"
+            )
+        #: (H, W) of what it looks at: a whole image or a window.
+        self.size: tuple[int, int] = tuple(self._session.get_inputs()[0].shape[2:])
+        #: What its map is made into.
+        self.settings = _settings_of(self._session, model)
+        self._outliner = Outliner(self._run, self.size, self.settings)
+
+    def __call__(self, images: Sequence[GreyImage]) -> list[Outlined]:
+        """Outline prepared images.
+
+        Args:
+            images: Arrays (H, W), uint8 or uint16; of any size where the graph looks at windows.
+
+        Raises:
+            BundleError: If the graph fails, gives a number that is not finite, or an image is not
+                of its size.
+        """
+        return [self._outliner(image) for image in images]
+
+    def _run(self, images: Sequence[GreyImage]) -> FloatImage:
+        """Return the logits of images or windows of the graph's size, (B, H, W)."""
+        batch = np.stack(list(images))[:, None].astype(np.float32)  # (B, 1, H, W)
+        try:
+            made: FloatImage = self._session.run([LOGITS], {"image": batch})[0][:, 0]
+        except ERRORS as error:
+            raise BundleError(
+                f"the model failed on an image of {batch.shape[2:]}: {error}"
+            ) from error
+        if not np.isfinite(made).all():
+            raise BundleError("the model gave a score that is not a finite number")
+        return made
+
+
+def _settings_of(session: Any, model: Path) -> MaskSettings:
+    told = session.get_modelmeta().custom_metadata_map.get(SETTINGS_KEY)
+    try:
+        settings = json.loads(told or "{}")
+    except json.JSONDecodeError as error:
+        raise BundleError(f"{model}: {SETTINGS_KEY} is no JSON: {error}") from error
+    names = [field.name for field in fields(MaskSettings)]
+    missing = [name for name in names if name not in settings]
+    if missing:
+        raise BundleError(f"{model} does not say its {', '.join(missing)} ({SETTINGS_KEY})")
+    return MaskSettings(**{name: settings[name] for name in names})

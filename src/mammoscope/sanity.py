@@ -1,0 +1,208 @@
+"""An easy task that must be solved: whether data or code is to blame when nothing is learnt.
+
+Pictures of a half ellipse with a bright disc in it, or none, go the whole way that mammograms go:
+files, ingest, preparation, splits, training, export. A disc at full contrast is found by any code
+that works.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mammoscope.artefacts import write_json
+from mammoscope.cohort.ingest import ingest
+from mammoscope.cohort.prepare import prepare
+from mammoscope.cohort.splits import split_cohort
+from mammoscope.config import PreprocessConfig, Task, load_config
+from mammoscope.errors import ConfigError, RunError
+from mammoscope.export import finish_run
+from mammoscope.training import fit
+from mammoscope.types import ByteImage
+
+__all__ = ["LESSONS", "Lesson", "Outcome", "check_tasks", "make_cohort", "take"]
+
+# Patients, each with one picture; every other has a disc.
+_PATIENTS = 72
+_PICTURE = (320, 192)
+_PREPARED = PreprocessConfig(height=80, width=48)
+_BREAST_GREY, _DISC_GREY = 90, 250
+_COMMON = (
+    "train.seed=0",
+    "train.patience=0",
+    "train.precision=32-true",
+    "train.batch_size=8",
+    "evaluation.bootstrap=0",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a task has to learn of the discs.
+
+    Attributes:
+        settings: With which it is trained.
+        least: Value of its own measure, on pictures that it has not learnt from.
+    """
+
+    settings: tuple[str, ...]
+    least: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a lesson went.
+
+    Attributes:
+        task: What was trained.
+        measure: What it is judged by.
+        value: On pictures that it has not learnt from.
+        least: What any code that works reaches.
+        seconds: How long it took.
+    """
+
+    task: Task
+    measure: str
+    value: float
+    least: float
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the easy task was solved."""
+        return self.value >= self.least
+
+    @property
+    def sentence(self) -> str:
+        """What it came to, and who is to blame."""
+        measured = f"{self.measure} {self.value:.3f} on bright discs, at least {self.least:g}"
+        if self.passed:
+            return (
+                f"{self.task}: {measured} asked: the code learns what is there to be learnt. A "
+                "run that learns nothing has its fault in its data or settings"
+            )
+        return (
+            f"{self.task}: {measured} is reached by any code that works: the code or its "
+            "installation is to blame, not your data"
+        )
+
+
+#: What each task has to learn.
+LESSONS: dict[Task, Lesson] = {
+    "classify": Lesson(
+        (
+            "model.backbone=baseline_cnn",
+            "model.pretrained=false",
+            "train.epochs=8",
+            "train.lr=2e-3",
+        ),
+        least=0.95,
+    ),
+    "segment": Lesson(
+        ("segment.encoder=small", "train.epochs=5", "train.lr=4e-3"),
+        least=0.8,
+    ),
+}
+
+
+def check_tasks(names: list[str]) -> list[Task]:
+    """Return the tasks of these names; all that have a lesson where none is named.
+
+    Raises:
+        ConfigError: If one has none.
+    """
+    unknown = [name for name in names if name not in LESSONS]
+    if unknown:
+        raise ConfigError(f"--task {unknown[0]} has no lesson; accepted: {', '.join(LESSONS)}")
+    return [task for task in LESSONS if not names or task in names]
+
+
+def make_cohort(folder: Path) -> Path:
+    """Write the pictures below a folder and make a cohort of them, prepared and split.
+
+    Returns:
+        The cohort folder.
+    """
+    source, cohort = Path(folder) / "pictures", Path(folder) / "cohort"
+    _write_pictures(source)
+    ingest(source, cohort, "folder", workers=1)
+    prepare(cohort, _PREPARED)
+    split_cohort(cohort, folds=4, test=0.0)
+    return cohort
+
+
+def take(task: Task, cohort: Path, run: Path) -> Outcome:
+    """Train and export one task on the pictures.
+
+    Args:
+        task: A key of :data:`LESSONS`.
+        cohort: From :func:`make_cohort`.
+        run: The run folder to write.
+
+    Raises:
+        RunError: If the exported graph differs from the trained network, or training diverges.
+    """
+    lesson, begun = LESSONS[task], time.perf_counter()
+    config = load_config(None, [f"task={task}", *_COMMON, *lesson.settings])
+    try:
+        made = fit(cohort, run, config, bar=False)
+        finish_run(run, cohort)
+    except RunError as error:
+        raise RunError(f"{task} on bright discs: {error}. The code is to blame") from error
+    return Outcome(task, made.measure, made.best, lesson.least, time.perf_counter() - begun)
+
+
+def _write_pictures(folder: Path) -> None:
+    """Write PNG files with labels and outlines, as the source ``folder`` reads them."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    rows: list[dict[str, Any]] = []
+    images: list[dict[str, Any]] = []
+    discs: list[dict[str, Any]] = []
+    for number in range(_PATIENTS):
+        name, sick = f"{number:03}.png", number % 2
+        pixels, place = _picture(rng, sick=bool(sick))
+        cv2.imwrite(str(folder / name), pixels)
+        row = {"file": name, "patient_id": f"p{number:03}", "laterality": "L", "view": "CC"}
+        rows.append({**row, "cancer": sick})
+        size = dict(zip(("height", "width"), _PICTURE, strict=True))
+        images.append({"id": number, "file_name": name, **size})
+        if place is not None:
+            discs.append({"image_id": number, "category_id": 1, **place})
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    write_json(
+        folder / "boxes.coco.json",
+        {"images": images, "categories": [{"id": 1, "name": "mass"}], "annotations": discs},
+    )
+    write_json(folder / "synthetic.json", {"synthetic": True})
+
+
+def _picture(rng: np.random.Generator, *, sick: bool) -> tuple[ByteImage, dict[str, Any] | None]:
+    """Draw a half ellipse with texture, and where sick a disc; returns it, and the disc's place."""
+    height, width = _PICTURE
+    rows, columns = np.mgrid[0:height, 0:width]
+    inside = ((rows - height / 2) / (0.44 * height)) ** 2 + (columns / (0.85 * width)) ** 2 < 1
+    texture = cv2.GaussianBlur(rng.normal(size=_PICTURE), (0, 0), 4) * 100
+    pixels = np.where(inside, _BREAST_GREY + texture, 0.0)
+    place: dict[str, Any] | None = None
+    if sick:
+        radius = int(rng.integers(16, 30))
+        angle, reach = rng.uniform(-0.35, 0.35) * np.pi, rng.uniform(0.3, 0.6)
+        x = 0.85 * width * reach * np.cos(angle)
+        y = height / 2 + 0.44 * height * reach * np.sin(angle)
+        x = max(x, radius + 2)
+        pixels[(rows + 0.5 - y) ** 2 + (columns + 0.5 - x) ** 2 < radius**2] = _DISC_GREY
+        turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+        ring = np.stack([x + radius * np.cos(turn), y + radius * np.sin(turn)], axis=1)
+        box = [x - radius, y - radius, 2.0 * radius, 2.0 * radius]
+        place = {"bbox": [float(v) for v in box], "segmentation": [ring.ravel().tolist()]}
+    return np.clip(pixels, 0, 255).astype(np.uint8), place

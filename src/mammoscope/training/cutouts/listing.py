@@ -1,0 +1,120 @@
+"""Which cut-outs there are: around true masks, around predicted ones, and of tissue."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mammoscope.cohort.regions import Region, Regions
+from mammoscope.cohort.store import PreparedStore
+from mammoscope.config import CutoutClass
+from mammoscope.inference import Candidate, Outlined
+from mammoscope.types import Box
+
+__all__ = ["Cutout", "annotated", "predicted", "tissue"]
+
+Origin = Literal["annotated", "predicted", "tissue"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cutout:
+    """A part of an image that shows one thing.
+
+    Attributes:
+        image_id: Of which image.
+        finding_id: Of which lesion; ``None`` where there is none.
+        box: On the network's grid.
+        shows: Its class.
+        origin: How it came to be.
+    """
+
+    image_id: str
+    finding_id: str | None
+    box: Box
+    shows: CutoutClass
+    origin: Origin
+
+
+def annotated(image_ids: Iterable[str], regions: Regions) -> list[Cutout]:
+    """Return a cut-out of each lesion of which somebody says whether it is malignant."""
+    return [
+        Cutout(name, region.finding_id, box, _class_of(region), "annotated")
+        for name in image_ids
+        for region, box in zip(regions.of(name), regions.boxes(name), strict=True)
+        if region.malignant is not None
+    ]
+
+
+def predicted(
+    image_id: str, outlined: Outlined, regions: Regions, least_iou: float
+) -> list[Cutout]:
+    """Return a cut-out of each part of an image that a segmenter outlines.
+
+    A part shows the lesion that it overlaps most; of several on one lesion the best is taken. A
+    part on none is normal tissue, unless the image has a lesion that nobody has placed.
+
+    Args:
+        image_id: The image's name.
+        outlined: What the first stage says of it.
+        regions: Lesions of all images.
+        least_iou: Intersection over union from which a part is on a lesion.
+    """
+    made: list[Cutout] = []
+    best: dict[str, tuple[float, Cutout]] = {}
+    for part in outlined.parts:
+        region, overlap = _nearest(part, image_id, regions)
+        if region is None or overlap < least_iou:
+            if image_id not in regions.uncertain:
+                made.append(Cutout(image_id, None, part.box, "normal", "predicted"))
+        elif region.malignant is not None:
+            name = region.finding_id
+            shown = Cutout(image_id, name, part.box, _class_of(region), "predicted")
+            if overlap > best.get(name, (0.0, shown))[0]:
+                best[name] = overlap, shown
+    return made + [shown for _, shown in best.values()]
+
+
+def tissue(
+    image_ids: Iterable[str], regions: Regions, store: PreparedStore, seed: int
+) -> list[Cutout]:
+    """Return a cut-out of each image without a lesion, at random, of a size that lesions have.
+
+    It depends on seed and image alone.
+    """
+    sizes = regions.sizes()
+    made = []
+    for name in image_ids:
+        if regions.of(name) or name in regions.uncertain:
+            continue
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        places = np.argwhere(store.read(name) > 0)
+        if not len(places):
+            continue
+        y, x = (float(value) for value in places[rng.integers(len(places))])
+        half = float(rng.choice(sizes)) / 2
+        made.append(
+            Cutout(name, None, Box(x - half, y - half, x + half, y + half), "normal", "tissue")
+        )
+    return made
+
+
+def _class_of(region: Region) -> CutoutClass:
+    return "malignant" if region.malignant else "benign"
+
+
+def _nearest(part: Candidate, image_id: str, regions: Regions) -> tuple[Region | None, float]:
+    """Return the lesion that a part overlaps most, by intersection over union."""
+    whole = np.zeros(regions.size, dtype=np.bool_)
+    box = part.box
+    whole[int(box.y_min) : int(box.y_max), int(box.x_min) : int(box.x_max)] = part.mask
+    found: tuple[Region | None, float] = (None, 0.0)
+    for region in regions.of(image_id):
+        mask = regions.mask(region)
+        overlap = float((mask & whole).sum() / (mask | whole).sum())
+        if overlap > found[1]:
+            found = region, overlap
+    return found

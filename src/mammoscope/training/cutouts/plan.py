@@ -1,0 +1,182 @@
+"""Two stages: what a segmenter outlines, told apart by a second network."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from mammoscope.artefacts import sha256_file
+from mammoscope.bundle import MODEL_FILE
+from mammoscope.cohort.regions import Regions, regions_of
+from mammoscope.cohort.store import PreparedStore
+from mammoscope.config import Config, PreprocessConfig
+from mammoscope.errors import CohortError, ConfigError, RunError
+from mammoscope.inference import Segmenter
+from mammoscope.models import CutoutClassifier, build_backbone, check_backbone
+from mammoscope.training.cutouts.listing import Cutout, annotated, predicted, tissue
+from mammoscope.training.cutouts.task import CutoutDataset, CutoutTask
+from mammoscope.training.loading import Loader
+from mammoscope.training.run_folder import read_run
+from mammoscope.training.sampling import EpochSampler
+from mammoscope.training.tasks import Made, Parts, TaskPlan, split_parts
+
+__all__ = ["PLAN", "first_stage"]
+
+
+def first_stage(config: Config, store: PreparedStore, fold: int) -> Path:
+    """Return the graph of the first stage, if it may be used with this cohort and fold.
+
+    Raises:
+        ConfigError: If none is named.
+        RunError: If it is of another task, cohort, preparation or fold, or is not finished: one
+            that has learnt from the images which are to be measured would flatter both stages.
+    """
+    run = config.stages.segmenter
+    if run is None:
+        raise ConfigError(
+            "stages.segmenter is not set: name the run folder of a finished run of task segment"
+        )
+    facts = read_run(run)
+    task = facts["config"].get("task")
+    if task != "segment" or facts["status"] != "finished":
+        raise RunError(
+            f"stages.segmenter={run} is of task {task} and {facts['status']}; a finished run of "
+            "task segment is needed"
+        )
+    told = {
+        "cohort.splits_sha256": (
+            facts["cohort"]["splits_sha256"],
+            sha256_file(store.cohort / "splits.parquet"),
+        ),
+        "preprocess": (facts["preprocess"], store.config.model_dump(mode="json")),
+        "fold": (facts["fold"], fold),
+    }
+    other = [name for name, (theirs, ours) in told.items() if theirs != ours]
+    if other:
+        raise RunError(
+            f"stages.segmenter={run} was trained with another {', '.join(other)}: it may have "
+            "learnt from images that this run holds out"
+        )
+    graph = Path(run) / MODEL_FILE
+    if sha256_file(graph) != facts["hashes"][MODEL_FILE]:
+        raise RunError(f"{graph} was edited: its SHA-256 is not that of run.json")
+    return graph
+
+
+def _check(store: PreparedStore, rows: pl.DataFrame, fold: int, config: Config) -> Parts:
+    check_backbone(config.model.backbone)
+    if config.train.layer_decay < 1 or config.train.gradient_checkpointing:
+        raise ConfigError(
+            "train.layer_decay and train.gradient_checkpointing: classifiers of cut-outs have "
+            "neither; set them to 1 and false"
+        )
+    first_stage(config, store, fold)
+    regions = regions_of(store.cohort, store, config.lesions)
+    parts = split_parts(rows, fold)
+    for name, title in (("train", "training"), ("val", "validation")):
+        there = Counter(cutout.shows for cutout in _true(store, parts[name], regions, config))
+        lacking = [shows for shows in config.stages.names if not there[shows]]
+        if lacking:
+            raise CohortError(
+                f"the {title} images of fold {fold} hold no {' and no '.join(lacking)} cut-out; "
+                f"{', '.join(config.stages.names)} are to be told apart (stages.classes)"
+            )
+    return parts
+
+
+def _true(
+    store: PreparedStore, rows: pl.DataFrame, regions: Regions, config: Config
+) -> list[Cutout]:
+    """Return cut-outs around true masks, and of tissue where that is a class."""
+    names = rows["image_id"].to_list()
+    made = annotated(names, regions)
+    if "normal" in config.stages.names:
+        made += tissue(names, regions, store, config.train.seed)
+    return made
+
+
+def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) -> Made:
+    network, notes = _network(config, store.config, fresh=fresh)
+    regions = regions_of(store.cohort, store, config.lesions)
+    fold = int(parts["val"]["fold"][0])
+    train = _true(store, parts["train"], regions, config)
+    if config.stages.learn_from == "predicted":
+        graph = Segmenter(first_stage(config, store, fold))
+        names = parts["train"]["image_id"].to_list()
+        least = config.evaluation.mask_iou
+        outlined = (
+            cutout
+            for name in names
+            for cutout in predicted(name, graph([store.read(name)])[0], regions, least)
+        )
+        train = [cutout for cutout in outlined if cutout.shows in config.stages.names]
+        if "normal" in config.stages.names:
+            train += tissue(names, regions, store, config.train.seed)
+    val = _true(store, parts["val"], regions, config)
+    shown = [config.stages.names.index(cutout.shows) for cutout in train]
+    run = config.stages.segmenter
+    assert run is not None  # noqa: S101 - checked before
+    return Made(
+        CutoutTask(network, config.train, shown, len(config.stages.names)),
+        (_loader(store, train, config, train=True), _loader(store, val, config, train=False)),
+        notes=(*notes, *regions.notes),
+        facts={
+            "cutouts": dict(Counter(cutout.shows for cutout in train)),
+            "first_stage": {"run": str(run), "model_sha256": sha256_file(run / MODEL_FILE)},
+        },
+    )
+
+
+def _rebuild(config: Config, preprocess: PreprocessConfig) -> CutoutClassifier:
+    return _network(config, preprocess, fresh=False)[0]
+
+
+def _network(
+    config: Config, preprocess: PreprocessConfig, *, fresh: bool
+) -> tuple[CutoutClassifier, list[str]]:
+    model = config.model
+    if not fresh:
+        model = model.model_copy(update={"pretrained": False, "weights": None})
+    side = config.stages.cutout_px
+    backbone, notes = build_backbone(model, (side, side))
+    network = CutoutClassifier(
+        backbone,
+        len(config.stages.names),
+        max_value=preprocess.max_value,
+        dropout=model.dropout,
+    )
+    # Convolutions on a CPU are quicker in this order of memory.
+    return network.to(memory_format=torch.channels_last), notes  # type: ignore[call-overload]
+
+
+def _loader(store: PreparedStore, cutouts: list[Cutout], config: Config, *, train: bool) -> Loader:
+    settings = config.train
+    images = CutoutDataset(
+        store,
+        cutouts,
+        config.stages,
+        max_value=store.config.max_value,
+        augment=config.augment if train else None,
+        seed=settings.seed,
+    )
+    options: dict[str, Any] = {
+        "batch_size": settings.batch_size,
+        "num_workers": settings.workers,
+        "persistent_workers": settings.workers > 0,
+        # Spawned, not forked: a fork copies the locks of threads that it does not copy.
+        "multiprocessing_context": "spawn" if settings.workers else None,
+    }
+    if not train:
+        return Loader(images, **options)
+    labels = [float(cutout.shows == "malignant") for cutout in cutouts]
+    sampler = EpochSampler(labels, settings)
+    # A last batch of one image would break batch normalisation; it is drawn again later.
+    return Loader(images, sampler=sampler, drop_last=len(sampler) > settings.batch_size, **options)
+
+
+#: How classifiers of cut-outs are learnt.
+PLAN = TaskPlan(_check, _make, _rebuild)

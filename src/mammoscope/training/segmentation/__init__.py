@@ -1,0 +1,1 @@
+"""Segmentation: whole images or patches, losses of masks, and the task."""

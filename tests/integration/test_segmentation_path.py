@@ -1,0 +1,150 @@
+"""A segmenter trained, exported, and what it outlines written down: one path, real parts."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+import mammoscope.export.segmentation as exporting
+from mammoscope.cohort.regions import regions_of
+from mammoscope.cohort.store import PreparedStore
+from mammoscope.config import Config, EvaluationConfig, LesionsConfig
+from mammoscope.errors import RunError
+from mammoscope.evaluation import evaluate_run
+from mammoscope.export import finish_run
+from mammoscope.inference import Segmenter
+from mammoscope.masks import decode
+from mammoscope.training import fit, load_network
+
+
+def configured(**segment):
+    return Config.model_validate(
+        {
+            "task": "segment",
+            "segment": {"encoder": "small", "patch_px": 32, **segment},
+            "train": {"epochs": 8, "batch_size": 4, "lr": 6e-3, "patience": 0, "seed": 3},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def cohort(make_lesions):
+    return make_lesions(24)
+
+
+@pytest.fixture(scope="module", params=["whole", "patches"])
+def run(request, cohort, tmp_path_factory):
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("segment") / "run"
+    config = configured(train_on=request.param, lesion_repeats=3)
+    fit(cohort, folder, config, bar=False)
+    assert finish_run(folder, cohort) == 15
+    return folder
+
+
+def table(run, name):
+    return pl.read_parquet(run / f"{name}.parquet")
+
+
+def test_every_image_has_a_prediction_and_a_mask_and_every_lesion_its_truth(run, cohort):
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["status"] == "finished"
+    assert facts["predicted"] == {"val": 9, "test": 6}
+    assert set(facts["hashes"]) == {
+        "model.onnx",
+        *(f"{name}.parquet" for name in ("predictions", "candidates", "masks", "lesion_masks")),
+    }
+    predictions, masks, lesions = (table(run, n) for n in ("predictions", "masks", "lesion_masks"))
+    assert predictions["image_id"].to_list() == masks["image_id"].to_list()
+    assert predictions["image_id"].is_sorted()
+    assert predictions["score"].is_between(0, 1).all()
+    assert lesions.height == int(predictions["cancer"].sum()) == 10
+    store = PreparedStore(cohort)
+    regions = regions_of(cohort, store, LesionsConfig())
+    for row in lesions.iter_rows(named=True):
+        (region,) = regions.of(row["image_id"])
+        assert region.finding_id == row["finding_id"]
+        np.testing.assert_array_equal(decode(row["truth"], (64, 32)), regions.mask(region))
+        (box,) = regions.boxes(row["image_id"])
+        assert [row[s] for s in ("x_min", "y_min", "x_max", "y_max")] == [
+            box.x_min, box.y_min, box.x_max, box.y_max,
+        ]  # fmt: skip
+
+
+def test_it_outlines_discs_that_it_has_not_seen(run):
+    truth = {row["image_id"]: row["truth"] for row in table(run, "lesion_masks").to_dicts()}
+    values = []
+    for row in table(run, "masks").filter(pl.col("split") == "test").iter_rows(named=True):
+        if row["image_id"] in truth:
+            size = (row["height"], row["width"])
+            mask, there = decode(row["predicted"], size), decode(truth[row["image_id"]], size)
+            values.append(2 * (mask & there).sum() / (mask.sum() + there.sum()))
+    assert np.mean(values) > 0.6
+
+
+def test_candidates_lie_in_original_pixels_where_their_lesions_are(run):
+    candidates = table(run, "candidates")
+    best = candidates.filter(pl.col("candidate") == 0)
+    lesions = table(run, "lesion_masks").select("image_id", "x_min", "y_min", "x_max", "y_max")
+    met = best.join(lesions, on="image_id", suffix="_there")
+    assert met.height >= 8
+    # The original is twice as fine as the grid.
+    x = (met["x_min"] + met["x_max"]) / 4
+    y = (met["y_min"] + met["y_max"]) / 4
+    inside = (
+        (x > met["x_min_there"]) & (x < met["x_max_there"])
+        & (y > met["y_min_there"]) & (y < met["y_max_there"])
+    )  # fmt: skip
+    assert inside.mean() > 0.7
+    by_image = candidates.sort("image_id", "candidate").group_by("image_id", maintain_order=True)
+    for _, rows in by_image:
+        assert rows["candidate"].to_list() == list(range(rows.height))
+        assert rows["score"].is_sorted(descending=True)
+
+
+def test_an_image_scores_as_its_highest_candidate(run):
+    best = table(run, "candidates").filter(pl.col("candidate") == 0)
+    both = best.join(table(run, "predictions"), on="image_id", suffix="_image")
+    np.testing.assert_allclose(both["score"], both["score_image"], atol=1e-4)
+
+
+def test_the_graph_gives_the_masks_of_the_tables_again(run, cohort):
+    segmenter, store = Segmenter(run / "model.onnx"), PreparedStore(cohort)
+    for row in table(run, "masks").head(4).iter_rows(named=True):
+        (made,) = segmenter([store.read(row["image_id"])])
+        np.testing.assert_array_equal(decode(row["predicted"], (64, 32)), made.mask)
+
+
+def test_the_report_measures_outlines_of_held_out_patients(run):
+    report = evaluate_run(run, EvaluationConfig(bootstrap=20)).report
+    assert (report["task"], report["measured_on"]) == ("segment", "test")
+    overlap = report["overlap"]
+    assert overlap["lesions"] == 4
+    assert overlap["window"]["dice"]["value"] > 0.6
+    assert overlap["sensitivity"]["value"] > 0.7
+    assert report["detection"]["counts"]["lesions"] == 4
+
+
+def test_a_graph_that_outlines_otherwise_is_refused(run, cohort, monkeypatch):
+    real = exporting.load_network
+
+    def other(folder):
+        network, config, preprocess = real(folder)
+        monkeypatch.setattr(exporting, "export_segmenter", lambda *_: None)
+        with torch.no_grad():
+            network.body.head.bias += 1
+        return network, config, preprocess
+
+    monkeypatch.setattr(exporting, "load_network", other)
+    with pytest.raises(RunError, match="differs from the training graph by"):
+        finish_run(run, cohort)
+
+
+def test_the_weights_of_a_run_are_those_of_its_graph(run):
+    network, config, _ = load_network(run)
+    assert config.segment.encoder == "small"
+    assert sum(p.numel() for p in network.parameters()) > 1e5

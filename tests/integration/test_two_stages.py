@@ -1,0 +1,255 @@
+"""Two stages trained one after the other, exported and measured: one path, real parts."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from fixtures.lesions import SIZE, circle, disc, row_of, write_lesion_cohort
+from mammoscope.cohort.regions import Region, Regions, regions_of
+from mammoscope.cohort.store import PreparedStore
+from mammoscope.config import Config, EvaluationConfig, LesionsConfig
+from mammoscope.errors import CohortError, ConfigError, RunError
+from mammoscope.evaluation import evaluate_run, summary_rows
+from mammoscope.evaluation.stages import balanced_accuracy
+from mammoscope.export import finish_run
+from mammoscope.inference import Candidate, CutoutScorer, Outlined, cut_square
+from mammoscope.masks import encode
+from mammoscope.training import fit
+from mammoscope.training.cutouts.listing import annotated, predicted, tissue
+from mammoscope.training.cutouts.plan import PLAN
+from mammoscope.types import Box
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """Discs: bright ones are malignant, dimmer ones benign; every third image has none."""
+    rows, findings, pixels = [], [], {}
+    for number in range(36):
+        kind, test = number % 3, number >= 27
+        row = row_of(
+            number,
+            sick=kind == 2,
+            split="test" if test else "train",
+            fold=None if test else number // 3 % 2,
+        )
+        name = row["image_id"]
+        pixels[name], (x, y, r) = disc(number, sick=kind > 0, grey=(0, 140, 250)[kind])
+        rows.append(row)
+        if kind:
+            findings.append(circle(name, 2 * x, 2 * y, 2 * r, malignant=int(kind == 2)))
+    return write_lesion_cohort(tmp_path_factory.mktemp("stages"), rows, findings, pixels)
+
+
+@pytest.fixture(scope="module")
+def first(cohort, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("first") / "run"
+    train = {"epochs": 8, "batch_size": 4, "lr": 6e-3, "patience": 0, "seed": 3}
+    segment = {"encoder": "small", "train_on": "patches", "patch_px": 32, "lesion_repeats": 3}
+    config = Config.model_validate({"task": "segment", "segment": segment, "train": train})
+    fit(cohort, folder, config, bar=False)
+    finish_run(folder, cohort)
+    return folder
+
+
+def configured(first, **stages):
+    return Config.model_validate(
+        {
+            "task": "segment-then-classify",
+            "stages": {"segmenter": first and str(first), "cutout_px": 32, **stages},
+            "model": {"backbone": "baseline_cnn", "pretrained": False},
+            "train": {"epochs": 6, "batch_size": 4, "lr": 3e-3, "patience": 0, "seed": 3},
+        }
+    )
+
+
+@pytest.fixture(scope="module", params=["benign-malignant", "with-normal"])
+def run(request, cohort, first, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("second") / "run"
+    predicted_too = request.param == "with-normal"
+    config = configured(
+        first, classes=request.param, learn_from="predicted" if predicted_too else "annotated"
+    )
+    fit(cohort, folder, config, bar=False)
+    assert finish_run(folder, cohort) == 24
+    return folder
+
+
+def test_every_lesion_is_told_on_its_true_mask_and_where_found_on_the_predicted_one(run):
+    rows = pl.read_parquet(run / "cutouts.parquet")
+    true, drawn = (rows.filter(pl.col("origin") == o) for o in ("annotated", "predicted"))
+    assert true.height == true["finding_id"].n_unique() == 16
+    assert true["dice"].is_between(0, 1).all()
+    met = drawn["finding_id"].drop_nulls()
+    assert met.n_unique() == len(met) >= 10
+    assert set(met) <= set(true["finding_id"])
+    classes = json.loads((run / "run.json").read_text())["classes"]
+    shares = rows.select(pl.sum_horizontal(f"score_{name}" for name in classes)).to_series()
+    np.testing.assert_allclose(shares, 1, atol=1e-5)
+    assert ("tissue" in rows["origin"].unique()) == ("normal" in classes)
+
+
+def test_the_report_shows_what_each_stage_loses(run):
+    made = evaluate_run(run, EvaluationConfig(bootstrap=50))
+    report = made.report
+    assert report["measured_on"] == "test"
+    assert report["first_stage"]["lesions"] == 6
+    assert report["first_stage"]["found"]["value"] > 0.6
+    # Grey tells them apart.
+    assert report["true"]["balanced_accuracy"]["value"] > 0.7
+    assert report["same_predicted"]["n"] == report["same_true"]["n"]
+    together = report["together"]["value"]
+    assert together <= report["first_stage"]["found"]["value"]
+    drawn = report["same_predicted"]
+    assert together == pytest.approx(drawn["accuracy"]["value"] * drawn["n"] / 6)
+    classes = report["classes"]
+    assert np.array(report["true"]["confusion"]).shape == (len(classes), len(classes))
+    page = made.path.read_text()
+    assert "Evaluation of two stages" in page
+    assert "SYNTHETIC" in page
+    assert not re.search(r"(src|href)=.https?:", page)
+    titles = [row[0] for row in summary_rows(made)]
+    assert any("true masks" in title for title in titles)
+    assert any("predicted masks" in title for title in titles)
+
+
+def test_the_exported_graph_says_how_its_cut_outs_are_made(run, cohort):
+    scorer, store = CutoutScorer(run / "model.onnx"), PreparedStore(cohort)
+    assert scorer.settings.cutout_px == 32
+    assert scorer(store.read("i000"), []).score.shape == (0, len(scorer.settings.classes))
+    row = pl.read_parquet(run / "cutouts.parquet").row(0, named=True)
+    box = Box(*(row[side] for side in ("x_min", "y_min", "x_max", "y_max")))
+    again = scorer(store.read(row["image_id"]), [box]).score[0]
+    assert again[-1] == pytest.approx(row["score_malignant"], abs=1e-5)
+
+
+# --- what is refused ----------------------------------------------------------------
+
+
+def checked(cohort, config, fold=0):
+    store = PreparedStore(cohort)
+    return PLAN.check(store, store.rows(), fold, config)
+
+
+def test_a_first_stage_that_has_seen_what_is_held_out_is_refused(cohort, first, tmp_path):
+    checked(cohort, configured(first))
+    with pytest.raises(ConfigError, match=r"stages.segmenter is not set"):
+        checked(cohort, configured(None))
+    with pytest.raises(RunError, match="trained with another fold: it may have learnt from"):
+        checked(cohort, configured(first), fold=1)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    facts = json.loads((first / "run.json").read_text())
+    (copy / "model.onnx").write_bytes((first / "model.onnx").read_bytes() + b"x")
+    (copy / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(RunError, match="was edited"):
+        checked(cohort, configured(copy))
+    facts["config"]["task"] = "classify"
+    (copy / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(RunError, match="is of task classify and finished"):
+        checked(cohort, configured(copy))
+
+
+def test_a_class_that_is_not_there_is_named(make_lesions, first, monkeypatch):
+    monkeypatch.setattr("mammoscope.training.cutouts.plan.first_stage", lambda *_: first)
+    cohort = make_lesions(6, held_out=0)
+    store = PreparedStore(cohort)
+    rows = store.rows().filter(pl.col("image_id") != "i002")
+    with pytest.raises(CohortError, match="the training images of fold 1 hold no benign cut-out"):
+        PLAN.check(store, rows, 1, configured(first))
+
+
+# --- cut-outs -----------------------------------------------------------------------
+
+
+def region(name, where, *, malignant):
+    mask = np.zeros(SIZE, bool)
+    mask[where] = True
+    ys, xs = np.nonzero(mask)
+    box = Box(float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1))
+    return Region(name, "i", "mass", malignant, box), encode(mask)
+
+
+def part(top, left, bottom, right):
+    box = Box(float(left), float(top), float(right), float(bottom))
+    return Candidate(box, 0.9, np.ones((bottom - top, right - left), bool))
+
+
+def outlined(*parts):
+    return Outlined(np.zeros(SIZE, np.float32), np.zeros(SIZE, bool), parts, ())
+
+
+def test_a_predicted_part_shows_the_lesion_that_it_overlaps_most():
+    regions = Regions(
+        [
+            region("a", np.s_[10:20, 10:20], malignant=True),
+            region("b", np.s_[30:40, 10:20], malignant=False),
+        ],
+        SIZE,
+        {},
+    )
+    parts = (part(10, 10, 18, 20), part(19, 18, 21, 20), part(30, 12, 40, 20), part(50, 2, 55, 8))
+    made = predicted("i", outlined(*parts), regions, 0.1)
+    assert [(c.finding_id, c.shows) for c in made] == [
+        (None, "normal"),
+        (None, "normal"),
+        ("a", "malignant"),
+        ("b", "benign"),
+    ]
+    assert made[2].box == parts[0].box
+
+
+def test_of_several_parts_on_a_lesion_the_best_is_taken():
+    regions = Regions([region("a", np.s_[10:20, 10:20], malignant=True)], SIZE, {})
+    parts = (part(10, 10, 14, 20), part(15, 10, 20, 20))
+    (made,) = predicted("i", outlined(*parts), regions, 0.1)
+    assert made.box == parts[1].box
+
+
+def test_a_lesion_of_unknown_nature_is_no_cut_out_and_uncertain_images_have_no_normal_ones():
+    regions = Regions([region("a", np.s_[10:20, 10:20], malignant=None)], SIZE, {}, uncertain=["i"])
+    parts = (part(10, 10, 20, 20), part(50, 2, 55, 8))
+    assert predicted("i", outlined(*parts), regions, 0.1) == []
+    assert annotated(["i"], Regions([], SIZE, {})) == []
+
+
+def test_tissue_is_cut_from_images_without_lesions_always_at_the_same_place(cohort):
+    store = PreparedStore(cohort)
+    regions = regions_of(cohort, store, LesionsConfig())
+    made = tissue(["i000", "i001", "i003"], regions, store, seed=1)
+    assert [cutout.image_id for cutout in made] == ["i000", "i003"]
+    assert made == tissue(["i000", "i001", "i003"], regions, store, seed=1)
+    assert made != tissue(["i000", "i001", "i003"], regions, store, seed=2)
+
+
+def test_a_cut_out_has_its_margin_and_is_black_beyond_the_image():
+    pixels = np.full((40, 40), 100, np.uint8)
+    pixels[10:20, 10:20] = 200
+    square = cut_square(pixels, Box(10, 10, 20, 20), 0.5, 20)
+    assert square.shape == (20, 20)
+    assert (square[5:15, 5:15] == 200).all()
+    assert (square[:5] == 100).all()
+    corner = cut_square(pixels, Box(0, 0, 10, 10), 0.5, 20)
+    assert (corner[:5] == 0).all()
+    assert (corner[6:, 6:14] == 100).all()
+    wide = cut_square(pixels, Box(10, 12, 20, 18), 0.0, 8)
+    assert wide.shape == (8, 8)
+
+
+def test_classes_count_alike_in_balanced_accuracy():
+    true = np.array([0, 0, 0, 0, 1])
+    called = np.array([0, 0, 0, 0, 0])
+    assert balanced_accuracy(called, true) == 0.5
+    assert balanced_accuracy(true, true) == 1
+    weight = np.array([1.0, 1, 1, 1, 0])
+    assert balanced_accuracy(called, true, weight) == 1
