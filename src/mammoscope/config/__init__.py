@@ -5,6 +5,12 @@ nearest valid name.
 """
 
 from mammoscope.config.augmentation import AugmentConfig
+from mammoscope.config.detection import (
+    DetectionConfig,
+    DetectorName,
+    MatchingConfig,
+    TileConfig,
+)
 from mammoscope.config.imaging import EligibilityConfig, IngestConfig, PreprocessConfig
 from mammoscope.config.ladder import LadderConfig, Rung, load_ladder, rung_settings
 from mammoscope.config.learning import (
@@ -24,13 +30,17 @@ __all__ = [
     "AugmentConfig",
     "AuxiliaryName",
     "Config",
+    "DetectionConfig",
+    "DetectorName",
     "EligibilityConfig",
     "EvaluationConfig",
     "IngestConfig",
     "LadderConfig",
+    "MatchingConfig",
     "ModelConfig",
     "PreprocessConfig",
     "Rung",
+    "TileConfig",
     "TrackingConfig",
     "TrainConfig",
     "TuneConfig",
