@@ -6,7 +6,13 @@ import signal
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["fixtures.images", "fixtures.bundles", "fixtures.layouts", "fixtures.serving"]
+pytest_plugins = [
+    "fixtures.images",
+    "fixtures.bundles",
+    "fixtures.layouts",
+    "fixtures.lesions",
+    "fixtures.serving",
+]
 
 # How long a machine takes says nothing about the code: nothing that is timed fails a test.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])

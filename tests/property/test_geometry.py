@@ -108,3 +108,12 @@ def test_a_mask_over_the_original_lies_where_boxes_say(geometry, x, y):
     part = mapped[geometry.top : down, :across]
     assert (part[np.ix_(deep_y, deep_x)] > 0.99).all()
     assert (part[rows < there.y_min - cell_y] < 0.01).all()
+
+
+@given(geometry=geometries(), x=st.floats(0, 1), y=st.floats(0, 1))
+def test_a_contour_goes_where_boxes_go(geometry, x, y):
+    x, y = x * geometry.original_width, y * geometry.original_height
+    there = geometry.to_network(Box(x, y, x + 5, y + 7))
+    mapped = geometry.contour_to_network([x, y, x + 5, y + 7])
+    assert sorted(mapped[::2]) == pytest.approx([there.x_min, there.x_max])
+    assert mapped[1::2] == pytest.approx([there.y_min, there.y_max])

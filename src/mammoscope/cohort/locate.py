@@ -14,21 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mammoscope.cohort.manifest import Reject
+from mammoscope.cohort.mask_files import fits_image, read_mask
 from mammoscope.cohort.sources.listing import ListedFinding
-from mammoscope.dicom import decode, read_dicom
-from mammoscope.dicom.file import is_dicom
 from mammoscope.errors import DicomError, Reason
-from mammoscope.preprocessing.reading import read_picture
+from mammoscope.types import Bools
 
 __all__ = ["Located", "locate"]
 
 _Box = tuple[float, float, float, float]
 
-# CBIS-DDSM's masks differ from their images by a few rows or columns.
-_MASK_SLACK_PX = 10
 # A resized copy keeps its proportions, give or take the rounding of its sides.
 _PROPORTION_SLACK = 0.02
 # Hand-drawn regions run over the border; one that lies mostly outside belongs elsewhere.
@@ -163,30 +159,20 @@ def _place_mask(candidates: tuple[Path, ...], root: Path, size: tuple[int, int])
         raise DicomError(f"the mask {names} does not exist", Reason.MISSING_FILE)
     sizes: list[str] = []
     for path in there:
-        pixels = _read_values(path)
-        height, width = pixels.shape
-        if abs(height - size[0]) <= _MASK_SLACK_PX and abs(width - size[1]) <= _MASK_SLACK_PX:
-            return _Place(_mask_box(path.name, pixels), "mask", mask=path)
+        marked = read_mask(path)
+        height, width = marked.shape
+        if fits_image((height, width), size):
+            return _Place(_mask_box(path.name, marked), "mask", mask=path)
         sizes.append(f"{_below(root, path)} is {height} x {width}")
     raise _impossible(f"no mask has the image's size of {size[0]} x {size[1]}: {', '.join(sizes)}")
 
 
-def _read_values(path: Path) -> NDArray[Any]:
-    if path.stat().st_size == 0:
-        raise DicomError(f"{path.name} is empty", Reason.EMPTY_FILE)
-    if is_dicom(path):
-        # Stored values: a mask has no window that could matter.
-        return decode(read_dicom(path)).stored
-    return read_picture(path)
-
-
-def _mask_box(name: str, pixels: NDArray[Any]) -> _Box:
-    inside = pixels > pixels.max() / 2
-    if not inside.any():
+def _mask_box(name: str, marked: Bools) -> _Box:
+    if not marked.any():
         raise _impossible(f"the mask {name} marks no pixel")
-    if inside.all():
+    if marked.all():
         raise _impossible(f"the mask {name} marks every pixel")
-    ys, xs = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    ys, xs = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
     return float(xs[0]), float(ys[0]), float(xs[-1] + 1), float(ys[-1] + 1)
 
 

@@ -22,6 +22,7 @@ from mammoscope.config.learning import (
     check_many,
     load_config,
 )
+from mammoscope.config.lesions import LesionKind, LesionsConfig
 from mammoscope.config.loading import load_settings, validated
 from mammoscope.config.tracking import TrackingConfig
 from mammoscope.config.tuning import TuneConfig
@@ -36,6 +37,8 @@ __all__ = [
     "EvaluationConfig",
     "IngestConfig",
     "LadderConfig",
+    "LesionKind",
+    "LesionsConfig",
     "MatchingConfig",
     "ModelConfig",
     "PreprocessConfig",

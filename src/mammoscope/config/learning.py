@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from mammoscope.config.augmentation import AugmentConfig
+from mammoscope.config.lesions import LesionsConfig
 from mammoscope.config.loading import Frozen, load_settings
 from mammoscope.config.tracking import TrackingConfig
 from mammoscope.errors import ConfigError
@@ -300,6 +301,7 @@ class Config(Frozen):
     model: ModelConfig = ModelConfig()
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
+    lesions: LesionsConfig = LesionsConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
 

@@ -7,6 +7,7 @@ canvas of zeros. All are axis-aligned, so the whole is one linear map per axis.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -185,6 +186,16 @@ class Geometry:
             (right - self.crop[0]) * across,
             (box.y_max - self.crop[1]) * down + self.top,
         )
+
+    def contour_to_network(self, contour: Sequence[float]) -> list[float]:
+        """Map the points of a contour, x and y in turn, from original pixels to the grid."""
+        points = np.array(contour, dtype=np.float64).reshape(-1, 2)
+        if self.mirrored:
+            points[:, 0] = self.original_width - points[:, 0]
+        mapped: list[float] = (
+            ((points - self.crop[:2]) * self._scales + (0, self.top)).ravel().tolist()
+        )
+        return mapped
 
     def to_original(self, box: Box) -> Box:
         """Map a box on the network's grid to original pixels, not clipped to the image."""
