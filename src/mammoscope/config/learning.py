@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from mammoscope.config.augmentation import AugmentConfig
+from mammoscope.config.lesion_measures import LesionMeasures
 from mammoscope.config.lesions import LesionsConfig
 from mammoscope.config.loading import Frozen, load_settings
 from mammoscope.config.tracking import TrackingConfig
@@ -224,7 +225,7 @@ class TrainConfig(Frozen):
 _TARGETS = ("specificity", "sensitivity", "recall_rate", "threshold")
 
 
-class EvaluationConfig(Frozen):
+class EvaluationConfig(LesionMeasures):
     """What the report measures."""
 
     operating_points: tuple[str, ...] = Field(

@@ -1,0 +1,1 @@
+"""Lesions found and outlined: FROC, average precision and overlap, from tables alone."""
