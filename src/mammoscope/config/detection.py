@@ -90,7 +90,7 @@ class DetectionConfig(Frozen):
         description="Local safetensors file: a detector's, of a run or a library, or a backbone's.",
     )
     channels: Annotated[int, Field(ge=32, le=512, multiple_of=32)] = Field(
-        default=64, description="Channels of the feature pyramid."
+        default=32, description="Channels of the feature pyramid."
     )
     tell_kinds: bool = Field(
         default=False,
@@ -118,11 +118,6 @@ class DetectionConfig(Frozen):
     )
     fusion_iou: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.4, description="Overlap (IoU) at which boxes of different tiles are merged."
-    )
-    false_positives: _Positive = Field(
-        default=1.0,
-        description="False positives per image for which the cut-off on scores is chosen on "
-        "validation images, and at which training watches the sensitivity.",
     )
     matching: MatchingConfig = MatchingConfig()
 

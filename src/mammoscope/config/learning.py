@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from mammoscope.config.augmentation import AugmentConfig
+from mammoscope.config.detection import DetectionConfig
 from mammoscope.config.lesion_measures import LesionMeasures
 from mammoscope.config.lesions import LesionsConfig
 from mammoscope.config.loading import Frozen, load_settings
@@ -35,7 +36,7 @@ AuxiliaryName = Literal[
 
 
 #: What a network can be trained for.
-Task = Literal["classify"]
+Task = Literal["classify", "detect"]
 
 
 class ModelConfig(Frozen):
@@ -309,6 +310,7 @@ class Config(Frozen):
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
     lesions: LesionsConfig = LesionsConfig()
+    detect: DetectionConfig = DetectionConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
 

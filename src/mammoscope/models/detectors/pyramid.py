@@ -33,7 +33,7 @@ class PyramidCnn(nn.Module):
     """A residual network of 0.6 million weights, trained from scratch."""
 
     #: Channels of its three maps.
-    widths = (48, 96, 128)
+    widths = (32, 64, 128)
 
     def __init__(self) -> None:
         super().__init__()
