@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -52,6 +52,9 @@ class Detector(nn.Module):
         size: (H, W) of the input.
         max_value: Largest grey value of the input.
     """
+
+    #: Whether the exporter that traces, whose graphs take any number of images, gets it right.
+    traced: ClassVar[bool] = True
 
     def __init__(
         self, config: DetectionConfig, kinds: int, size: tuple[int, int], max_value: int

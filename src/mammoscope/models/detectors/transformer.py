@@ -7,7 +7,7 @@ Transformer, 2024.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -40,6 +40,9 @@ class RtDetrDetector(DenseDetector):
         max_value: Largest grey value of the input.
     """
 
+    # Traced, its scores differ by 0.1; the other exporter makes the number of images, for which
+    # the library asks by len(), a part of the graph.
+    traced: ClassVar[bool] = False
     sides: Tensor
 
     def __init__(
