@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from mammoscope.cohort.store import PreparedStore
     from mammoscope.config import Config
     from mammoscope.evaluation import Report
 
@@ -182,7 +183,8 @@ def evaluate(
 
     config = run_evaluation_config(run, settings or [])
     with stage("evaluate", bar=False) as current:
-        report = evaluate_run(run, config, overwrite=overwrite, cohort=cohort)
+        pictures = _pictures(run, cohort)
+        report = evaluate_run(run, config, overwrite=overwrite, cohort=cohort, pictures=pictures)
         current.note = f"report in {report.path}"
     if missed := track_report(run, report.report):
         errors.print(missed, soft_wrap=True)
@@ -190,6 +192,21 @@ def evaluate(
     for sentence in report.report["warnings"]:
         console.print(f"[yellow]warning:[/] {escape(sentence)}", soft_wrap=True, markup=True)
     console.print(f"Report: {report.path}")
+
+
+def _pictures(run: Path, cohort: Path | None) -> PreparedStore | None:
+    """Return the prepared images of a run's cohort, if they are there as the run saw them."""
+    from mammoscope.cohort.store import PreparedStore
+    from mammoscope.errors import CohortError
+    from mammoscope.evaluation.attributes import cohort_folder
+    from mammoscope.evaluation.run_folder import read_run
+
+    facts = read_run(run)
+    try:
+        store = PreparedStore(cohort_folder(facts, cohort))
+    except CohortError:
+        return None
+    return store if store.config.model_dump(mode="json") == facts["preprocess"] else None
 
 
 def explain(
@@ -227,13 +244,20 @@ def compare(
     first: RunArgument,
     second: Annotated[Path, typer.Argument(help="Another run folder.", show_default=False)],
     level: Annotated[
-        Literal["image", "breast", "exam"], typer.Option(help="What is scored.")
-    ] = "image",
+        Literal["lesion", "image", "breast", "exam"] | None,
+        typer.Option(
+            help="What is found or scored; lesion of runs that find some, else image.",
+            show_default=False,
+        ),
+    ] = None,
     json_path: Annotated[
         Path | None, typer.Option("--json", help="File to write the comparison to.")
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, such as evaluation.seed=1.")
+    ] = None,
+    cohort: Annotated[
+        Path | None, typer.Option(help="The runs' cohort, if it was moved; of level lesion.")
     ] = None,
 ) -> None:
     """Compare two evaluated runs on the test split that they share: difference, interval, p.
@@ -244,18 +268,33 @@ def compare(
     from mammoscope.cli.console import console, print_rows
     from mammoscope.config import load_config
     from mammoscope.errors import ConfigError
-    from mammoscope.evaluation import compare_runs, comparison_rows
+    from mammoscope.evaluation import (
+        compare_lesions,
+        compare_runs,
+        comparison_rows,
+        finds_lesions,
+        lesion_comparison_rows,
+    )
 
     given = load_config(None, settings or [])
     if given.model_fields_set - {"evaluation"}:
         raise ConfigError("compare takes settings of section evaluation only")
-    made = compare_runs(first, second, level, given.evaluation)
+    level = level or ("lesion" if finds_lesions(first) and finds_lesions(second) else "image")
+    if level == "lesion":
+        made = compare_lesions(first, second, given.evaluation, cohort=cohort)
+        rows = lesion_comparison_rows(made)
+        counts = f"{made['n']} lesions on {made['images']} images of {made['patients']} patients"
+    else:
+        made = compare_runs(first, second, level, given.evaluation)
+        rows = comparison_rows(made)
+        counts = (
+            f"{made['n']} {level}s of {made['patients']} patients, {made['positives']} positive"
+        )
     if json_path is not None:
         write_json(json_path, made)
     kind = "SYNTHETIC " if made["synthetic"] else ""
-    counts = f"{made['n']} {level}s of {made['patients']} patients, {made['positives']} positive"
     console.print(f"first   {first}\nsecond  {second}", soft_wrap=True)
-    print_rows(comparison_rows(made), f"{kind}test split: {counts}")
+    print_rows(rows, f"{kind}test split: {counts}")
     for text in (*made["notes"], made["sentence"]):
         console.print(text, soft_wrap=True)
     if json_path is not None:

@@ -36,7 +36,7 @@ AuxiliaryName = Literal[
 
 
 #: What a network can be trained for.
-Task = Literal["classify", "detect"]
+Task = Literal["classify", "segment", "detect"]
 
 
 class ModelConfig(Frozen):

@@ -18,7 +18,14 @@ from mammoscope.evaluation.paired import Pair, area_difference, share_difference
 from mammoscope.evaluation.run_folder import checked_predictions, read_run
 from mammoscope.evaluation.tables import Level, Scored, labelled, read_predictions, units
 
-__all__ = ["compare_runs", "comparison_rows"]
+__all__ = [
+    "Contender",
+    "check_same_images",
+    "compare_runs",
+    "comparison_rows",
+    "gain_row",
+    "value_row",
+]
 
 FORMAT_VERSION = 1
 _EXAMPLES = 3
@@ -26,8 +33,16 @@ _ROLES = ("first", "second")
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """A run to compare: its folder, its facts, its test rows sorted by image."""
+class Contender:
+    """A run to compare.
+
+    Attributes:
+        path: Its folder.
+        facts: What ``run.json`` holds.
+        rows: Its test predictions, by image_id.
+        name: Of its frozen operating point.
+        threshold: Of that point.
+    """
 
     path: Path
     facts: dict[str, Any]
@@ -37,6 +52,7 @@ class _Run:
 
     @property
     def label(self) -> str:
+        """What it learnt to tell."""
         return str(self.facts["config"]["train"]["label"])
 
 
@@ -62,7 +78,7 @@ def compare_runs(
     """
     config = config or EvaluationConfig()
     runs = [_read(Path(path), level) for path in (first, second)]
-    _check_same(*runs)
+    check_same_images(*runs)
     one, two = _scored(runs, level)
     sick, confidence = one.label, config.confidence
     *auroc, difference = area_difference(Pair(one.score, two.score, sick, one.patient), config)
@@ -103,22 +119,22 @@ def comparison_rows(made: dict[str, Any]) -> list[list[str]]:
     """Return header and rows of a table for the terminal."""
     area = made["difference"]["auroc"]
     rows = [["measure", "value", f"{made['evaluation']['confidence']:.0%} interval", "p"]]
-    rows += [_row(f"AUROC, {run['role']}", run["auroc"]) for run in made["runs"]]
-    rows.append(_gain("  difference, DeLong (clustered)", area["value"], area["delong"]))
-    rows.append(_gain("  difference, paired bootstrap", area["value"], area["bootstrap"]))
+    rows += [value_row(f"AUROC, {run['role']}", run["auroc"]) for run in made["runs"]]
+    rows.append(gain_row("  difference, DeLong (clustered)", area["value"], area["delong"]))
+    rows.append(gain_row("  difference, paired bootstrap", area["value"], area["bootstrap"]))
     for name in ("sensitivity", "specificity"):
         found = made["difference"][name]
         rows += [
-            _row(f"{name}, {run['role']} at {run['threshold']:.4f}", run[name])
+            value_row(f"{name}, {run['role']} at {run['threshold']:.4f}", run[name])
             for run in made["runs"]
         ]
-        rows.append(_gain("  difference, McNemar (clustered)", found["value"], found))
+        rows.append(gain_row("  difference, McNemar (clustered)", found["value"], found))
         only = f"right: first only {found['only_first']}, second only {found['only_second']}"
         rows.append([f"  {only} of {found['n']}", "", "", ""])
     return rows
 
 
-def _read(path: Path, level: Level) -> _Run:
+def _read(path: Path, level: Level) -> Contender:
     facts = read_run(path)
     predictions = checked_predictions(path, facts)
     if not (path / "operating_points.json").is_file():
@@ -134,11 +150,19 @@ def _read(path: Path, level: Level) -> _Run:
     if rows.is_empty():
         raise RunError(f"{path} has no test split: there is nothing held out to compare on")
     name, threshold = str(chosen["name"]), float(chosen["threshold"])
-    return _Run(path, facts, rows.sort("image_id"), name, threshold)
+    return Contender(path, facts, rows.sort("image_id"), name, threshold)
 
 
-def _check_same(first: _Run, second: _Run) -> None:
-    """Refuse runs that do not measure the same thing on the same images."""
+def check_same_images(first: Contender, second: Contender) -> None:
+    """Refuse runs that do not measure the same thing on the same images.
+
+    Args:
+        first: A run and its test rows by image.
+        second: Another.
+
+    Raises:
+        RunError: If images, labels, patients, exams or sides differ; the message counts and names.
+    """
     if first.label != second.label:
         raise RunError(
             f"{first.path} learnt {first.label}, {second.path} {second.label}: "
@@ -171,7 +195,7 @@ def _examples(names: pl.Series) -> str:
     return ", ".join(str(name) for name in names.head(_EXAMPLES))
 
 
-def _scored(runs: list[_Run], level: Level) -> tuple[Scored, Scored]:
+def _scored(runs: list[Contender], level: Level) -> tuple[Scored, Scored]:
     one, two = (labelled(units(run.rows, level))[0] for run in runs)
     if one.positives in (0, one.label.size):
         raise RunError(f"the {level}s to compare hold one class only; both are needed")
@@ -179,7 +203,7 @@ def _scored(runs: list[_Run], level: Level) -> tuple[Scored, Scored]:
 
 
 def _of_run(
-    role: str, run: _Run, area: dict[str, Any], data: Scored, config: EvaluationConfig
+    role: str, run: Contender, area: dict[str, Any], data: Scored, config: EvaluationConfig
 ) -> dict[str, Any]:
     every = measures_at(run.threshold)
     shares = intervals(
@@ -200,7 +224,7 @@ def _of_run(
     }
 
 
-def _notes(runs: list[_Run]) -> list[str]:
+def _notes(runs: list[Contender]) -> list[str]:
     notes = []
     if len({run.facts["cohort"]["manifest_sha256"] for run in runs}) > 1:
         notes.append(
@@ -244,11 +268,13 @@ def _area(made: dict[str, Any]) -> float:
     return float(made["runs"][0]["auroc"]["value"])
 
 
-def _row(title: str, metric: dict[str, float | None]) -> list[str]:
+def value_row(title: str, metric: dict[str, float | None]) -> list[str]:
+    """Return a row of the terminal's table: a value and its interval."""
     ends = "" if metric["low"] is None else f"{metric['low']:.3f} to {metric['high']:.3f}"
     return [title, f"{metric['value']:.3f}", ends, ""]
 
 
-def _gain(title: str, value: float, found: dict[str, Any]) -> list[str]:
+def gain_row(title: str, value: float, found: dict[str, Any]) -> list[str]:
+    """Return a row of the terminal's table: a difference, its interval and, if told, its p."""
     ends = "" if found["low"] is None else f"{found['low']:+.3f} to {found['high']:+.3f}"
     return [title, f"{value:+.3f}", ends, written_p(found["p"]) if "p" in found else ""]

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_figures"]
+__all__ = ["BAND_REPLICATES", "BLUE", "GREY", "ORANGE", "draw_figures", "new_figure", "svg_text"]
 
 # Okabe and Ito's colours, which the colour-blind tell apart.
-_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#7a7a7a"
-_BAND_REPLICATES = 200
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#7a7a7a"
+BAND_REPLICATES = 200
 _NEAR_ZERO = 0.05
 _FLOOR = 1e-6
 _STYLE: dict[Any, Any] = {
@@ -65,29 +65,27 @@ def draw_figures(
         "scores": lambda axes: _scores(axes, data, thresholds),
     }
     for name, drawn in draws.items():
-        with _figure() as figure:
+        with new_figure() as figure:
             axes = figure.subplots()
             drawn(axes)
-            axes.set_title(title, fontsize=10, color=_GREY, loc="left")
-            pictures[name] = _svg(figure)
+            axes.set_title(title, fontsize=10, color=GREY, loc="left")
+            pictures[name] = svg_text(figure)
     return pictures
 
 
 def _roc(axes: Axes, data: Scored, thresholds: dict[str, float], seed: int) -> None:
     grid = np.linspace(0, 1, 201)
     curves = []
-    for times in draw(int(data.patient.max()) + 1, _BAND_REPLICATES, seed):
+    for times in draw(int(data.patient.max()) + 1, BAND_REPLICATES, seed):
         false_rate, true_rate = roc_curve(data.score, data.label, times[data.patient].astype(float))
         if false_rate.size:
             curves.append(np.interp(grid, false_rate, true_rate))
     if curves:
         low, high = np.quantile(curves, [0.025, 0.975], axis=0)
-        axes.fill_between(
-            grid, low, high, color=_BLUE, alpha=0.15, lw=0, label="95 % of replicates"
-        )
+        axes.fill_between(grid, low, high, color=BLUE, alpha=0.15, lw=0, label="95 % of replicates")
     false_rate, true_rate = roc_curve(data.score, data.label)
-    axes.plot(false_rate, true_rate, color=_BLUE, lw=2)
-    axes.plot([0, 1], [0, 1], color=_GREY, lw=1, ls="--")
+    axes.plot(false_rate, true_rate, color=BLUE, lw=2)
+    axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
     for name, threshold in thresholds.items():
         called = data.score >= threshold
         x, y = called[~data.label].mean(), called[data.label].mean()
@@ -102,9 +100,9 @@ def _precision_recall(axes: Axes, data: Scored, thresholds: dict[str, float]) ->
     sensitivity, precision = precision_recall_curve(data.score, data.label, weight)
     # A step's precision holds for the sensitivity that it adds: average precision is the area.
     steps = np.concatenate([[0.0], sensitivity]), np.concatenate([precision[:1], precision])
-    axes.step(*steps, where="pre", color=_BLUE, lw=2)
+    axes.step(*steps, where="pre", color=BLUE, lw=2)
     share = weight @ data.label / weight.sum()
-    axes.axhline(share, color=_GREY, lw=1, ls="--", label="share of positives")
+    axes.axhline(share, color=GREY, lw=1, ls="--", label="share of positives")
     for name, threshold in thresholds.items():
         called = data.score >= threshold
         if called.any():
@@ -119,15 +117,15 @@ def _precision_recall(axes: Axes, data: Scored, thresholds: dict[str, float]) ->
 def _reliability(axes: Axes, calibration: dict[str, Any]) -> None:
     """Observed share of positives in bins of equal size, with their intervals."""
     after, before = (calibration[key] for key in ("after", "before"))
-    drawn = [(after, _BLUE, _BLUE, "as scored")]
+    drawn = [(after, BLUE, BLUE, "as scored")]
     if before is not None:
-        drawn.insert(0, (before, _GREY, "white", "uncalibrated"))
+        drawn.insert(0, (before, GREY, "white", "uncalibrated"))
     scores = np.array([part["mean_score"] for part in after["bins"]])
     # Scores for screening lie near 0, where a square of all shares would show one point. On the
     # other scale a share of 0 has no place: it stands on the floor.
     near_zero = float(np.median(scores)) < _NEAR_ZERO
     floor = max(float(scores.min()) / 3, _FLOOR) if near_zero else 0.0
-    axes.plot([floor, 1], [floor, 1], color=_GREY, lw=1, ls="--", label="perfect calibration")
+    axes.plot([floor, 1], [floor, 1], color=GREY, lw=1, ls="--", label="perfect calibration")
     for found, colour, filling, name in drawn:
         mean, share, low, high = (
             np.array([part[key] for part in found["bins"]]).clip(floor)
@@ -148,22 +146,23 @@ def _reliability(axes: Axes, calibration: dict[str, Any]) -> None:
 
 def _scores(axes: Axes, data: Scored, thresholds: dict[str, float]) -> None:
     edges = np.linspace(0, 1, 31).tolist()
-    axes.hist(data.score[~data.label], edges, color=_BLUE, alpha=0.6, label="negative")
-    axes.hist(data.score[data.label], edges, color=_ORANGE, alpha=0.7, label="positive")
+    axes.hist(data.score[~data.label], edges, color=BLUE, alpha=0.6, label="negative")
+    axes.hist(data.score[data.label], edges, color=ORANGE, alpha=0.7, label="positive")
     for index, (name, threshold) in enumerate(thresholds.items()):
-        axes.axvline(threshold, color=_GREY, ls=("-", "--", ":")[index % 3], lw=1.2, label=name)
+        axes.axvline(threshold, color=GREY, ls=("-", "--", ":")[index % 3], lw=1.2, label=name)
     axes.set(xlabel="score", ylabel="number", xlim=(0, 1))
     axes.legend(fontsize=9)
 
 
 def _next(axes: Axes) -> str:
-    colours = (_ORANGE, "#009E73", "#CC79A7", "#56B4E9")
+    colours = (ORANGE, "#009E73", "#CC79A7", "#56B4E9")
     drawn = sum(line.get_marker() == "o" for line in axes.get_lines())
     return colours[drawn % len(colours)]
 
 
 @contextmanager
-def _figure() -> Iterator[Figure]:
+def new_figure() -> Iterator[Figure]:
+    """Yield a figure in the house's style."""
     # Drawn without pyplot: no global state, no display.
     from matplotlib import rc_context
     from matplotlib.figure import Figure as NewFigure
@@ -172,7 +171,8 @@ def _figure() -> Iterator[Figure]:
         yield NewFigure(figsize=(4.8, 4.4), layout="constrained")
 
 
-def _svg(figure: Figure) -> str:
+def svg_text(figure: Figure) -> str:
+    """Return a figure as SVG, the same bytes for the same figure."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = stream.getvalue()

@@ -23,8 +23,19 @@ from mammoscope.evaluation.page_pointing import pointing_section
 from mammoscope.pages import Html, document, element, house_style, joined, table
 from mammoscope.results import RESEARCH_NOTICE
 
-__all__ = ["render_page"]
+__all__ = [
+    "banner",
+    "confusion_table",
+    "facts_table",
+    "figures_of",
+    "metrics_table",
+    "plain_config",
+    "render_page",
+    "unique_ids",
+]
 
+# Names for people of what an epoch is the best by.
+_MEASURES = {"auroc": "AUROC"}
 _CAPTIONS = {
     "roc": (
         "ROC curve",
@@ -67,7 +78,7 @@ def render_page(
         "header",
         element("h1", "Evaluation of a run"),
         element("p", RESEARCH_NOTICE, class_="notice"),
-        _banner(report),
+        banner(report),
     )
     levels = report["levels"]
     main = element(
@@ -75,11 +86,11 @@ def render_page(
         element("div", *(_headline(report, level) for level in levels), class_="headlines"),
         *(element("p", note, class_="note") for note in report["notes"]),
         element("h2", "Measures"),
-        _metrics_table(report, shown),
+        metrics_table(report, shown),
         element("h2", "What pixels add"),
         baseline_section(report),
         element("h2", "Who was called"),
-        element("div", *(_confusion(report, level) for level in levels), class_="pair"),
+        element("div", *(confusion_table(report, level) for level in levels), class_="pair"),
         element("h2", "Operating points"),
         points_section(report),
         element("h2", "Calibration"),
@@ -90,9 +101,9 @@ def render_page(
         element("h2", "Where the heat lies"),
         pointing_section(report),
         element("h2", "Figures"),
-        *(_figures(level, pictures) for level, pictures in figures.items()),
+        *(figures_of(level, pictures) for level, pictures in figures.items()),
         element("h2", "How it was made"),
-        _facts(report["run"]),
+        facts_table(report["run"]),
         element(
             "p",
             "Beside this page lie model_card.html, checklists.html with the rows of CLAIM 2024 and "
@@ -102,14 +113,15 @@ def render_page(
         element(
             "details",
             element("summary", "Full configuration"),
-            element("pre", _plain(report["run"]["config"])),
+            element("pre", plain_config(report["run"]["config"])),
         ),
     )
     own = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
     return document(title, joined([header, main]), house_style() + own)
 
 
-def _banner(report: dict[str, Any]) -> Html | None:
+def banner(report: dict[str, Any]) -> Html | None:
+    """Return the words that stand above figures of generated images."""
     if not report["synthetic"]:
         return None
     return element(
@@ -133,7 +145,8 @@ def _headline(report: dict[str, Any], level: str) -> Html:
     return element("p", value, f" AUROC by {level} ", element("span", told), class_="headline")
 
 
-def _metrics_table(report: dict[str, Any], shown: dict[str, str]) -> Html:
+def metrics_table(report: dict[str, Any], shown: dict[str, str]) -> Html:
+    """Return a row per measure, a column per level."""
     levels = report["levels"]
     rows = (
         (text, *(estimate(name, values["metrics"][name]) for values in levels.values()))
@@ -150,7 +163,8 @@ def _metrics_table(report: dict[str, Any], shown: dict[str, str]) -> Html:
     return table(("", *levels), rows, caption)
 
 
-def _confusion(report: dict[str, Any], level: str) -> Html:
+def confusion_table(report: dict[str, Any], level: str) -> Html:
+    """Return who was called at the primary threshold of a level."""
     values = report["levels"][level]
     counts = values["confusion"]
 
@@ -173,13 +187,14 @@ def _confusion(report: dict[str, Any], level: str) -> Html:
     )
 
 
-def _figures(level: str, pictures: dict[str, str]) -> Html:
+def figures_of(level: str, pictures: dict[str, str]) -> Html:
+    """Return the figures of one level."""
     made = []
     for name, svg in pictures.items():
         title, caption = _CAPTIONS[name]
         plate = element(
             "div",
-            _unique_ids(svg, level, name),
+            unique_ids(svg, level, name),
             class_="plate",
             role="img",
             aria_label=f"{title}, {level} level",
@@ -192,7 +207,7 @@ def _figures(level: str, pictures: dict[str, str]) -> Html:
     return joined([element("h3", f"By {level}"), element("div", *made, class_="figures")])
 
 
-def _unique_ids(svg: str, level: str, name: str) -> Html:
+def unique_ids(svg: str, level: str, name: str) -> Html:
     """Keep clip paths of several figures on one page apart."""
     prefix = f"{level}-{name}-"
     return Html(
@@ -202,9 +217,12 @@ def _unique_ids(svg: str, level: str, name: str) -> Html:
     )
 
 
-def _facts(run: dict[str, Any]) -> Html:
+def facts_table(run: dict[str, Any]) -> Html:
+    """Return how a run came about."""
+    task = run["config"].get("task", "classify")
+    classifier = {"Backbone": run["config"]["model"]["backbone"]}
     facts = {
-        "Backbone": run["config"]["model"]["backbone"],
+        **(classifier if task == "classify" else {"Task": task}),
         "Input": f"{run['preprocess']['height']} x {run['preprocess']['width']} pixels, "
         f"{run['preprocess']['bits']} bits",
         "Images": ", ".join(f"{count} {part}" for part, count in run["counts"].items()),
@@ -227,19 +245,21 @@ def _facts(run: dict[str, Any]) -> Html:
 
 def _trained(run: dict[str, Any]) -> dict[str, object]:
     best = run["best"]
+    measure, value = next((name, value) for name, value in best.items() if name != "epoch")
+    told = f"{_MEASURES.get(measure, measure.replace('_', ' '))} {value:.3f}"
     if run["fold"] is None:
         return {
             "Folds": f"{len(run['folds'])}, each validated on patients that it had not seen",
-            "Epochs": f"{run['epochs']} in all (out-of-fold AUROC {best['auroc']:.3f})",
+            "Epochs": f"{run['epochs']} in all (out-of-fold {told})",
         }
     return {
         "Fold that validates": run["fold"],
-        "Epochs": f"{run['epochs']}, best {best['epoch'] + 1} "
-        f"(validation AUROC {best['auroc']:.3f})",
+        "Epochs": f"{run['epochs']}, best {best['epoch'] + 1} (validation {told})",
     }
 
 
-def _plain(config: dict[str, Any]) -> str:
+def plain_config(config: dict[str, Any]) -> str:
+    """Write a configuration line by line."""
     lines = []
     for section, values in config.items():
         if not isinstance(values, dict):

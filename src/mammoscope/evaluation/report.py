@@ -49,7 +49,17 @@ from mammoscope.evaluation.run_folder import (
 from mammoscope.evaluation.subgroups import subgroups
 from mammoscope.evaluation.tables import Level, Scored, read_predictions, scored, uncalibrated
 
-__all__ = ["evaluate", "summary_rows"]
+__all__ = [
+    "check_calibration",
+    "evaluate",
+    "freeze",
+    "head",
+    "notes_of",
+    "of_scores",
+    "rows_of",
+    "summary_rows",
+    "write_score_figures",
+]
 
 _NO_EXAMS = (
     "Nothing is measured by exam: the exams of the validation or the measured images are all of "
@@ -71,32 +81,29 @@ def evaluate(
     Thresholds are chosen on the validation rows and written to ``operating_points.json``
     before a test row is read.
     """
-    _check_calibration(run, facts, config)
+    check_calibration(run, facts, config)
     predictions = checked_predictions(run, facts)
     folder = run / "report"
     check_output(folder, overwrite=overwrite, marker="report.json")
     table, where = read_cohort_table(facts, cohort), cohort_folder(facts, cohort)
-    validation = _rows(predictions, facts, "val", table)
+    validation = rows_of(predictions, facts, "val", table)
     on_validation = at_prevalence(by_level(validation, facts), config)
-    points = _frozen(run, facts, on_validation, config)
-    test = _rows(predictions, facts, "test", table)
+    points = {level: choose(data, config) for level, data in on_validation.items()}
+    freeze(run, facts, config, points)
+    test = rows_of(predictions, facts, "test", table)
     rows = with_attributes(test if test.height else validation, table)
     measured_on = as_validated(by_level(rows, facts), on_validation)
     tested, threshold = bool(test.height), _primary(points["image"])
-    levels = measured_levels(measured_on, points, config)
     report = {
-        **_head(facts, config, tested=tested),
+        **head(facts, config, tested=tested),
         "operating_points_sha256": sha256_file(run / POINTS_FILE),
-        "levels": levels,
-        "validation": measured_levels({k: on_validation[k] for k in measured_on}, points, config),
-        "warnings": _warnings(levels, on_validation, points, tested=tested),
-        "calibration": _calibration(facts, rows, measured_on, config),
+        **of_scores(rows, measured_on, on_validation, points, facts, config, tested=tested),
         "folds": fold_rows(validation, threshold, facts),
-        "subgroups": {k: subgroups(rows, k, _primary(points[k]), config) for k in measured_on},
         "baseline": baseline(rows, table, facts, config, tuple(measured_on)),
         "pointing": pointing(rows, read_lesions(where, table), facts, threshold, config),
         "run": {key: value for key, value in facts.items() if key != "platform"},
-        "notes": _notes(facts, table, has_test=tested, has_exams="exam" in measured_on),
+        "notes": notes_of(facts, table, tested=tested)
+        + ([] if "exam" in measured_on else [_NO_EXAMS]),
     }
     with new_folder(folder, overwrite=overwrite, marker="report.json") as fresh:
         _write(fresh, report, measured_on, points)
@@ -104,16 +111,51 @@ def evaluate(
     return Report(folder / "index.html", report)
 
 
-def _rows(
+def rows_of(
     predictions: Path, facts: dict[str, Any], split: Literal["val", "test"], table: CohortTable
 ) -> pl.DataFrame:
-    """Read one split's predictions, none of them missing."""
+    """Read one split's predictions.
+
+    Raises:
+        RunError: If some are missing or damaged.
+    """
     rows = read_predictions(predictions, split)
     check_complete(predictions, facts, split, rows, table)
     return rows
 
 
-def _head(facts: dict[str, Any], config: EvaluationConfig, *, tested: bool) -> dict[str, Any]:
+def of_scores(
+    rows: pl.DataFrame,
+    measured_on: dict[Level, Scored],
+    on_validation: dict[Level, Scored],
+    points: dict[Level, list[dict[str, Any]]],
+    facts: dict[str, Any],
+    config: EvaluationConfig,
+    *,
+    tested: bool,
+) -> dict[str, Any]:
+    """Measure scores at their frozen thresholds; of no level nothing is told.
+
+    Args:
+        rows: Predictions that are measured, with what the cohort knows of them.
+        measured_on: Their levels.
+        on_validation: The levels of validation.
+        points: Operating points that those chose.
+        facts: What ``run.json`` holds.
+        config: What to measure.
+        tested: Whether the rows are held-out ones.
+    """
+    levels = measured_levels(measured_on, points, config)
+    return {
+        "levels": levels,
+        "validation": measured_levels({k: on_validation[k] for k in measured_on}, points, config),
+        "warnings": _warnings(levels, on_validation, points, tested=tested),
+        "calibration": _calibration(facts, rows, measured_on, config),
+        "subgroups": {k: subgroups(rows, k, _primary(points[k]), config) for k in measured_on},
+    }
+
+
+def head(facts: dict[str, Any], config: EvaluationConfig, *, tested: bool) -> dict[str, Any]:
     """Return what the record says of itself and of what was asked."""
     return {
         "format_version": 1,
@@ -131,7 +173,7 @@ def _primary(points: list[dict[str, Any]]) -> float:
     return float(points[0]["threshold"])
 
 
-def _check_calibration(run: Path, facts: dict[str, Any], config: EvaluationConfig) -> None:
+def check_calibration(run: Path, facts: dict[str, Any], config: EvaluationConfig) -> None:
     """Refuse settings that the run's graph and scores were not made with."""
     if "calibration" not in facts:
         return
@@ -200,20 +242,28 @@ def _write(
     measured_on: dict[Level, Scored],
     points: dict[Level, list[dict[str, Any]]],
 ) -> None:
-    figures = _write_figures(folder, measured_on, points, report)
+    figures = write_score_figures(folder, measured_on, points, report)
     names = shown(EvaluationConfig.model_validate(report["evaluation"]))
     (folder / "index.html").write_text(render_page(report, figures, names), encoding="utf-8")
     write_json(folder / "report.json", report)
 
 
-def _frozen(
+def freeze(
     run: Path,
     facts: dict[str, Any],
-    on_validation: dict[Level, Scored],
     config: EvaluationConfig,
-) -> dict[Level, list[dict[str, Any]]]:
-    """Choose the operating points and write them down."""
-    points = {level: choose(data, config) for level, data in on_validation.items()}
+    points: dict[Level, list[dict[str, Any]]],
+    **others: Any,
+) -> None:
+    """Write down what validation chose, before anything else is read.
+
+    Args:
+        run: The run folder.
+        facts: What ``run.json`` holds.
+        config: Its first operating point is the primary one.
+        points: Operating points of each level.
+        others: What else was chosen, by name.
+    """
     write_json(
         run / POINTS_FILE,
         {
@@ -222,21 +272,19 @@ def _frozen(
             "scored_by": "folds" if facts["fold"] is None else "model",
             "primary": config.operating_points[0],
             "points": points,
+            **others,
         },
     )
-    return points
 
 
-def _notes(
-    facts: dict[str, Any], table: CohortTable, *, has_test: bool, has_exams: bool
-) -> list[str]:
+def notes_of(facts: dict[str, Any], table: CohortTable, *, tested: bool) -> list[str]:
+    """Return the sentences that a reader of any run's report should know."""
     return [
-        *([] if has_test else [_NO_TEST]),
+        *([] if tested else [_NO_TEST]),
         *([OF_SINGLE_FOLDS] if facts["fold"] is None else []),
         *([table.note] if table.note else []),
         *facts.get("notes", []),
         *facts.get("calibration", {}).get("notes", []),
-        *([] if has_exams else [_NO_EXAMS]),
     ]
 
 
@@ -260,12 +308,13 @@ def summary_rows(report: Report) -> list[list[str]]:
     return rows
 
 
-def _write_figures(
+def write_score_figures(
     folder: Path,
     measured_on: dict[Level, Scored],
     points: dict[Level, list[dict[str, Any]]],
     report: dict[str, Any],
 ) -> dict[str, dict[str, str]]:
+    """Draw every level into a report's folder; returns SVG text by level and name."""
     kind = "SYNTHETIC images" if report["synthetic"] else "images"
     figures: dict[str, dict[str, str]] = {}
     (folder / "figures").mkdir()

@@ -19,6 +19,7 @@ __all__ = [
     "Report",
     "check_complete",
     "checked_predictions",
+    "checked_table",
     "frozen_points",
     "read_report",
     "read_run",
@@ -63,10 +64,22 @@ def checked_predictions(run: Path, facts: dict[str, Any]) -> Path:
     Raises:
         RunError: If the run is not finished, or its predictions were edited.
     """
-    path = run / "predictions.parquet"
-    expected = facts.get("hashes", {}).get(path.name)
+    return checked_table(run, facts, "predictions.parquet")
+
+
+def checked_table(run: Path, facts: dict[str, Any], name: str) -> Path:
+    """Return where a table of a run lies, if it is the one that the run made.
+
+    Raises:
+        RunError: If the run is not finished, or the table is missing or was edited.
+    """
+    path = run / name
+    expected = facts.get("hashes", {}).get(name)
     if facts.get("status") != "finished" or not path.is_file():
-        raise RunError(f"{run} is {facts.get('status')}, not finished: train it first")
+        lacks = f"{run} is {facts.get('status')}, not finished"
+        if facts.get("status") == "finished":
+            lacks = f"{path} is missing"
+        raise RunError(f"{lacks}: train it first")
     if sha256_file(path) != expected:
         raise RunError(f"{path} was edited: its SHA-256 is not {expected} of run.json")
     return path

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mammoscope.config import EvaluationConfig, Task
+from mammoscope.evaluation.pictures import Pictures
 from mammoscope.evaluation.run_folder import Report, read_run, run_evaluation_config
 
 __all__ = ["EVALUATORS", "Evaluator", "evaluate_run", "summary_rows"]
 
 #: The module of each task with its ``evaluate`` and ``summary_rows``.
-EVALUATORS: dict[Task, str] = {"classify": "mammoscope.evaluation.report"}
+EVALUATORS: dict[Task, str] = {
+    "classify": "mammoscope.evaluation.report",
+    "detect": "mammoscope.evaluation.lesions.report",
+    "segment": "mammoscope.evaluation.lesions.report",
+}
 
 
 class Evaluator(Protocol):
@@ -26,6 +31,7 @@ class Evaluator(Protocol):
         *,
         overwrite: bool,
         cohort: Path | None,
+        **shown: Pictures | None,
     ) -> Report:
         """Choose on validation, freeze, measure on test, write ``report/``."""
         ...
@@ -37,6 +43,7 @@ def evaluate_run(
     *,
     overwrite: bool = False,
     cohort: Path | None = None,
+    pictures: Pictures | None = None,
 ) -> Report:
     """Measure a finished run from its tables.
 
@@ -45,6 +52,7 @@ def evaluate_run(
         config: What to measure; the run's own by default.
         overwrite: Replace a report that is there.
         cohort: Where the run's cohort lies, if it was moved since training.
+        pictures: Prepared images, for reports that show some.
 
     Raises:
         RunError: If the run is not finished, its predictions are damaged or edited, or the
@@ -54,8 +62,11 @@ def evaluate_run(
     run = Path(run)
     facts = read_run(run)
     config = config or run_evaluation_config(run)
-    evaluate: Evaluator = _module(facts).evaluate
-    return evaluate(run, facts, config, overwrite=overwrite, cohort=cohort)
+    module = _module(facts)
+    evaluate: Evaluator = module.evaluate
+    # A module that shows images says so, and takes them beside the rest.
+    shown = {"pictures": pictures} if getattr(module, "SHOWS_PICTURES", False) else {}
+    return evaluate(run, facts, config, overwrite=overwrite, cohort=cohort, **shown)
 
 
 def summary_rows(report: Report) -> list[list[str]]:

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from mammoscope.evaluation.lesions.overlap import (
     Overlap,
     compared,
-    components,
     hausdorff_95,
+    parts_found,
     window,
 )
 
@@ -79,7 +79,18 @@ def test_a_window_grows_by_the_longer_side_and_ends_at_the_border():
     assert window((45, 38, 60, 60), 0.0, (40, 50)) == (slice(38, 40), slice(45, 50))
 
 
-def test_components_touch_by_corners_too():
-    mask = rectangle(0, 0, 3, 3) | rectangle(3, 3, 5, 5) | rectangle(10, 10, 12, 12)
-    assert [int(part.sum()) for part in components(mask)] == [13, 4]
-    assert components(np.zeros((4, 4), bool)) == []
+def test_parts_of_a_mask_find_lesions_or_are_false():
+    one, other = rectangle(0, 0, 10, 10), rectangle(20, 20, 40, 40)
+    drawn = [
+        rectangle(0, 0, 5, 5),  # a quarter of the first: found from an IoU of 0.25
+        rectangle(30, 5, 34, 9),  # on nothing
+        rectangle(34, 9, 36, 11),  # touches the one before by a corner
+        rectangle(22, 22, 25, 25),  # a speck in the second: neither finds it nor is false
+    ]
+    predicted = np.any(drawn, axis=0)
+    assert parts_found(predicted, [one, other], 0.25) == ([True, False], 1)
+    assert parts_found(predicted, [one, other], 0.26) == ([False, False], 1)
+    assert parts_found(predicted, [], 0.1) == ([], 3)
+    assert parts_found(np.zeros((40, 50), bool), [one], 0.1) == ([False], 0)
+    # A mask over everything finds nothing, and is one false positive.
+    assert parts_found(np.ones((40, 50), bool), [one], 0.1) == ([False], 1)

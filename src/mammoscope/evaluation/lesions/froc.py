@@ -212,4 +212,7 @@ def ratio(
     with np.errstate(invalid="ignore", divide="ignore"):
         sample = (weight @ counted) / (weight @ of)
     found = interval_of(float(counted.sum() / total), sample, confidence)
-    return widened_share(found, int((of > 0).sum()), confidence) if share else found
+    if share:
+        return widened_share(found, int((of > 0).sum()), confidence)
+    # Replicates that all repeat the value say nothing of how sure it is.
+    return Interval(found.value, None, None, found.undefined) if found.low == found.high else found

@@ -7,6 +7,7 @@ direction and the larger of the two kept, as MONAI does too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -14,7 +15,7 @@ import numpy as np
 
 from mammoscope.types import Bools, Floats
 
-__all__ = ["Overlap", "compared", "components", "hausdorff_95", "window"]
+__all__ = ["Overlap", "compared", "hausdorff_95", "parts_found", "window"]
 
 _PERCENTILE = 95
 # Distances between so many pairs of points are held at once.
@@ -104,10 +105,32 @@ def window(
     return rows, columns
 
 
-def components(mask: Bools) -> list[Bools]:
-    """Return the parts of a mask that touch by side or corner, each as a mask of its size."""
-    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    return [labels == number for number in range(1, count)]
+def parts_found(predicted: Bools, lesions: Sequence[Bools], least: float) -> tuple[list[bool], int]:
+    """Say which lesions the parts of a mask find, and how many parts find none.
+
+    Parts touch by side or corner. One that finds no lesion is a false positive unless half of it
+    lies in lesions.
+
+    Args:
+        predicted: (H, W).
+        lesions: (H, W) each.
+        least: Intersection over union of a part and a lesion at which it finds it.
+    """
+    count, labels = cv2.connectedComponents(predicted.astype(np.uint8), connectivity=8)
+    area = np.bincount(labels.ravel(), minlength=count)
+    free = np.ones(count, dtype=np.bool_)
+    inside = np.zeros(predicted.shape, dtype=np.bool_)
+    found = []
+    for lesion in lesions:
+        shared = np.bincount(labels[lesion], minlength=count)
+        hits = shared >= least * (area + int(lesion.sum()) - shared)
+        hits[0] = False
+        found.append(bool(hits.any()))
+        free &= ~hits
+        inside |= lesion
+    covered = np.bincount(labels[inside], minlength=count)
+    free[0] = False
+    return found, int((free & (2 * covered < area)).sum())
 
 
 def _edge(mask: Bools, spacing: tuple[float, float]) -> Floats:

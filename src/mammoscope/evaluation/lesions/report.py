@@ -1,0 +1,297 @@
+"""Evaluate a run that finds or outlines lesions: choose on validation, freeze, measure on test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from mammoscope.artefacts import check_output, new_folder, sha256_file, write_json
+from mammoscope.config import EvaluationConfig
+from mammoscope.evaluation.attributes import (
+    cohort_folder,
+    read_cohort_table,
+    with_attributes,
+)
+from mammoscope.evaluation.lesions.figures import draw_lesion_figures
+from mammoscope.evaluation.lesions.found import (
+    Found,
+    choose_cut_off,
+    counts,
+    find,
+    grouped,
+    measured,
+)
+from mammoscope.evaluation.lesions.froc import told_at
+from mammoscope.evaluation.lesions.gains import differences
+from mammoscope.evaluation.lesions.gallery import gallery
+from mammoscope.evaluation.lesions.outlined import Masks, outlined, read_masks
+from mammoscope.evaluation.lesions.page import render_page
+from mammoscope.evaluation.lesions.precision import average_precisions
+from mammoscope.evaluation.lesions.summary import summary_rows
+from mammoscope.evaluation.lesions.tables import (
+    Findings,
+    Split,
+    read_candidates,
+    read_findings,
+    scene_of,
+)
+from mammoscope.evaluation.levels import at_prevalence, by_level
+from mammoscope.evaluation.operating_points import choose
+from mammoscope.evaluation.pictures import Pictures
+from mammoscope.evaluation.report import (
+    check_calibration,
+    freeze,
+    head,
+    notes_of,
+    of_scores,
+    rows_of,
+    write_score_figures,
+)
+from mammoscope.evaluation.run_folder import (
+    POINTS_FILE,
+    Report,
+    checked_predictions,
+    checked_table,
+)
+from mammoscope.evaluation.tables import Level, Scored
+
+__all__ = ["SHOWS_PICTURES", "evaluate", "summary_rows"]
+
+#: ``evaluate`` takes prepared images to show.
+SHOWS_PICTURES = True
+
+CANDIDATES = "candidates.parquet"
+_MASKS = ("masks.parquet", "lesion_masks.parquet")
+# Lesions below which a cut-off or a figure rests on few.
+_FEW = 30
+
+
+def evaluate(
+    run: Path,
+    facts: dict[str, Any],
+    config: EvaluationConfig,
+    *,
+    overwrite: bool,
+    cohort: Path | None,
+    pictures: Pictures | None = None,
+) -> Report:
+    """Measure a finished run of detection or segmentation; see :func:`evaluate_run`.
+
+    The cut-off on candidates and the thresholds of images, breasts and exams are chosen on the
+    validation rows and written to ``operating_points.json`` before a test row is read. Images,
+    breasts and exams are measured where validation and test hold both classes of them.
+    """
+    check_calibration(run, facts, config)
+    predictions, drawn = checked_predictions(run, facts), checked_table(run, facts, CANDIDATES)
+    masks = None
+    if _MASKS[0] in facts["hashes"]:
+        masks = (checked_table(run, facts, _MASKS[0]), checked_table(run, facts, _MASKS[1]))
+    folder = run / "report"
+    check_output(folder, overwrite=overwrite, marker="report.json")
+    table, where = read_cohort_table(facts, cohort), cohort_folder(facts, cohort)
+    findings = read_findings(where, table, facts)
+
+    validation = rows_of(predictions, facts, "val", table)
+    chosen_on = _found(validation, drawn, "val", findings, config)
+    on_validation = _both_classes(at_prevalence(by_level(validation, facts), config))
+    points = {level: choose(data, config) for level, data in on_validation.items()}
+    cut_off = choose_cut_off(chosen_on, config)
+    freeze(run, facts, config, points, candidates=cut_off)
+
+    test = rows_of(predictions, facts, "test", table)
+    tested, split = bool(test.height), "test" if test.height else "val"
+    rows = test if tested else validation
+    found = _found(test, drawn, "test", findings, config) if tested else chosen_on
+    outlines = None if masks is None else read_masks(*masks, _split(tested=tested), facts)
+    measured_on = _levels(rows, facts, on_validation)
+    told = _detection(found, chosen_on, cut_off, config, split)
+    told["views"] = _matched_views(rows, drawn, found, findings, config)
+    scores = of_scores(
+        with_attributes(rows, table), measured_on, on_validation, points, facts, config,
+        tested=tested,
+    )  # fmt: skip
+    report = {
+        **head(facts, config, tested=tested),
+        "task": facts["config"]["task"],
+        "operating_points_sha256": sha256_file(run / POINTS_FILE),
+        "findings_sha256": findings.sha256,
+        "detection": told,
+        "overlap": None
+        if outlines is None
+        else outlined(outlines, found.scene, config, found.draws(config)),
+        **scores,
+        "warnings": [*told["warnings"], *scores["warnings"]],
+        "run": {key: value for key, value in facts.items() if key != "platform"},
+        "notes": [
+            *notes_of(facts, table, tested=tested),
+            *findings.notes,
+            *_about(found, measured_on, on_validation, split),
+        ],
+    }
+    with new_folder(folder, overwrite=overwrite, marker="report.json") as fresh:
+        _write(fresh, report, found, outlines, measured_on, points, pictures)
+    return Report(folder / "index.html", report)
+
+
+def _split(*, tested: bool) -> Split:
+    return "test" if tested else "val"
+
+
+def _found(
+    rows: pl.DataFrame, drawn: Path, split: Split, findings: Findings, config: EvaluationConfig
+) -> Found:
+    return find(scene_of(rows, read_candidates(drawn, split), findings, config), config)
+
+
+def _matched_views(
+    rows: pl.DataFrame, drawn: Path, found: Found, findings: Findings, config: EvaluationConfig
+) -> dict[str, Any] | None:
+    """Return what the match of candidates in two views adds to their own scores, if there is one.
+
+    The scores of candidates before they were matched are the column ``own_score``.
+    """
+    split: Split = rows["split"][0]
+    candidates = read_candidates(drawn, split)
+    if "own_score" not in candidates.columns or candidates["matched"].null_count() == len(
+        candidates
+    ):
+        return None
+    alone = candidates.with_columns(score="own_score")
+    before = find(scene_of(rows, alone, findings, config), config)
+    draws = found.draws(config)
+    return {
+        "matched": len(candidates) - candidates["matched"].null_count(),
+        "candidates": len(candidates),
+        "alone": _curves(before, config)["lesion"],
+        "gain": differences(before, found, draws, config),
+    }
+
+
+def _both_classes(made: dict[Level, Scored]) -> dict[Level, Scored]:
+    return {k: data for k, data in made.items() if data.positives not in (0, data.label.size)}
+
+
+def _levels(
+    rows: pl.DataFrame, facts: dict[str, Any], on_validation: dict[Level, Scored]
+) -> dict[Level, Scored]:
+    """Return the levels that hold both classes, at the prevalences that validation chose for."""
+    made = _both_classes(by_level(rows, facts))
+    return {
+        level: Scored(
+            data.score, data.label, data.patient, data.unlabelled, on_validation[level].prevalence
+        )
+        for level, data in made.items()
+        if level in on_validation
+    }
+
+
+def _detection(
+    found: Found,
+    chosen_on: Found,
+    cut_off: dict[str, Any],
+    config: EvaluationConfig,
+    split: str,
+) -> dict[str, Any]:
+    """Return all that is told of candidates."""
+    threshold = float(cut_off["threshold"])
+    frozen = ("false_positives_per_image", "duplicates_per_image", "sensitivity")
+    made = {
+        "counts": counts(found),
+        "froc": _curves(found, config),
+        "validation": {"counts": counts(chosen_on), "froc": _curves(chosen_on, config)},
+        "cut_off": {
+            "name": cut_off["name"],
+            "target": cut_off["target"],
+            "rate": config.candidate_false_positives,
+            "threshold": threshold,
+            "chosen_on_validation": {name: cut_off[name] for name in frozen},
+            "measured": measured(found, threshold, config),
+        },
+        "groups": grouped(found, threshold, config),
+        "average_precision": average_precisions(found, config),
+    }
+    return made | {"warnings": _warnings(made, split)}
+
+
+def _curves(found: Found, config: EvaluationConfig) -> dict[str, Any]:
+    told = told_at(found.marks, found.targets, found.draws(config), config)
+    return {
+        name: {
+            "n": int(targets.score.size),
+            "patients": int(np.unique(targets.patient).size),
+            **{measure: value.as_dict() for measure, value in told[name].items()},
+        }
+        for name, targets in found.targets.items()
+    }
+
+
+def _warnings(told: dict[str, Any], split: str) -> list[str]:
+    """Say what speaks against the figures and the cut-off."""
+    said = []
+    for name, few in (("val", told["validation"]["counts"]), (split, told["counts"])):
+        if few["lesions"] < _FEW:
+            said.append(f"{few['lesions']} lesions in the {name} split: figures rest on few.")
+    if told["cut_off"]["threshold"] == 0:
+        said.append(
+            "The cut-off is 0: all candidates of validation images together stay below the target "
+            f"of {told['cut_off']['target']}, so that nothing was chosen."
+        )
+    rate = told["cut_off"]["measured"]["false_positives_per_image"]
+    if rate["low"] is not None and rate["low"] > told["cut_off"]["rate"]:
+        said.append(
+            f"The cut-off was chosen for {told['cut_off']['target']} and gives {rate['value']:.2f} "
+            f"({rate['low']:.2f} to {rate['high']:.2f}) on {split} images."
+        )
+    return list(dict.fromkeys(said))
+
+
+def _about(
+    found: Found,
+    measured_on: dict[Level, Scored],
+    on_validation: dict[Level, Scored],
+    split: str,
+) -> list[str]:
+    """Say what was left out, and why."""
+    said = []
+    if uncertain := int((~found.scene.certain).sum()):
+        said.append(
+            f"{uncertain} {split} images hold a lesion of which nobody says where it is: false "
+            "positives are not counted on them, since a mark there may be right."
+        )
+    if not found.wanted.any():
+        said.append(f"No {split} image holds a lesion that is to be found: nothing can be said.")
+    if not measured_on:
+        lacks = "measured" if on_validation else "validation"
+        said.append(
+            f"Images, breasts and exams have no measures of their own: the {lacks} images are all "
+            "of one class."
+        )
+    return said
+
+
+def _write(
+    folder: Path,
+    report: dict[str, Any],
+    found: Found,
+    outlines: Masks | None,
+    measured_on: dict[Level, Scored],
+    points: dict[Level, list[dict[str, Any]]],
+    pictures: Pictures | None,
+) -> None:
+    """Write figures, page and record into a report's folder."""
+    config = EvaluationConfig.model_validate(report["evaluation"])
+    kind = "SYNTHETIC images" if report["synthetic"] else "images"
+    cut_off = report["detection"]["cut_off"]
+    figures = write_score_figures(folder, measured_on, points, report)
+    drawn = draw_lesion_figures(
+        found, cut_off, report["overlap"], f"{report['measured_on']} split, {kind}", config
+    )
+    for name, svg in drawn.items():
+        (folder / "figures" / f"{name}.svg").write_text(svg, encoding="utf-8")
+    shown = [] if pictures is None else gallery(found, cut_off["threshold"], outlines, pictures)
+    page = render_page(report, drawn, figures, shown)
+    (folder / "index.html").write_text(page, encoding="utf-8")
+    write_json(folder / "report.json", report)
