@@ -5,6 +5,12 @@ nearest valid name.
 """
 
 from mammoscope.config.augmentation import AugmentConfig
+from mammoscope.config.detection import (
+    DetectionConfig,
+    DetectorName,
+    MatchingConfig,
+    TileConfig,
+)
 from mammoscope.config.imaging import EligibilityConfig, IngestConfig, PreprocessConfig
 from mammoscope.config.ladder import LadderConfig, Rung, load_ladder, rung_settings
 from mammoscope.config.learning import (
@@ -29,6 +35,8 @@ __all__ = [
     "AuxiliaryName",
     "Config",
     "CutoutClass",
+    "DetectionConfig",
+    "DetectorName",
     "EligibilityConfig",
     "EvaluationConfig",
     "IngestConfig",
@@ -36,12 +44,14 @@ __all__ = [
     "LesionKind",
     "LesionsConfig",
     "MaskLoss",
+    "MatchingConfig",
     "ModelConfig",
     "PreprocessConfig",
     "Rung",
     "SegmentConfig",
     "StagesConfig",
     "Task",
+    "TileConfig",
     "TrackingConfig",
     "TrainConfig",
     "TuneConfig",

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from mammoscope.config.augmentation import AugmentConfig
+from mammoscope.config.detection import DetectionConfig
 from mammoscope.config.lesion_measures import LesionMeasures
 from mammoscope.config.lesions import LesionsConfig
 from mammoscope.config.loading import Frozen, load_settings
@@ -313,6 +314,7 @@ class Config(Frozen):
     lesions: LesionsConfig = LesionsConfig()
     segment: SegmentConfig = SegmentConfig()
     stages: StagesConfig = StagesConfig()
+    detect: DetectionConfig = DetectionConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
 

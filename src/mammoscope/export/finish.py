@@ -23,6 +23,7 @@ FINISHERS: dict[Task, str] = {
     "classify": "mammoscope.export.classification",
     "segment": "mammoscope.export.segmentation",
     "segment-then-classify": "mammoscope.export.cutouts",
+    "detect": "mammoscope.export.detection",
 }
 
 

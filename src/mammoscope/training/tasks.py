@@ -30,6 +30,7 @@ TASKS: dict[Task, str] = {
     "classify": "mammoscope.training.classification",
     "segment": "mammoscope.training.segmentation.plan",
     "segment-then-classify": "mammoscope.training.cutouts.plan",
+    "detect": "mammoscope.training.detection",
 }
 
 

@@ -1,0 +1,366 @@
+"""A detector's run finished: its graph, the candidates that the graph finds, and their tables."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from mammoscope.artefacts import sha256_file, write_atomically, write_json
+from mammoscope.bundle import MODEL_FILE
+from mammoscope.cohort.store import PreparedStore
+from mammoscope.config import Config, MatchingConfig
+from mammoscope.errors import RunError
+from mammoscope.export.graph import PARITY_TOLERANCE, write_graph
+from mammoscope.inference.detector import (
+    DETECTOR_OUTPUTS,
+    METADATA_KEY,
+    Detector,
+    DetectorContract,
+    in_original,
+)
+from mammoscope.inference.fusion import Boxes
+from mammoscope.inference.matching import ViewCandidates, breast_depth, matched
+from mammoscope.inference.tiles import cut, tile_corners
+from mammoscope.models.detectors import Detector as Network
+from mammoscope.training import load_network
+from mammoscope.training.detection.plan import kinds_of
+from mammoscope.types import GreyImage
+
+__all__ = ["CANDIDATES_SCHEMA", "check_boxes", "export_detector", "finish", "found"]
+
+#: Columns of ``candidates.parquet``; boxes in original pixels.
+CANDIDATES_SCHEMA: dict[str, pl.DataType] = {
+    "image_id": pl.String(),
+    "patient_id": pl.String(),
+    "exam_id": pl.String(),
+    "laterality": pl.String(),
+    "view": pl.String(),
+    "fold": pl.Int64(),
+    "split": pl.String(),
+    "candidate": pl.Int64(),
+    "x_min": pl.Float64(),
+    "y_min": pl.Float64(),
+    "x_max": pl.Float64(),
+    "y_max": pl.Float64(),
+    "score": pl.Float64(),
+    "own_score": pl.Float64(),
+    "kind": pl.String(),
+    "matched": pl.String(),
+}
+_PARITY_IMAGES = 8
+_OPSET = 20
+# Largest distance, in pixels of the grid, between the sides of one box in both graphs.
+_BOX_TOLERANCE_PX = 0.05
+# Score of an image without any candidate: it has a logit, and a rank below all others.
+_NOTHING = 1e-6
+
+Progress = Callable[[int, int], None]
+
+
+class _Graph(nn.Module):
+    """The detector with its outputs as a plain tuple."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.network(image))
+
+
+def export_detector(network: Network, contract: DetectorContract, path: Path) -> None:
+    """Write a detector as ONNX: grey values in; boxes, scores and kinds out.
+
+    Args:
+        network: The detector.
+        contract: What the graph's metadata are to say.
+        path: The file to write.
+
+    Raises:
+        RunError: If the exporter gives no program.
+    """
+    with write_atomically(path) as temporary:
+        with _without_checks():
+            (_write_traced if network.traced else _write_one)(network, temporary)
+        model = onnx.load(temporary)
+        onnx.helper.set_model_props(model, {METADATA_KEY: contract.as_json()})
+        temporary.write_bytes(model.SerializeToString())
+
+
+def _write_traced(network: Network, path: Path) -> None:
+    """Write a graph for any number of images with the older exporter.
+
+    The newer one takes twenty times as long over the arithmetic of anchors and suppression.
+    """
+    with warnings.catch_warnings():
+        # The exporter warns of its age, and of numbers that it takes for constants.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _Graph(network).eval(),
+            (torch.zeros(2, 1, *network.size),),
+            path,
+            input_names=["image"],
+            output_names=list(DETECTOR_OUTPUTS),
+            dynamic_axes={name: {0: "images"} for name in ("image", *DETECTOR_OUTPUTS)},
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+
+
+def _write_one(network: Network, path: Path) -> None:
+    """Write a graph for one image at a time with the newer exporter."""
+    write_graph(
+        _Graph(network),
+        (torch.zeros(1, 1, *network.size),),
+        path,
+        inputs=["image"],
+        outputs=DETECTOR_OUTPUTS,
+        dynamic_shapes={"image": None},
+    )
+
+
+@contextmanager
+def _without_checks() -> Iterator[None]:
+    """Switch off checks of transformers that no exporter translates; this is their own switch."""
+    name = "TRANSFORMERS_DISABLE_TORCH_CHECK"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def finish(
+    run: Path,
+    facts: dict[str, Any],
+    store: PreparedStore,
+    rows: pl.DataFrame,
+    progress: Progress | None,
+) -> None:
+    """Finish the run of a detector."""
+    begun = time.perf_counter()
+    network, config, preprocess = load_network(run)
+    if not isinstance(network, Network):
+        raise RunError(f"{run} holds a {type(network).__name__}, not a detector")
+    tiles = config.detect.tiles
+    contract = DetectorContract(
+        kinds=kinds_of(config),
+        height=network.size[0],
+        width=network.size[1],
+        tile_px=tiles.size_px,
+        overlap=tiles.overlap,
+        fusion_iou=config.detect.fusion_iou,
+        most=config.detect.most_candidates,
+    )
+    model = run / MODEL_FILE
+    export_detector(network.float(), contract, model)
+    detector = Detector(model)
+    check_boxes(network, detector, _shown(store, rows, contract))
+    exported = time.perf_counter() - begun
+    candidates = found(rows, store, detector, config.detect.matching, progress)
+    predictions = _predictions(rows, candidates, config)
+    facts["timings_s"] = {
+        **facts.get("timings_s", {}),
+        "export": round(exported, 2),
+        "score": round(time.perf_counter() - begun - exported, 2),
+    }
+    _settle(run, facts, {"predictions": predictions, "candidates": candidates})
+
+
+def _shown(store: PreparedStore, rows: pl.DataFrame, contract: DetectorContract) -> list[GreyImage]:
+    """Return images, or tiles with most tissue, on which both graphs are compared."""
+    images = [store.read(name) for name in rows["image_id"][:_PARITY_IMAGES]]
+    if not (side := contract.tile_px):
+        return images
+    made = []
+    for image in images:
+        corners = tile_corners((image.shape[0], image.shape[1]), side, contract.overlap)
+        tiles = [cut(image, corner, side) for corner in corners]
+        made.append(max(tiles, key=lambda tile: int((tile > 0).sum())))
+    return made
+
+
+def check_boxes(network: Network, detector: Detector, images: Sequence[GreyImage]) -> None:
+    """Compare the candidates that come out of both graphs.
+
+    Candidates of nearly one score may change places, and the last of them may be another.
+
+    Raises:
+        RunError: If a candidate of one has no counterpart of the same place, score and kind among
+            those of the other.
+    """
+    for number, image in enumerate(images):
+        with torch.inference_mode():
+            made = network.eval()(torch.from_numpy(image[None, None].astype(np.float32)))
+        there = made.scores[0].numpy() > 0
+        boxes, scores, kinds = (part[0].numpy()[there] for part in made)
+        ours, theirs = Boxes(boxes, scores, kinds), detector.whole(image)
+        lacking = [*_without_counterpart(ours, theirs), *_without_counterpart(theirs, ours)]
+        if lacking:
+            raise RunError(
+                f"the exported detector differs from the training graph on image {number}: "
+                f"{len(lacking)} of their {len(ours)} and {len(theirs)} candidates have no "
+                f"counterpart within {_BOX_TOLERANCE_PX} pixels and {PARITY_TOLERANCE} of the "
+                f"score; the highest of them has {max(lacking):.3f}"
+            )
+
+
+def _without_counterpart(ones: Boxes, others: Boxes) -> list[float]:
+    """Return the scores of candidates that the other graph has not found."""
+    if not len(ones):
+        return []
+    # Where all places are taken, the last may have gone to either of two near equals.
+    least = ones.score.min() + PARITY_TOLERANCE
+    off_box = np.abs(ones.box[:, None] - others.box[None]).max(axis=2, initial=0.0)
+    off_score = np.abs(ones.score[:, None] - others.score[None])
+    same = (off_box <= _BOX_TOLERANCE_PX) & (off_score <= PARITY_TOLERANCE)
+    same &= ones.kind[:, None] == others.kind[None]
+    alone = ~same.any(axis=1) & (ones.score > least)
+    return [float(score) for score in ones.score[alone]]
+
+
+def found(
+    rows: pl.DataFrame,
+    store: PreparedStore,
+    detector: Detector,
+    matching: MatchingConfig,
+    progress: Progress | None = None,
+) -> pl.DataFrame:
+    """Return a row per candidate, as ``candidates.parquet`` has them.
+
+    Args:
+        rows: Which images, from the store's rows.
+        store: Where they are.
+        detector: The exported detector.
+        matching: How views are matched.
+        progress: Called with (done, total) images.
+    """
+    views: dict[str, ViewCandidates] = {}
+    for done, row in enumerate(rows.iter_rows(named=True), start=1):
+        image = store.read(row["image_id"])
+        boxes, depth = detector(image), breast_depth(image, store.config.max_value)
+        views[row["image_id"]] = ViewCandidates(row["image_id"], row["view"], boxes, depth)
+        if progress is not None:
+            progress(done, rows.height)
+    made: list[dict[str, Any]] = []
+    # An image without an exam stands for itself.
+    exam = pl.coalesce("exam_id", "image_id").alias("_exam")
+    by = ["patient_id", "_exam", "laterality"]
+    for part in rows.with_columns(exam).partition_by(by, maintain_order=True):
+        breast = [views[name] for name in part["image_id"]]
+        if matching.enabled:
+            moved = matched(breast, matching)
+        else:
+            moved = [(view.boxes.score, [None] * len(view.boxes)) for view in breast]
+        ranks = {
+            view.image_id: np.argsort(-score, kind="stable").argsort(kind="stable")
+            for view, (score, _) in zip(breast, moved, strict=True)
+        }
+        for row, view, (score, partner) in zip(
+            part.iter_rows(named=True), breast, moved, strict=True
+        ):
+            made += _rows_of(row, view, score, partner, ranks, store, detector.contract.kinds)
+    table = pl.DataFrame(made, schema=CANDIDATES_SCHEMA, orient="row")
+    return table.sort("image_id", "candidate")
+
+
+def _rows_of(
+    row: dict[str, Any],
+    view: ViewCandidates,
+    score: Any,
+    partner: Sequence[tuple[str, int] | None],
+    ranks: dict[str, Any],
+    store: PreparedStore,
+    kinds: tuple[str, ...],
+) -> list[dict[str, Any]]:
+    """Return the rows of one image's candidates, numbered by their moved scores."""
+    geometry = store.read_geometry(view.image_id)
+    made = []
+    for place in range(len(view.boxes)):
+        own = Boxes(*(part[place : place + 1] for part in _parts(view.boxes)))
+        places = in_original(own, geometry, kinds)
+        if not places:
+            continue
+        box, other = places[0].box, partner[place]
+        made.append(
+            {
+                **{key: row[key] for key in ("image_id", "patient_id", "exam_id")},
+                **{key: row[key] for key in ("laterality", "view", "fold")},
+                "split": "test" if row["split"] == "test" else "val",
+                "candidate": int(ranks[view.image_id][place]),
+                "x_min": box.x_min,
+                "y_min": box.y_min,
+                "x_max": box.x_max,
+                "y_max": box.y_max,
+                "score": float(score[place]),
+                "own_score": float(view.boxes.score[place]),
+                "kind": places[0].kind if kinds else None,
+                "matched": None if other is None else f"{other[0]}/{ranks[other[0]][other[1]]}",
+            }
+        )
+    return made
+
+
+def _parts(boxes: Boxes) -> tuple[Any, Any, Any]:
+    return boxes.box, boxes.score, boxes.kind
+
+
+def _predictions(rows: pl.DataFrame, candidates: pl.DataFrame, config: Config) -> pl.DataFrame:
+    """Return a row per image: its highest candidate is its score."""
+    highest = candidates.group_by("image_id").agg(pl.col("score").max())
+    score = pl.col("score").fill_null(_NOTHING).clip(_NOTHING, 1 - _NOTHING)
+    joined = rows.join(highest, on="image_id", how="left", maintain_order="left")
+    return joined.select(
+        "image_id",
+        "patient_id",
+        "exam_id",
+        "laterality",
+        "view",
+        "site_id",
+        "fold",
+        pl.when(pl.col("split") == "test")
+        .then(pl.lit("test"))
+        .otherwise(pl.lit("val"))
+        .alias("split"),
+        (score / (1 - score)).log().alias("logit"),
+        score.alias("score"),
+        pl.col(config.train.label).alias("cancer"),
+    ).sort("image_id")
+
+
+def _settle(run: Path, facts: dict[str, Any], tables: dict[str, pl.DataFrame]) -> None:
+    """Write the tables and their hashes, and call the run finished."""
+    write_json(run / "run.json", {**facts, "status": "trained"})
+    hashes = {MODEL_FILE: sha256_file(run / MODEL_FILE)}
+    for name, table in tables.items():
+        path = run / f"{name}.parquet"
+        with write_atomically(path) as temporary:
+            table.write_parquet(temporary)
+        hashes[path.name] = sha256_file(path)
+    predicted = {
+        split: int((tables["predictions"]["split"] == split).sum()) for split in ("val", "test")
+    }
+    # Thresholds that were chosen before are of other scores.
+    (run / "operating_points.json").unlink(missing_ok=True)
+    facts |= {
+        "status": "finished",
+        "calibration": {"method": "none", "asked": "none", "notes": []},
+        "predicted": predicted,
+        "hashes": hashes,
+    }
+    write_json(run / "run.json", facts)

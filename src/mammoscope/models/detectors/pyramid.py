@@ -1,0 +1,155 @@
+"""Backbones of detectors: maps at strides 4, 8 and 16, all of one width."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import timm
+import torch
+from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+
+from mammoscope.errors import ConfigError
+from mammoscope.models.layers import ResidualBlock
+from mammoscope.models.registry import check_backbone
+from mammoscope.models.weights import bounded_hub, hub_fault
+
+__all__ = ["STRIDES", "Pyramid", "PyramidCnn", "pyramid", "scaled"]
+
+#: Pixels of the image from one cell to the next, level by level.
+STRIDES = (4, 8, 16)
+#: The backbone of our own.
+OWN = "pyramid_cnn"
+# Mean and spread of a mammogram's crop, as in the classifier.
+_MEAN, _SPREAD = 0.25, 0.25
+
+
+def scaled(images: Tensor, max_value: float) -> Tensor:
+    """Scale grey values in [0, max_value] as backbones want them."""
+    return (images / max_value - _MEAN) / _SPREAD
+
+
+class PyramidCnn(nn.Module):
+    """A residual network of 0.6 million weights, trained from scratch."""
+
+    #: Channels of its three maps.
+    widths = (32, 64, 128)
+
+    def __init__(self) -> None:
+        super().__init__()
+        fine, middle, coarse = self.widths
+        self.stages = nn.ModuleList(
+            [
+                nn.Sequential(
+                    ResidualBlock(1, 24, stride=2),
+                    ResidualBlock(24, fine, stride=2),
+                    ResidualBlock(fine, fine),
+                ),
+                nn.Sequential(ResidualBlock(fine, middle, stride=2), ResidualBlock(middle, middle)),
+                nn.Sequential(
+                    ResidualBlock(middle, coarse, stride=2, kernels=(4, 1)),
+                    ResidualBlock(coarse, coarse),
+                ),
+            ]
+        )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(B, 1, H, W) to maps at strides 4, 8 and 16."""
+        made = []
+        for stage in self.stages:
+            image = stage(image)
+            made.append(image)
+        return made
+
+
+class Pyramid(nn.Module):
+    """A backbone and a feature pyramid over it.
+
+    Args:
+        body: Gives maps at :data:`STRIDES`.
+        widths: Channels of these.
+        channels: Channels of all maps of the pyramid.
+        max_value: Largest grey value of the input.
+
+    Source: Lin et al., Feature Pyramid Networks for Object Detection, CVPR 2017.
+    """
+
+    def __init__(
+        self, body: nn.Module, widths: tuple[int, ...], channels: int, max_value: float
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.top_down = FeaturePyramidNetwork(list(widths), channels, norm_layer=nn.BatchNorm2d)
+        #: As torchvision's detectors want it.
+        self.out_channels = channels
+        self.max_value = max_value
+
+    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        """(B, 1, H, W) grey values to (B, channels, H / stride, W / stride) by level."""
+        maps = self.body(scaled(images, self.max_value))
+        named = OrderedDict((str(level), features) for level, features in enumerate(maps))
+        made: OrderedDict[str, Tensor] = self.top_down(named)
+        return made
+
+
+def pyramid(
+    backbone: str, size: tuple[int, int], channels: int, max_value: float, *, pretrained: bool
+) -> tuple[Pyramid, list[str]]:
+    """Build the backbone that ``detect.backbone`` names, and a pyramid over it.
+
+    Returns:
+        The pyramid, and sentences that a user should read (weights that could not be had).
+
+    Raises:
+        ConfigError: If the backbone is unknown, or has no maps at strides 4, 8 and 16.
+    """
+    if size[0] % STRIDES[-1] or size[1] % STRIDES[-1]:
+        raise ConfigError(
+            f"detect: images of {size[0]}x{size[1]} cannot be halved four times; sides that are "
+            f"multiples of {STRIDES[-1]} can"
+        )
+    if backbone == OWN:
+        note = [f"{OWN} has no weights but its own runs': it begins anew"] if pretrained else []
+        return Pyramid(PyramidCnn(), PyramidCnn.widths, channels, max_value), note
+    try:
+        check_backbone(backbone)
+    except ConfigError as error:
+        message = str(error).replace("model.backbone", "detect.backbone")
+        raise ConfigError(message.replace("baseline_cnn", OWN)) from error
+    body, notes = _timm_body(backbone, size, pretrained=pretrained)
+    widths = tuple(body.feature_info.channels())
+    return Pyramid(body, widths, channels, max_value), notes
+
+
+def _timm_body(
+    name: str, size: tuple[int, int], *, pretrained: bool
+) -> tuple[timm.models.FeatureListNet, list[str]]:
+    try:
+        strides = timm.create_model(name, features_only=True).feature_info.reduction()
+        places = [strides.index(stride) for stride in STRIDES]
+    except (RuntimeError, ValueError, AttributeError, AssertionError) as error:
+        raise ConfigError(
+            f"detect.backbone {name} has no maps at strides {', '.join(map(str, STRIDES))}; "
+            "convolutional networks such as resnet10t and mobilenetv3_small_050 have"
+        ) from error
+    options = {"features_only": True, "in_chans": 1, "out_indices": places}
+    notes: list[str] = []
+    if pretrained:
+        fault = hub_fault()
+        try:
+            with bounded_hub(offline=fault is not None):
+                return timm.create_model(name, pretrained=True, **options), notes
+        # As in the classifier's registry: each of these means that there are no weights.
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = fault or str(error).strip().partition("\n")[0][:200]
+            notes.append(
+                f"ImageNet weights for {name} could not be had ({reason}); training starts from "
+                "random weights"
+            )
+    body = timm.create_model(name, **options)
+    with torch.no_grad():
+        made = body.eval()(torch.zeros(1, 1, *size))
+    wanted = [(size[0] // stride, size[1] // stride) for stride in STRIDES]
+    if [tuple(features.shape[2:]) for features in made] != wanted:
+        raise ConfigError(f"detect.backbone {name} gives no maps of B x C x h x w")
+    return body.train(), notes

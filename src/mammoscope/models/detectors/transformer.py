@@ -1,0 +1,166 @@
+"""RT-DETR v2 of transformers (Apache-2.0), sized for two cores, on one grey channel.
+
+Source: Lv et al., RT-DETRv2: Improved Baseline with Bag-of-Freebies for Real-Time Detection
+Transformer, 2024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from transformers import RTDetrResNetConfig, RTDetrV2Config, RTDetrV2ForObjectDetection
+
+from mammoscope.config import DetectionConfig
+from mammoscope.errors import ConfigError
+from mammoscope.models.detectors.contract import DenseDetector, Detector, Truth
+from mammoscope.models.detectors.pyramid import scaled
+from mammoscope.models.weights import bounded_hub, hub_fault
+
+__all__ = ["RtDetrDetector", "build_rt_detr"]
+
+#: The smallest that its authors publish.
+_PUBLISHED = "PekingU/rtdetr_v2_r18vd"
+# Of the network from scratch; the published one has 300 queries, six layers and 256 channels.
+_QUERIES, _LAYERS, _HEADS, _DENOISING = 60, 3, 4, 40
+_STRIDES = [4, 8, 16]
+_WIDTHS = [48, 96, 128]
+
+
+class RtDetrDetector(DenseDetector):
+    """A detection transformer: a fixed number of queries, each a box or nothing.
+
+    Args:
+        net: The library's detector, of one input channel.
+        config: How candidates are chosen.
+        kinds: How many kinds of lesion are told apart.
+        size: (H, W) of the input.
+        max_value: Largest grey value of the input.
+    """
+
+    # Traced, its scores differ by 0.1; the other exporter makes the number of images, for which
+    # the library asks by len(), a part of the graph.
+    traced: ClassVar[bool] = False
+    sides: Tensor
+
+    def __init__(
+        self,
+        net: RTDetrV2ForObjectDetection,
+        config: DetectionConfig,
+        kinds: int,
+        size: tuple[int, int],
+        max_value: int,
+    ) -> None:
+        super().__init__(config, kinds, size, max_value)
+        self.net: Any = net
+        height, width = size
+        sides = torch.tensor([width, height, width, height], dtype=torch.float32)
+        self.register_buffer("sides", sides, persistent=False)
+
+    def losses(self, images: Tensor, truths: Sequence[Truth]) -> dict[str, Tensor]:
+        """Return its three losses, of all decoder layers together."""
+        asked = []
+        for truth in truths:
+            low, high = truth.boxes[:, :2], truth.boxes[:, 2:]
+            boxes = torch.cat([(low + high) / 2, high - low], dim=1) / self.sides
+            asked.append({"class_labels": truth.kinds, "boxes": boxes})
+        made = self.net(pixel_values=scaled(images, self.max_value), labels=asked)
+        parts: dict[str, Tensor] = {}
+        for name, value in made.loss_dict.items():
+            # loss_vfl, loss_vfl_aux_0, loss_vfl_dn_0 and so on.
+            kind = name.removeprefix("loss_").partition("_")[0]
+            parts[kind] = parts[kind] + value if kind in parts else value
+        return parts
+
+    def dense(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return boxes (B, queries, 4) and scores (B, queries, kinds)."""
+        made = self.net(pixel_values=scaled(images, self.max_value))
+        middle, sides = made.pred_boxes[..., :2], made.pred_boxes[..., 2:]
+        boxes = torch.cat([middle - sides / 2, middle + sides / 2], dim=2) * self.sides
+        return boxes, torch.sigmoid(made.logits)
+
+
+def build_rt_detr(
+    config: DetectionConfig, kinds: int, size: tuple[int, int], max_value: int
+) -> tuple[Detector, list[str]]:
+    """Build RT-DETR v2: a small one from scratch, or the published one with its weights.
+
+    Raises:
+        ConfigError: If the image cannot be halved as often as needed.
+    """
+    coarsest = 32 if config.pretrained else _STRIDES[-1]
+    if size[0] % coarsest or size[1] % coarsest:
+        raise ConfigError(
+            f"detect: rt_detr_v2 takes images whose sides are multiples of {coarsest}, not "
+            f"{size[0]}x{size[1]}"
+        )
+    notes: list[str] = []
+    net = _published(kinds, notes) if config.pretrained else None
+    if net is None:
+        net = RTDetrV2ForObjectDetection(_small(kinds, config.channels * 2))
+    return RtDetrDetector(net, config, kinds, size, max_value), notes
+
+
+def _small(kinds: int, width: int) -> RTDetrV2Config:
+    backbone = RTDetrResNetConfig(
+        num_channels=1,
+        # The first stage halves nothing, for which its widths must be equal.
+        embedding_size=_WIDTHS[0],
+        hidden_sizes=_WIDTHS,
+        depths=[1, 1, 1],
+        layer_type="basic",
+        out_indices=[1, 2, 3],
+    )
+    return RTDetrV2Config(
+        backbone_config=backbone,
+        freeze_backbone_batch_norms=False,
+        encoder_in_channels=_WIDTHS,
+        feat_strides=_STRIDES,
+        encoder_hidden_dim=width,
+        encoder_ffn_dim=2 * width,
+        encoder_attention_heads=_HEADS,
+        d_model=width,
+        decoder_in_channels=[width] * len(_STRIDES),
+        decoder_ffn_dim=2 * width,
+        decoder_attention_heads=_HEADS,
+        decoder_layers=_LAYERS,
+        num_queries=_QUERIES,
+        num_denoising=_DENOISING,
+        num_labels=kinds,
+    )
+
+
+def _published(kinds: int, notes: list[str]) -> RTDetrV2ForObjectDetection | None:
+    """Load the published weights with a first layer folded to one channel; or say why not."""
+    fault = hub_fault()
+    try:
+        with bounded_hub(offline=fault is not None):
+            # Safetensors only: nothing that is loaded is executed.
+            net = RTDetrV2ForObjectDetection.from_pretrained(
+                _PUBLISHED, num_labels=kinds, ignore_mismatched_sizes=True, use_safetensors=True
+            )
+    # The hub's client raises its own classes over several transports; all are one of these.
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = fault or str(error).strip().partition("\n")[0][:200]
+        notes.append(
+            f"weights of {_PUBLISHED} could not be had ({reason}); training starts from random "
+            "weights, with a smaller network"
+        )
+        return None
+    _fold_first_layer(net)
+    return net
+
+
+def _fold_first_layer(net: torch.nn.Module) -> None:
+    """Have the first convolution take one channel; three equal ones gave the same response."""
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.in_channels == 3:
+            module.weight = torch.nn.Parameter(module.weight.sum(dim=1, keepdim=True))
+            module.in_channels = 1
+            break
+    for module in net.modules():
+        # Its backbone refuses images whose channels are not those that it was made for.
+        if getattr(module, "num_channels", None) == 3:
+            module.num_channels = 1  # type: ignore[assignment]
