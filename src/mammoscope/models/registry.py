@@ -20,7 +20,7 @@ from mammoscope.models.weights import (
     load_judge,
 )
 
-__all__ = ["build_classifier", "build_multiview", "check_backbone"]
+__all__ = ["build_backbone", "build_classifier", "build_multiview", "check_backbone"]
 
 
 def build_classifier(
@@ -42,11 +42,7 @@ def build_classifier(
             images of that size, or has no residual paths to drop; or the image cannot be shrunk.
         RunError: If a weights file does not fit; the keys are given.
     """
-    check_backbone(config.backbone)
-    notes: list[str] = []
-    backbone = _backbone(config, size, notes)
-    if config.weights is not None:
-        load_backbone_weights(backbone, config.weights)
+    backbone, notes = build_backbone(config, size)
     classifier = Classifier(
         backbone,
         max_value=max_value,
@@ -58,6 +54,18 @@ def build_classifier(
     if config.weights is not None:
         notes += load_head(classifier, config.weights)
     return classifier, notes
+
+
+def build_backbone(
+    config: ModelConfig, size: tuple[int, int]
+) -> tuple[FeatureExtractor, list[str]]:
+    """Build the backbone alone, with its weights, for images of (H, W); see the classifier's."""
+    check_backbone(config.backbone)
+    notes: list[str] = []
+    backbone = _backbone(config, size, notes)
+    if config.weights is not None:
+        load_backbone_weights(backbone, config.weights)
+    return backbone, notes
 
 
 def build_multiview(
