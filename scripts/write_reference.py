@@ -42,8 +42,15 @@ _ELIGIBILITY_HEAD = """
 def settings_page() -> str:
     """Return the page of all settings with their defaults."""
     parts = [_HEAD]
+    properties = Config.model_json_schema()["properties"]
     for name, field in Config.model_fields.items():
         section: Any = field.annotation
+        if not hasattr(section, "model_fields"):
+            accepted = _accepted(properties[name])
+            parts.append(
+                f"\n`{name}`: {accepted}. {field.description} Default: `{field.default}`.\n"
+            )
+            continue
         doc = (section.__doc__ or "").partition("\n")[0]
         parts.append(f"\n## {name}\n\n{doc}\n\n{_table(section, f'{name}.')}")
     parts.append(_TUNE_HEAD + "\n" + _table(TuneConfig, ""))

@@ -364,12 +364,13 @@ def _signature(model: ModelProto) -> ModelSignature:
 
 def _settings(config: Config) -> dict[str, str]:
     """Return the configuration as dotted names, without what is about tracking itself."""
-    values = config.model_dump(mode="json", exclude={"tracking"})
-    return {
+    values = config.model_dump(mode="json", exclude={"task", "tracking"})
+    sections = {
         f"{section}.{key}": str(value)[:_LONGEST_VALUE]
         for section, settings in values.items()
         for key, value in settings.items()
     }
+    return {"task": config.task, **sections}
 
 
 def _data(cohort: Path) -> dict[str, str]:

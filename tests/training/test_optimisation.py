@@ -100,7 +100,7 @@ def test_the_label_is_no_auxiliary_target_and_none_is_named_twice():
 def test_every_optimiser_learns_blobs(make_cohort, tmp_path, quick, optimizer):
     lr = {"sgd": 0.1, "adam": 3e-3}[optimizer]
     config = quick(epochs=8, batch_size=8, lr=lr, optimizer=optimizer)
-    assert fit(make_cohort(52), tmp_path / "run", config).best_auroc > 0.9
+    assert fit(make_cohort(52), tmp_path / "run", config).best > 0.9
 
 
 def backbone(run) -> dict[str, torch.Tensor]:
@@ -122,7 +122,7 @@ def test_a_backbone_is_let_go_after_its_frozen_epochs(cohort, tmp_path, quick):
 
     def watch(self, batch, batch_idx):
         if batch_idx == 0:
-            module = self.classifier.backbone
+            module = self.network.backbone
             norm = module.blocks[0].body[1]
             states.append((norm.training, norm.weight.requires_grad, norm.weight.clone()))
         original(self, batch, batch_idx)
@@ -150,7 +150,7 @@ def test_the_average_moves_once_a_step_however_many_batches_that_takes():
     task._trainer = SimpleNamespace(global_step=4, current_epoch=0)
     task.on_train_start()
     with torch.no_grad():
-        task.classifier.local_logits.bias.add_(1.0)
+        task.network.local_logits.bias.add_(1.0)
     before = task.average.local_logits.bias.clone()
     task.on_train_batch_end(None, None, 0)
     assert torch.equal(task.average.local_logits.bias, before)

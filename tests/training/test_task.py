@@ -37,7 +37,7 @@ def test_it_overfits_eight_images(task, blob):
     labels = torch.tensor([0.0, 1.0] * 4)
     images = np.stack([blob(int(label), seed) for seed, label in enumerate(labels)])
     batch = torch.from_numpy(images)[:, None].float(), labels
-    optimizer = torch.optim.AdamW(task.classifier.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(task.network.parameters(), lr=3e-3)
     for step in range(40):
         loss = task.training_step(batch, step)
         optimizer.zero_grad()
@@ -45,20 +45,20 @@ def test_it_overfits_eight_images(task, blob):
         optimizer.step()
     assert float(loss.detach()) < 0.05
     with torch.no_grad():
-        logits = task.classifier.eval()(batch[0]).logit
+        logits = task.network.eval()(batch[0]).logit
     assert torch.equal((logits > 0).float(), labels)
 
 
 def test_the_heatmap_of_an_overfitted_image_is_bright_where_the_disc_is(task, blob):
     images = np.stack([blob(seed % 2, seed) for seed in range(16)])
     batch = torch.from_numpy(images)[:, None].float(), torch.tensor([0.0, 1.0] * 8)
-    optimizer = torch.optim.AdamW(task.classifier.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(task.network.parameters(), lr=3e-3)
     for step in range(40):
         optimizer.zero_grad()
         task.training_step(batch, step).backward()
         optimizer.step()
     with torch.no_grad():
-        heatmaps = task.classifier.eval()(batch[0]).heatmap
+        heatmaps = task.network.eval()(batch[0]).heatmap
     assert heatmaps[1::2].amax(dim=(1, 2)).min() > heatmaps[::2].amax(dim=(1, 2)).max()
 
 
@@ -67,10 +67,10 @@ def test_the_average_follows_closely_at_first_and_slowly_later(task):
         task._trainer = SimpleNamespace(global_step=step)
         before = copy.deepcopy(task.average.state_dict())
         with torch.no_grad():
-            task.classifier.local_logits.bias.add_(1.0)
+            task.network.local_logits.bias.add_(1.0)
         task.on_train_batch_end(None, None, 0)
         name = "local_logits.bias"
-        expected = kept * before[name] + (1 - kept) * task.classifier.state_dict()[name]
+        expected = kept * before[name] + (1 - kept) * task.network.state_dict()[name]
         assert torch.allclose(task.average.state_dict()[name], expected)
     assert task.scored is task.average
     assert not any(parameter.requires_grad for parameter in task.average.parameters())
@@ -106,4 +106,4 @@ def test_norms_and_biases_do_not_decay(task, monkeypatch):
     assert all(parameter.ndim == 4 for parameter in decayed["params"])
     assert all(parameter.ndim == 1 for parameter in free["params"])
     count = len(decayed["params"]) + len(free["params"])
-    assert count == len(list(task.classifier.parameters()))
+    assert count == len(list(task.network.parameters()))

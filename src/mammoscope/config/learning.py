@@ -18,6 +18,7 @@ __all__ = [
     "Config",
     "EvaluationConfig",
     "ModelConfig",
+    "Task",
     "TrainConfig",
     "check_many",
     "load_config",
@@ -29,6 +30,10 @@ AuxiliaryName = Literal[
     "site_id", "laterality", "view", "implant", "biopsy", "invasive", "birads", "density",
     "difficult_negative_case", "machine_id", "age",
 ]  # fmt: skip
+
+
+#: What a network can be trained for.
+Task = Literal["classify"]
 
 
 class ModelConfig(Frozen):
@@ -297,6 +302,7 @@ class EvaluationConfig(Frozen):
 class Config(Frozen):
     """Everything that ``train`` and ``evaluate`` obey; ``run.json`` keeps it resolved."""
 
+    task: Task = Field(default="classify", description="What the network is trained for.")
     model: ModelConfig = ModelConfig()
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
@@ -318,8 +324,12 @@ def check_many(config: Config, verb: str) -> None:
         verb: What trains them.
 
     Raises:
-        ConfigError: If it is to be tracked, or to train on several devices.
+        ConfigError: If it is no classifier, is to be tracked, or to train on several devices.
     """
+    if config.task != "classify":
+        raise ConfigError(
+            f"{verb} is of classifiers: task={config.task} is trained by a plain mammoscope train"
+        )
     if config.tracking.enabled:
         raise ConfigError(f"tracking is of single runs: {verb} without it (tracking.enabled=false)")
     if config.train.is_shared:

@@ -242,6 +242,9 @@ def _trained(run: dict[str, Any]) -> dict[str, object]:
 def _plain(config: dict[str, Any]) -> str:
     lines = []
     for section, values in config.items():
+        if not isinstance(values, dict):
+            lines.append(f"{section}: {values}")
+            continue
         lines.append(f"{section}:")
         lines += [f"  {key}: {value}" for key, value in values.items()]
     return "\n".join(lines)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +11,11 @@ import polars as pl
 from mammoscope.artefacts import (
     check_output,
     new_folder,
-    read_json,
     sha256_file,
     write_json,
 )
-from mammoscope.config import Config, EvaluationConfig, load_config, validated
-from mammoscope.errors import ConfigError, RunError
+from mammoscope.config import EvaluationConfig
+from mammoscope.errors import ConfigError
 from mammoscope.evaluation.attributes import (
     CohortTable,
     cohort_folder,
@@ -44,14 +42,14 @@ from mammoscope.evaluation.pointing import pointing, read_lesions
 from mammoscope.evaluation.reliability import reliability
 from mammoscope.evaluation.run_folder import (
     POINTS_FILE,
+    Report,
     check_complete,
     checked_predictions,
-    read_run,
 )
 from mammoscope.evaluation.subgroups import subgroups
 from mammoscope.evaluation.tables import Level, Scored, read_predictions, scored, uncalibrated
 
-__all__ = ["Report", "evaluate_run", "read_report", "run_evaluation_config", "summary_rows"]
+__all__ = ["evaluate", "summary_rows"]
 
 _NO_EXAMS = (
     "Nothing is measured by exam: the exams of the validation or the measured images are all of "
@@ -60,63 +58,19 @@ _NO_EXAMS = (
 _NO_TEST = "There is no test split: all figures are of validation images."
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """A report on disk.
-
-    Attributes:
-        path: Its page.
-        report: What ``report.json`` holds.
-    """
-
-    path: Path
-    report: dict[str, Any]
-
-
-def run_evaluation_config(run: Path, overrides: Iterable[str] = ()) -> EvaluationConfig:
-    """Return the evaluation section of a run's configuration, with overrides.
-
-    Raises:
-        ConfigError: If an override is not of that section, or not accepted.
-    """
-    facts = read_run(run)
-    stored = validated(Config, facts["config"], f"{run}/run.json").evaluation
-    given = load_config(None, overrides)
-    strange = given.model_fields_set - {"evaluation"}
-    if strange:
-        raise ConfigError(
-            f"evaluate takes settings of section evaluation, not of {', '.join(sorted(strange))}"
-        )
-    changed = given.evaluation.model_dump(exclude_unset=True)
-    return validated(EvaluationConfig, {**stored.model_dump(), **changed}, "evaluation")
-
-
-def evaluate_run(
+def evaluate(
     run: Path,
-    config: EvaluationConfig | None = None,
+    facts: dict[str, Any],
+    config: EvaluationConfig,
     *,
-    overwrite: bool = False,
-    cohort: Path | None = None,
+    overwrite: bool,
+    cohort: Path | None,
 ) -> Report:
-    """Measure a finished run from its predictions.
+    """Measure a classifier's finished run; see :func:`evaluate_run`.
 
     Thresholds are chosen on the validation rows and written to ``operating_points.json``
     before a test row is read.
-
-    Args:
-        run: The run folder.
-        config: What to measure; the run's own by default.
-        overwrite: Replace a report that is there.
-        cohort: Where the run's cohort lies, if it was moved since training.
-
-    Raises:
-        RunError: If the run is not finished, its predictions are damaged or edited, or the
-            cohort named is not the run's.
-        OutputError: If there is a report already.
     """
-    run = Path(run)
-    facts = read_run(run)
-    config = config or run_evaluation_config(run)
     _check_calibration(run, facts, config)
     predictions = checked_predictions(run, facts)
     folder = run / "report"
@@ -284,12 +238,6 @@ def _notes(
         *facts.get("calibration", {}).get("notes", []),
         *([] if has_exams else [_NO_EXAMS]),
     ]
-
-
-def read_report(run: Path) -> Report:
-    """Read the report of an evaluated run."""
-    folder = Path(run) / "report"
-    return Report(folder / "index.html", read_json(folder / "report.json", RunError))
 
 
 def summary_rows(report: Report) -> list[list[str]]:

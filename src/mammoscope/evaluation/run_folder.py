@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from mammoscope.artefacts import read_json, sha256_file
-from mammoscope.errors import RunError
+from mammoscope.config import Config, EvaluationConfig, load_config, validated
+from mammoscope.errors import ConfigError, RunError
 from mammoscope.evaluation.attributes import CohortTable
 
-__all__ = ["POINTS_FILE", "check_complete", "checked_predictions", "frozen_points", "read_run"]
+__all__ = [
+    "POINTS_FILE",
+    "Report",
+    "check_complete",
+    "checked_predictions",
+    "frozen_points",
+    "read_report",
+    "read_run",
+    "run_evaluation_config",
+]
 
 #: Thresholds as they were chosen on validation; the report knows its hash.
 POINTS_FILE = "operating_points.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report on disk.
+
+    Attributes:
+        path: Its page.
+        report: What ``report.json`` holds.
+    """
+
+    path: Path
+    report: dict[str, Any]
 
 
 def read_run(run: Path) -> dict[str, Any]:
@@ -96,3 +121,27 @@ def check_complete(
         f"{path} holds {rows.height} {split} images, the run scored {expected}{named}; a missing "
         "image is never 'no cancer': train the run again"
     )
+
+
+def run_evaluation_config(run: Path, overrides: Iterable[str] = ()) -> EvaluationConfig:
+    """Return the evaluation section of a run's configuration, with overrides.
+
+    Raises:
+        ConfigError: If an override is not of that section, or not accepted.
+    """
+    facts = read_run(run)
+    stored = validated(Config, facts["config"], f"{run}/run.json").evaluation
+    given = load_config(None, overrides)
+    strange = given.model_fields_set - {"evaluation"}
+    if strange:
+        raise ConfigError(
+            f"evaluate takes settings of section evaluation, not of {', '.join(sorted(strange))}"
+        )
+    changed = given.evaluation.model_dump(exclude_unset=True)
+    return validated(EvaluationConfig, {**stored.model_dump(), **changed}, "evaluation")
+
+
+def read_report(run: Path) -> Report:
+    """Read the report of an evaluated run."""
+    folder = Path(run) / "report"
+    return Report(folder / "index.html", read_json(folder / "report.json", RunError))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +26,10 @@ from rich.progress import (
 from safetensors.torch import save
 
 from mammoscope.artefacts import write_atomically
+from mammoscope.training.learning import LearningTask, Measure
 from mammoscope.training.loading import DataClock
-from mammoscope.training.task import ClassificationTask
-from mammoscope.training.validation import VALIDATION_MEASURES
 
 __all__ = ["AtomicCheckpoints", "BestWeights", "EpochBar", "History", "Patience"]
-
-_MEASURED = (
-    "train_loss",
-    "auxiliary_loss",
-    "val_loss",
-    *(f"val_{name}" for name in VALIDATION_MEASURES),
-)
-_COLUMNS = ("epoch", *_MEASURED, "lr", "seconds", "waiting")
 
 
 class History(Callback):
@@ -48,11 +39,18 @@ class History(Callback):
 
     Args:
         path: The file.
+        measured: Columns that the task logs.
         told: Called with each row.
     """
 
-    def __init__(self, path: Path, told: Callable[[dict[str, float]], None] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        measured: Sequence[str],
+        told: Callable[[dict[str, float]], None] | None = None,
+    ) -> None:
         self._path = path
+        self._measured = tuple(measured)
         self._told = told
         self._begun = 0.0
         #: To be the trainer's profiler.
@@ -69,7 +67,7 @@ class History(Callback):
         """Add the epoch's row and write the file anew."""
         del pl_module
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        row: dict[str, float] = {name: metrics[name] for name in _MEASURED if name in metrics}
+        row: dict[str, float] = {name: metrics[name] for name in self._measured if name in metrics}
         seconds = time.perf_counter() - self._begun
         row |= {
             "epoch": trainer.current_epoch,
@@ -81,7 +79,7 @@ class History(Callback):
         if not trainer.is_global_zero:
             return
         with write_atomically(self._path) as temporary, temporary.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, _COLUMNS)
+            writer = csv.DictWriter(stream, ["epoch", *self._measured, "lr", "seconds", "waiting"])
             writer.writeheader()
             writer.writerows(self.rows)
         if self._told is not None:
@@ -107,25 +105,27 @@ class History(Callback):
 
 
 class BestWeights(Callback):
-    """Keeps the weights of the epoch with the highest validation AUROC as safetensors.
+    """Keeps the weights of the best epoch of validation as safetensors.
 
     Args:
         path: The file.
+        measure: What makes an epoch the best.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, measure: Measure) -> None:
         self._path = path
-        self.auroc = -1.0
+        self._measure = measure
+        self.value: float | None = None
         self.epoch = -1
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the weights where this epoch is the best so far."""
-        auroc = float(trainer.callback_metrics["val_auroc"])
-        if trainer.sanity_checking or auroc <= self.auroc:
+        value = float(trainer.callback_metrics[self._measure.column])
+        if trainer.sanity_checking or not self._measure.better(value, self.value):
             return
-        if not isinstance(pl_module, ClassificationTask):
-            raise TypeError(f"BestWeights serves ClassificationTask, not {type(pl_module)}")
-        self.auroc, self.epoch = auroc, trainer.current_epoch
+        if not isinstance(pl_module, LearningTask):
+            raise TypeError(f"BestWeights serves LearningTask, not {type(pl_module)}")
+        self.value, self.epoch = value, trainer.current_epoch
         if not trainer.is_global_zero:
             return
         weights = {k: v.contiguous() for k, v in pl_module.scored.state_dict().items()}
@@ -134,15 +134,15 @@ class BestWeights(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best so far, for the checkpoint."""
-        return {"auroc": self.auroc, "epoch": self.epoch}
+        return {"value": self.value, "epoch": self.epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the best of the part before."""
-        self.auroc, self.epoch = float(state_dict["auroc"]), int(state_dict["epoch"])
+        self.value, self.epoch = state_dict["value"], int(state_dict["epoch"])
 
 
 class Patience(EarlyStopping):
-    """Stops when the validation AUROC has not risen for some epochs.
+    """Stops when validation has not become better for some epochs.
 
     A run that was killed between its last epoch and its record has nothing left to do when
     it is resumed; Lightning's own class would train one more epoch before it noticed.
@@ -178,9 +178,13 @@ class EpochBar(Callback):
     """A bar over all steps of all epochs, with the last epoch's measures beside it.
 
     Where nobody sees a bar, as in a log file, a line per epoch takes its place.
+
+    Args:
+        measure: What is told of validation.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, measure: Measure) -> None:
+        self._measure = measure
         console = self._console = Console(stderr=True, highlight=False)
         self._progress = Progress(
             SpinnerColumn(),
@@ -223,7 +227,8 @@ class EpochBar(Callback):
         metrics = trainer.callback_metrics
         text = (
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs} "
-            f"loss {float(metrics['train_loss']):.3f} AUROC {float(metrics['val_auroc']):.3f}"
+            f"loss {float(metrics['train_loss']):.3f} "
+            f"{self._measure.title} {float(metrics[self._measure.column]):.3f}"
         )
         self._progress.update(self._task, description=text)
         if not self._console.is_terminal:

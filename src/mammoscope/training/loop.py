@@ -19,8 +19,8 @@ from mammoscope.config import Config, TrainConfig
 from mammoscope.errors import ConfigError
 from mammoscope.processes import keep_memory
 from mammoscope.training.callbacks import AtomicCheckpoints, History, Patience
+from mammoscope.training.learning import LearningTask, Measure
 from mammoscope.training.loading import Loader
-from mammoscope.training.task import ClassificationTask
 
 __all__ = [
     "build_trainer",
@@ -55,6 +55,7 @@ def build_trainer(
     run: Path,
     config: TrainConfig,
     history: History,
+    measure: Measure,
     callbacks: list[lightning.Callback],
 ) -> lightning.Trainer:
     """Return the trainer of a run; nothing is written yet.
@@ -63,6 +64,7 @@ def build_trainer(
         run: The run folder; checkpoints go to its ``checkpoints``.
         config: Optimisation.
         history: Keeps a row of each epoch.
+        measure: What epochs are compared by.
         callbacks: More of what happens around an epoch; their state is checkpointed.
 
     Raises:
@@ -72,7 +74,8 @@ def build_trainer(
     path = last_checkpoint(run)
     every.append(ModelCheckpoint(path.parent, filename=path.stem, enable_version_counter=False))
     if config.patience:
-        every.append(Patience("val_auroc", mode="max", patience=config.patience))
+        mode = "max" if measure.higher_is_better else "min"
+        every.append(Patience(measure.column, mode=mode, patience=config.patience))
     try:
         with _quiet():
             return lightning.Trainer(
@@ -113,7 +116,7 @@ def _strategy(config: TrainConfig) -> str:
 
 def run_trainer(
     trainer: lightning.Trainer,
-    task: ClassificationTask,
+    task: LearningTask,
     loaders: tuple[Loader, Loader],
     *,
     resume: Path | None,

@@ -9,7 +9,7 @@ from torch import Tensor
 from mammoscope.config import TrainConfig
 from mammoscope.models import MultiViewClassifier
 from mammoscope.training.auxiliary import AuxiliaryHeads
-from mammoscope.training.task import BatchLoss, ClassificationTask
+from mammoscope.training.task import ClassificationTask, LabelLoss
 from mammoscope.training.units import UnitBatch
 
 __all__ = ["MultiViewTask", "PositiveWeights"]
@@ -37,7 +37,7 @@ class MultiViewTask(ClassificationTask):
         auxiliary: Heads that are trained beside it, if any.
     """
 
-    classifier: MultiViewClassifier
+    network: MultiViewClassifier
 
     def __init__(
         self,
@@ -50,17 +50,17 @@ class MultiViewTask(ClassificationTask):
         super().__init__(model, config, own, auxiliary)
         self.weights = weights
 
-    def batch_loss(self, batch: UnitBatch) -> BatchLoss:
+    def label_loss(self, batch: UnitBatch) -> LabelLoss:
         """Return the loss of a batch of units."""
-        features = self.classifier.features(batch.given)
-        made = self.classifier.read(features, batch.given)
+        features = self.network.features(batch.given)
+        made = self.network.read(features, batch.given)
         loss = self.loss(made.breast_logit, batch.breast_label, self.weights.breast)
-        if self.classifier.level == "exam":
+        if self.network.level == "exam":
             loss = loss + self.loss(made.exam_logit, batch.label, self.weights.exam)
         if self.config.image_weight:
             own = self.loss(made.image_logit, batch.image_label, self.weights.image)
             loss = loss + self.config.image_weight * own
-        return BatchLoss(loss, len(batch.label), features, batch.targets[batch.given.mask])
+        return LabelLoss(loss, len(batch.label), features, batch.targets[batch.given.mask])
 
     def judged(self, batch: UnitBatch) -> tuple[Tensor, Tensor]:
         """Return logits and labels of the units: a breast model's exam logit is its breast's."""

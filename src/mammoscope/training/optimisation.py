@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ __all__ = [
     "is_frozen",
     "parameter_groups",
     "recompute_activations",
+    "sorted_parameters",
 ]
 
 # Parameters of one dimension are norms and biases, which weight decay would only shrink.
@@ -101,11 +102,28 @@ def parameter_groups(
     """
     shares = _rate_shares(classifier, config)
     undecayed = {f"backbone.{name}" for name in classifier.backbone.undecayed()}
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     named = [*classifier.named_parameters(), *(("", parameter) for parameter in others)]
+    return sorted_parameters(named, config, shares, undecayed)
+
+
+def sorted_parameters(
+    named: Iterable[tuple[str, nn.Parameter]],
+    config: TrainConfig,
+    shares: Mapping[str, float] | None = None,
+    undecayed: Container[str] = (),
+) -> list[dict[str, Any]]:
+    """Sort parameters by whether they decay and by their learning rate; norms and biases do not.
+
+    Args:
+        named: The parameters with their names.
+        config: Rate and decay.
+        shares: Of the full rate, by name; 1 where none is named.
+        undecayed: Names of further parameters that decay would only shrink.
+    """
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in named:
         decays = parameter.ndim >= _DECAYED_DIMENSIONS and name not in undecayed
-        groups.setdefault((shares.get(name, 1.0), decays), []).append(parameter)
+        groups.setdefault(((shares or {}).get(name, 1.0), decays), []).append(parameter)
     # The full rate first, which is the one that history.csv tells.
     return [
         {

@@ -37,14 +37,16 @@ class FitResult:
     Attributes:
         epochs: Epochs trained in all.
         best_epoch: The epoch whose weights are kept, from 0.
-        best_auroc: Its validation AUROC.
+        best: What it measured on validation.
+        measure: Name of that measure.
         counts: Images by part.
         notes: Sentences that a user should read.
     """
 
     epochs: int
     best_epoch: int
-    best_auroc: float
+    best: float
+    measure: str
     counts: dict[str, int]
     notes: tuple[str, ...]
 
@@ -52,8 +54,8 @@ class FitResult:
     def summary(self) -> str:
         """One line for people."""
         line = (
-            f"{self.counts['train']} images, {self.epochs} epochs, best validation AUROC "
-            f"{self.best_auroc:.3f} in epoch {self.best_epoch + 1}"
+            f"{self.counts['train']} images, {self.epochs} epochs, best validation "
+            f"{self.measure} {self.best:.3f} in epoch {self.best_epoch + 1}"
         )
         return "; ".join([line, *self.notes])
 
@@ -137,10 +139,12 @@ def check_run(
 
 def result_of(facts: dict[str, Any]) -> FitResult:
     """Return how training went from the record of a run that is trained."""
+    measure, best = next((k, v) for k, v in facts["best"].items() if k != "epoch")
     return FitResult(
         epochs=int(facts["epochs"]),
         best_epoch=int(facts["best"]["epoch"]),
-        best_auroc=float(facts["best"]["auroc"]),
+        best=float(best),
+        measure=str(facts.get("measure", {"name": measure, "title": "AUROC"})["title"]),
         counts=facts["counts"],
         notes=tuple(facts.get("notes", ())),
     )

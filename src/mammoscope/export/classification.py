@@ -1,0 +1,88 @@
+"""A classifier's run finished: its graph, what that says of images, and its scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from mammoscope.bundle import MODEL_FILE, SIDES
+from mammoscope.cohort.store import PreparedStore
+from mammoscope.export.graph import check_difference, export_graph
+from mammoscope.inference import Scorer
+from mammoscope.models import Classifier, MultiViewClassifier
+from mammoscope.predictions import exam_input, predicted
+from mammoscope.scores import settle_scores
+from mammoscope.training import load_classifier
+from mammoscope.training.units import Unit, UnitDataset, collate, group_units
+from mammoscope.types import GreyImage
+
+__all__ = ["finish"]
+
+_GRAPHS = ("the exported graph", "the training graph")
+_PARITY_IMAGES = 8
+_PARITY_EXAMS = 3
+
+Progress = Callable[[int, int], None]
+
+
+def finish(
+    run: Path,
+    facts: dict[str, Any],
+    store: PreparedStore,
+    rows: pl.DataFrame,
+    progress: Progress | None,
+) -> None:
+    """Finish the run of a classifier of images, breasts or exams."""
+    label = str(facts["config"]["train"]["label"])
+    begun = time.perf_counter()
+    network, _, _ = load_classifier(run)
+    model = run / MODEL_FILE
+    export_graph(network, (store.config.height, store.config.width), model)
+    scorer = Scorer(model)
+    if isinstance(network, MultiViewClassifier):
+        _check_exam_parity(network, scorer, store, group_units(rows, "exam", label)[:_PARITY_EXAMS])
+    else:
+        _check_parity(
+            network, scorer, [store.read(name) for name in rows["image_id"][:_PARITY_IMAGES]]
+        )
+    exported = time.perf_counter() - begun
+    predictions = predicted(rows, store, scorer, label, progress)
+    facts["timings_s"] = {
+        **facts.get("timings_s", {}),
+        "export": round(exported, 2),
+        "score": round(time.perf_counter() - begun - exported, 2),
+    }
+    settle_scores(run, facts, predictions)
+
+
+def _check_parity(classifier: Classifier, scorer: Scorer, images: list[GreyImage]) -> None:
+    """Compare both graphs on real prepared images."""
+    batch = torch.from_numpy(np.stack(images)[:, None].astype(np.float32))
+    with torch.inference_mode():
+        expected = classifier.eval()(batch).logit.numpy()
+    check_difference(scorer(images).logit - expected, *_GRAPHS)
+
+
+def _check_exam_parity(
+    network: MultiViewClassifier, scorer: Scorer, store: PreparedStore, exams: list[Unit]
+) -> None:
+    """Compare both graphs on real exams, which the training graph sees padded, in one batch."""
+    dataset = UnitDataset(store, exams, max_value=store.config.max_value)
+    given = collate([dataset[number] for number in range(len(exams))]).given
+    with torch.inference_mode():
+        expected = network.eval()(given)
+    for row, exam in enumerate(exams):
+        made = scorer.exam(exam_input(exam, store))
+        own = expected.image_logit[row][given.mask[row]].numpy()
+        check_difference(made.images.logit - own, *_GRAPHS)
+        for side, (logit, _) in made.breasts.items():
+            both = float(expected.breast_logit[row, SIDES.index(side)])
+            check_difference(logit - both, *_GRAPHS)
+        if made.exam is not None:
+            check_difference(made.exam[0] - float(expected.exam_logit[row]), *_GRAPHS)

@@ -1,0 +1,130 @@
+"""The bundle of an evaluated run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from mammoscope import __version__
+from mammoscope.artefacts import new_folder, read_json, sha256_file
+from mammoscope.bundle import (
+    AGGREGATION,
+    GRAPH_INPUTS,
+    MODEL_FILE,
+    Bundle,
+    OutputContract,
+    write_bundle,
+)
+from mammoscope.errors import RunError
+from mammoscope.evaluation.run_folder import frozen_points
+from mammoscope.inference import Scorer
+from mammoscope.results import INTENDED_USE
+
+__all__ = ["export_bundle"]
+
+
+def export_bundle(
+    run: Path, folder: Path, *, name: str | None = None, overwrite: bool = False
+) -> Bundle:
+    """Write the bundle of an evaluated run.
+
+    Args:
+        run: The run folder, trained and evaluated.
+        folder: The bundle folder.
+        name: Name of the bundle; the run folder's by default.
+        overwrite: Replace a bundle that is there.
+
+    Raises:
+        RunError: If the run is not finished, not evaluated, or a file of it was edited.
+        OutputError: If the folder exists or cannot be written.
+    """
+    run = Path(run)
+    facts = _finished(run)
+    chosen, report = frozen_points(run)
+    if report["run"]["hashes"] != facts["hashes"]:
+        raise RunError(
+            f"{run}/report is of other predictions: run mammoscope evaluate {run} --overwrite"
+        )
+    scorer = Scorer(run / MODEL_FILE, threads=1)
+    level, taken = scorer.level, scorer.inputs
+    predictions = pl.read_parquet(run / "predictions.parquet")
+    with new_folder(folder, overwrite=overwrite, marker="bundle.json") as fresh:
+        return write_bundle(
+            fresh,
+            run / MODEL_FILE,
+            name=name or run.resolve().name,
+            package_version=__version__,
+            synthetic=bool(facts["synthetic"]),
+            intended_use=INTENDED_USE,
+            input={
+                "level": level,
+                "facts": facts["config"]["model"].get("facts", []) if "facts" in taken else [],
+                "inputs": {k: v for k, v in GRAPH_INPUTS[level].items() if k in taken},
+                "preprocess": facts["preprocess"],
+            },
+            output=OutputContract.of(level),
+            aggregation=AGGREGATION[level],
+            calibration=facts.get("calibration", {"method": "none"}),
+            eligibility=facts["eligibility"],
+            operating_points={
+                **{key: chosen[key] for key in ("primary", "scored_by")},
+                **chosen["points"],
+            },
+            reference=_reference(predictions, "test" if facts["fold"] is None else "val"),
+            training=_training(facts, report),
+        )
+
+
+def _finished(run: Path) -> dict[str, Any]:
+    """Return the record of a finished run whose files are those that it made."""
+    facts = read_json(run / "run.json", RunError)
+    if facts.get("status") != "finished":
+        raise RunError(
+            f"{run} is {facts.get('status')}, not finished: run mammoscope train --resume"
+        )
+    for file, expected in facts["hashes"].items():
+        if sha256_file(run / file) != expected:
+            raise RunError(f"{run / file} was edited: its SHA-256 is not {expected}")
+    if "eligibility" not in facts:
+        raise RunError(
+            f"{run}/run.json names no eligibility rules: train on a cohort that has some"
+        )
+    return dict(facts)
+
+
+def _training(facts: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    """Return what a bundle says of how it came about."""
+    return {
+        "backbone": facts["config"]["model"]["backbone"],
+        "fold": facts["fold"],
+        **({"ensemble": facts["ensemble"]} if "ensemble" in facts else {}),
+        "counts": facts["counts"],
+        "cohort": {k: v for k, v in facts["cohort"].items() if k != "path"},
+        "run_hashes": facts["hashes"],
+        "operating_points_sha256": report["operating_points_sha256"],
+        "measured_on": report["measured_on"],
+        "measured": report["levels"],
+    }
+
+
+def _reference(predictions: pl.DataFrame, split: str) -> dict[str, Any]:
+    """Distribution of scores, against which a service can watch for drift.
+
+    They must be scores of the graph that is deployed: of a run of all folds it has scored the
+    test split alone. Without one there is no reference.
+    """
+    rows = predictions.filter(pl.col("split") == split)
+    if not rows.height:
+        return {}
+    shares = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99]
+    scores = rows["score"].to_numpy()
+    views = rows["view"].value_counts().sort("view")
+    return {
+        "split": split,
+        "images": rows.height,
+        "score_quantiles": {str(share): float(np.quantile(scores, share)) for share in shares},
+        "views": {str(view): int(count) for view, count in views.iter_rows()},
+    }

@@ -1,0 +1,123 @@
+"""From a trained network to ONNX."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mammoscope.artefacts import write_atomically
+from mammoscope.bundle import FACTS
+from mammoscope.errors import RunError
+from mammoscope.models import Classifier, MultiViewClassifier, MultiViewGraph
+
+__all__ = ["PARITY_TOLERANCE", "check_difference", "export_graph", "write_graph"]
+
+#: Largest difference of logits between the training graph and ONNX Runtime.
+PARITY_TOLERANCE = 1e-3
+_OPSET = 20
+
+
+class _Graph(nn.Module):
+    """The classifier with its outputs in the bundle's order and names."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        output = self.classifier(image)
+        return output.logit, torch.sigmoid(output.logit), output.heatmap
+
+
+def export_graph(
+    network: Classifier | MultiViewClassifier, size: tuple[int, int], path: Path
+) -> None:
+    """Write a network as ONNX: grey values in; logit, score and heatmap out.
+
+    Args:
+        network: An image model, whose graph takes any number of images; or a breast or exam
+            model, whose graph takes the images of one exam.
+        size: (H, W) of its input.
+        path: The file to write.
+
+    Raises:
+        RunError: If the exporter gives no program.
+    """
+    graph: nn.Module
+    if isinstance(network, MultiViewClassifier):
+        graph, example = MultiViewGraph(network), _example(network, size)
+        inputs, outputs = graph.inputs, graph.outputs
+    else:
+        graph, example = _Graph(network), (torch.zeros(2, 1, *size),)
+        inputs, outputs = ["image"], ["logit", "score", "heatmap"]
+    several = torch.export.Dim("images")
+    shapes = {name: None if name == "facts" else {0: several} for name in inputs}
+    write_graph(graph, example, path, inputs=inputs, outputs=outputs, dynamic_shapes=shapes)
+
+
+def write_graph(
+    graph: nn.Module,
+    example: tuple[Tensor, ...],
+    path: Path,
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    dynamic_shapes: dict[str, Any],
+) -> None:
+    """Write a module as ONNX.
+
+    Args:
+        graph: What is exported, in evaluation mode from here on.
+        example: Tensors to trace it by.
+        path: The file to write.
+        inputs: Names of what it takes.
+        outputs: Names of what it gives.
+        dynamic_shapes: As ``torch.onnx.export`` takes them.
+
+    Raises:
+        RunError: If the exporter gives no program.
+    """
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with write_atomically(path) as temporary, warnings.catch_warnings():
+        # The exporter warns of its own internals on every call.
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            graph.eval(),
+            example,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=dynamic_shapes,
+            opset_version=_OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+        if program is None:
+            raise RunError("the ONNX exporter gave no program")
+        program.save(str(temporary), external_data=False)
+
+
+def _example(network: MultiViewClassifier, size: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Return an exam of four views, by which the graph is traced."""
+    exam = (torch.zeros(4, 1, *size), torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1]))
+    return (*exam, torch.zeros(len(FACTS))) if network.facts else exam
+
+
+def check_difference(difference: Any, graph: str, other: str) -> None:
+    """Refuse a graph whose logits are not those of what it was made from.
+
+    Raises:
+        RunError: If one differs by more than :data:`PARITY_TOLERANCE`, or is no number.
+    """
+    largest = float(np.max(np.abs(difference), initial=0.0))
+    if not largest <= PARITY_TOLERANCE:
+        raise RunError(
+            f"{graph} differs from {other} by {largest:.2g} in the logit; at most "
+            f"{PARITY_TOLERANCE} is accepted"
+        )

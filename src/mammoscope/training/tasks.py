@@ -1,0 +1,105 @@
+"""The tasks that can be learnt, by the name that ``task`` has in settings.
+
+A task is a module with a :class:`TaskPlan` called ``PLAN``. It is imported when it is asked for:
+libraries of detectors take seconds to load.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import polars as pl
+from torch import nn
+
+from mammoscope.cohort.store import PreparedStore
+from mammoscope.config import Config, PreprocessConfig, Task
+from mammoscope.errors import ConfigError
+from mammoscope.training.learning import LearningTask
+from mammoscope.training.loading import Loader
+
+__all__ = ["TASKS", "Made", "Maker", "Parts", "TaskPlan", "plan_of", "split_parts"]
+
+#: The rows of train, val and test.
+Parts = dict[str, pl.DataFrame]
+
+#: Where the plan of each task is.
+TASKS: dict[Task, str] = {"classify": "mammoscope.training.classification"}
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """All that one training needs.
+
+    Attributes:
+        task: What is trained.
+        loaders: Training and validation batches.
+        notes: Sentences that a user should read.
+        facts: What the run's record is to say beside what every run's does.
+    """
+
+    task: LearningTask
+    loaders: tuple[Loader, Loader]
+    notes: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Maker(Protocol):
+    """Makes what a training needs."""
+
+    def __call__(self, store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) -> Made:
+        """Make it.
+
+        Args:
+            store: The cohort's prepared images.
+            parts: Checked rows.
+            config: Everything else.
+            fresh: Whether training begins, so that weights to start from are wanted; false where
+                a checkpoint goes on.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlan:
+    """How one task is learnt.
+
+    Attributes:
+        check: From a store, its rows, the fold that validates and the configuration to the rows
+            by part. Every fault of the input raises here, before work is begun.
+        make: Makes network, task and batches.
+        rebuild: From a configuration and its preprocessing to the network, without weights.
+    """
+
+    check: Callable[[PreparedStore, pl.DataFrame, int, Config], Parts]
+    make: Maker
+    rebuild: Callable[[Config, PreprocessConfig], nn.Module]
+
+
+def plan_of(task: Task) -> TaskPlan:
+    """Return the plan of a task."""
+    found: TaskPlan = importlib.import_module(TASKS[task]).PLAN
+    return found
+
+
+def split_parts(rows: pl.DataFrame, fold: int) -> Parts:
+    """Return train, val and test rows.
+
+    Args:
+        rows: A row per image with ``split`` and ``fold``.
+        fold: The fold that validates.
+
+    Raises:
+        ConfigError: If there is no such fold.
+    """
+    trained = rows.filter(pl.col("split") == "train")
+    folds = sorted(set(trained["fold"]))
+    if fold not in folds:
+        raise ConfigError(f"--fold {fold} is not one of the cohort's folds {folds}")
+    return {
+        "train": trained.filter(pl.col("fold") != fold),
+        "val": trained.filter(pl.col("fold") == fold),
+        "test": rows.filter(pl.col("split") == "test"),
+    }
