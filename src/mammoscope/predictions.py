@@ -14,7 +14,7 @@ from mammoscope.inference import ExamInput, Scorer
 from mammoscope.training.units import Unit, group_units
 from mammoscope.types import FloatImage
 
-__all__ = ["exam_input", "predicted", "seen_place"]
+__all__ = ["exam_input", "heat_place", "predicted", "seen_place", "table_of"]
 
 Progress = Callable[[int, int], None]
 
@@ -36,15 +36,15 @@ def predicted(
         progress: Called with (done, total) images.
     """
     if scorer.level != "image":
-        return _table(rows, _of_exams(rows, store, scorer, label, progress), label)
+        return table_of(rows, _of_exams(rows, store, scorer, label, progress), label)
     made = []
     for done, image_id in enumerate(rows["image_id"], start=1):
         scored = scorer([store.read(image_id)])
         logit = {"logit": float(scored.logit[0])}
-        made.append(logit | _heat_place(store, image_id, scored.heatmap[0]))
+        made.append(logit | heat_place(store, image_id, scored.heatmap[0]))
         if progress is not None:
             progress(done, rows.height)
-    return _table(rows, made, label)
+    return table_of(rows, made, label)
 
 
 def _of_exams(
@@ -63,14 +63,14 @@ def _of_exams(
                 "logit": float(scores.images.logit[place]),
                 "breast_logit": scores.breasts[SIDES[exam.sides[place]]][0],
                 **({"exam_logit": scores.exam[0]} if scores.exam else {}),
-                **_heat_place(store, name, scores.images.heatmap[place]),
+                **heat_place(store, name, scores.images.heatmap[place]),
             }
         if progress is not None:
             progress(len(made), rows.height)
     return [made[name] for name in rows["image_id"]]
 
 
-def _table(rows: pl.DataFrame, made: list[dict[str, float]], label: str) -> pl.DataFrame:
+def table_of(rows: pl.DataFrame, made: list[dict[str, float]], label: str) -> pl.DataFrame:
     """Return predictions: what each image is, its logits, its label, and where it is hottest."""
     names = list(made[0]) if made else ["logit", *HEAT_COLUMNS]
     told = pl.DataFrame(made, schema=dict.fromkeys(names, pl.Float64()))
@@ -92,7 +92,7 @@ def _table(rows: pl.DataFrame, made: list[dict[str, float]], label: str) -> pl.D
     )
 
 
-def _heat_place(store: PreparedStore, image_id: str, heatmap: FloatImage) -> dict[str, float]:
+def heat_place(store: PreparedStore, image_id: str, heatmap: FloatImage) -> dict[str, float]:
     """Return where a heatmap is hottest and where it could have been, in original pixels."""
     x, y = hottest_point(heatmap, store.read_geometry(image_id))
     return {"heat_x": x, "heat_y": y, **seen_place(store, image_id)}

@@ -4,6 +4,7 @@ Every model forbids unknown keys; an error names the key, what is accepted, and 
 nearest valid name.
 """
 
+from mammoscope.config.anomaly import AnomalyConfig
 from mammoscope.config.augmentation import AugmentConfig
 from mammoscope.config.imaging import EligibilityConfig, IngestConfig, PreprocessConfig
 from mammoscope.config.ladder import LadderConfig, Rung, load_ladder, rung_settings
@@ -22,6 +23,7 @@ from mammoscope.config.tracking import TrackingConfig
 from mammoscope.config.tuning import TuneConfig
 
 __all__ = [
+    "AnomalyConfig",
     "AugmentConfig",
     "AuxiliaryName",
     "Config",

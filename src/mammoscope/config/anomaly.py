@@ -51,7 +51,7 @@ class AnomalyConfig(Frozen):
         default=32, description="Channels of vae's latent map, of which a cell holds 32 pixels."
     )
     width: Annotated[int, Field(ge=4)] = Field(
-        default=16, description="Channels of vae's first block; deeper ones have up to 8 times it."
+        default=8, description="Channels of vae's first block; deeper ones have up to 8 times it."
     )
     shrink: Annotated[int, Field(ge=1)] = Field(
         default=1, description="How many times smaller vae sees the image, each way."

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from mammoscope.config.anomaly import AnomalyConfig
 from mammoscope.config.augmentation import AugmentConfig
 from mammoscope.config.loading import Frozen, load_settings
 from mammoscope.config.tracking import TrackingConfig
@@ -33,7 +34,7 @@ AuxiliaryName = Literal[
 
 
 #: What a network can be trained for.
-Task = Literal["classify"]
+Task = Literal["classify", "anomaly"]
 
 
 class ModelConfig(Frozen):
@@ -306,6 +307,7 @@ class Config(Frozen):
     model: ModelConfig = ModelConfig()
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
+    anomaly: AnomalyConfig = AnomalyConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
 

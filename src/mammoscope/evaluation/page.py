@@ -23,7 +23,15 @@ from mammoscope.evaluation.page_pointing import pointing_section
 from mammoscope.pages import Html, document, element, house_style, joined, table
 from mammoscope.results import RESEARCH_NOTICE
 
-__all__ = ["render_page"]
+__all__ = [
+    "banner",
+    "configuration",
+    "confusion_table",
+    "figures_section",
+    "headline",
+    "metrics_table",
+    "render_page",
+]
 
 _CAPTIONS = {
     "roc": (
@@ -67,19 +75,19 @@ def render_page(
         "header",
         element("h1", "Evaluation of a run"),
         element("p", RESEARCH_NOTICE, class_="notice"),
-        _banner(report),
+        banner(report),
     )
     levels = report["levels"]
     main = element(
         "main",
-        element("div", *(_headline(report, level) for level in levels), class_="headlines"),
+        element("div", *(headline(report, level) for level in levels), class_="headlines"),
         *(element("p", note, class_="note") for note in report["notes"]),
         element("h2", "Measures"),
-        _metrics_table(report, shown),
+        metrics_table(report, shown),
         element("h2", "What pixels add"),
         baseline_section(report),
         element("h2", "Who was called"),
-        element("div", *(_confusion(report, level) for level in levels), class_="pair"),
+        element("div", *(confusion_table(report, level) for level in levels), class_="pair"),
         element("h2", "Operating points"),
         points_section(report),
         element("h2", "Calibration"),
@@ -90,7 +98,7 @@ def render_page(
         element("h2", "Where the heat lies"),
         pointing_section(report),
         element("h2", "Figures"),
-        *(_figures(level, pictures) for level, pictures in figures.items()),
+        *(figures_section(level, pictures) for level, pictures in figures.items()),
         element("h2", "How it was made"),
         _facts(report["run"]),
         element(
@@ -99,17 +107,14 @@ def render_page(
             "TRIPOD+AI that this run answers, and report.json with every figure.",
             class_="note",
         ),
-        element(
-            "details",
-            element("summary", "Full configuration"),
-            element("pre", _plain(report["run"]["config"])),
-        ),
+        configuration(report["run"]["config"]),
     )
     own = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
     return document(title, joined([header, main]), house_style() + own)
 
 
-def _banner(report: dict[str, Any]) -> Html | None:
+def banner(report: dict[str, Any]) -> Html | None:
+    """Say in large letters that images are synthetic, where they are."""
     if not report["synthetic"]:
         return None
     return element(
@@ -121,7 +126,8 @@ def _banner(report: dict[str, Any]) -> Html | None:
     )
 
 
-def _headline(report: dict[str, Any], level: str) -> Html:
+def headline(report: dict[str, Any], level: str) -> Html:
+    """Return a level's AUROC in large letters, and what it was measured on."""
     values = report["levels"][level]
     auroc = values["metrics"]["auroc"]
     where = "held-out test patients" if report["measured_on"] == "test" else "validation patients"
@@ -133,7 +139,8 @@ def _headline(report: dict[str, Any], level: str) -> Html:
     return element("p", value, f" AUROC by {level} ", element("span", told), class_="headline")
 
 
-def _metrics_table(report: dict[str, Any], shown: dict[str, str]) -> Html:
+def metrics_table(report: dict[str, Any], shown: dict[str, str]) -> Html:
+    """Return a row per measure, by the names of ``shown``, and a column per level."""
     levels = report["levels"]
     rows = (
         (text, *(estimate(name, values["metrics"][name]) for values in levels.values()))
@@ -150,7 +157,8 @@ def _metrics_table(report: dict[str, Any], shown: dict[str, str]) -> Html:
     return table(("", *levels), rows, caption)
 
 
-def _confusion(report: dict[str, Any], level: str) -> Html:
+def confusion_table(report: dict[str, Any], level: str) -> Html:
+    """Return a level's counts at its primary threshold."""
     values = report["levels"][level]
     counts = values["confusion"]
 
@@ -173,7 +181,8 @@ def _confusion(report: dict[str, Any], level: str) -> Html:
     )
 
 
-def _figures(level: str, pictures: dict[str, str]) -> Html:
+def figures_section(level: str, pictures: dict[str, str]) -> Html:
+    """Return a level's figures with their captions."""
     made = []
     for name, svg in pictures.items():
         title, caption = _CAPTIONS[name]
@@ -237,6 +246,13 @@ def _trained(run: dict[str, Any]) -> dict[str, object]:
         "Epochs": f"{run['epochs']}, best {best['epoch'] + 1} "
         f"(validation AUROC {best['auroc']:.3f})",
     }
+
+
+def configuration(config: dict[str, Any]) -> Html:
+    """Return the resolved settings of a run, folded away."""
+    return element(
+        "details", element("summary", "Full configuration"), element("pre", _plain(config))
+    )
 
 
 def _plain(config: dict[str, Any]) -> str:

@@ -12,7 +12,10 @@ from mammoscope.evaluation.run_folder import Report, read_run, run_evaluation_co
 __all__ = ["EVALUATORS", "Evaluator", "evaluate_run", "summary_rows"]
 
 #: The module of each task with its ``evaluate`` and ``summary_rows``.
-EVALUATORS: dict[Task, str] = {"classify": "mammoscope.evaluation.report"}
+EVALUATORS: dict[Task, str] = {
+    "classify": "mammoscope.evaluation.report",
+    "anomaly": "mammoscope.evaluation.anomaly",
+}
 
 
 class Evaluator(Protocol):

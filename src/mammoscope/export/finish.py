@@ -19,7 +19,10 @@ __all__ = ["FINISHERS", "Finisher", "finish_run"]
 Progress = Callable[[int, int], None]
 
 #: The module of each task whose ``finish`` exports and scores.
-FINISHERS: dict[Task, str] = {"classify": "mammoscope.export.classification"}
+FINISHERS: dict[Task, str] = {
+    "classify": "mammoscope.export.classification",
+    "anomaly": "mammoscope.export.anomaly",
+}
 
 
 class Finisher(Protocol):

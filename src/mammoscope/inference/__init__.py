@@ -1,10 +1,13 @@
 """From an exam's files to its result: no torch, no labels, one bundle."""
 
+from mammoscope.inference.anomaly import Anomalies, AnomalyScorer
 from mammoscope.inference.exam import read_exam
 from mammoscope.inference.predictor import Predictor, load_bundle
 from mammoscope.inference.scorer import ExamInput, ExamScores, Scorer, Scores
 
 __all__ = [
+    "Anomalies",
+    "AnomalyScorer",
     "ExamInput",
     "ExamScores",
     "Predictor",

@@ -16,7 +16,7 @@ from mammoscope.bundle import FACTS, GRAPH_INPUTS, SIDES, Level, projection_code
 from mammoscope.errors import BundleError
 from mammoscope.types import FloatImage, GreyImage, Laterality
 
-__all__ = ["ExamInput", "ExamScores", "Scorer", "Scores"]
+__all__ = ["ERRORS", "ExamInput", "ExamScores", "Scorer", "Scores"]
 
 _OUTPUTS = ["logit", "score", "heatmap"]
 _BREASTS = ["breast_logit", "breast_score"]
@@ -27,8 +27,8 @@ _LEVEL_OUTPUTS: dict[Level, list[str]] = {
     "exam": [*_OUTPUTS, *_BREASTS, *_EXAM],
 }
 _LOCAL = "local_score"
-# ONNX Runtime's own errors, made in C++, share no parent but Exception.
-_ERRORS = (
+#: What ONNX Runtime raises: its own errors, made in C++, share no parent but Exception.
+ERRORS = (
     RuntimeError,
     ValueError,
     OSError,
@@ -111,7 +111,7 @@ class Scorer:
             self._session = onnxruntime.InferenceSession(
                 str(model), options, providers=["CPUExecutionProvider"]
             )
-        except _ERRORS as error:
+        except ERRORS as error:
             raise BundleError(f"{model} cannot be loaded by ONNX Runtime: {error}") from error
         #: Names of what the graph takes.
         self.inputs = [item.name for item in self._session.get_inputs()]
@@ -177,7 +177,7 @@ class Scorer:
         }
         try:
             made = self._session.run(self._outputs, {name: told[name] for name in self.inputs})
-        except _ERRORS as error:
+        except ERRORS as error:
             raise BundleError(
                 f"the model failed on an image of {batch.shape[2:]}: {error}"
             ) from error

@@ -26,7 +26,10 @@ __all__ = ["TASKS", "Made", "Maker", "Parts", "TaskPlan", "plan_of", "split_part
 Parts = dict[str, pl.DataFrame]
 
 #: Where the plan of each task is.
-TASKS: dict[Task, str] = {"classify": "mammoscope.training.classification"}
+TASKS: dict[Task, str] = {
+    "classify": "mammoscope.training.classification",
+    "anomaly": "mammoscope.training.anomaly",
+}
 
 
 @dataclass(frozen=True, slots=True)

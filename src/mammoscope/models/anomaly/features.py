@@ -41,7 +41,14 @@ class FeatureMaps(nn.Module):
         try:
             with torch.no_grad():
                 probe = self.stages(torch.zeros(1, 1, *size))
-        except (AttributeError, AssertionError, IndexError, RuntimeError, ValueError) as error:
+        except (
+            AttributeError,
+            AssertionError,
+            IndexError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise ConfigError(
                 f"anomaly.layers={list(layers)}: the network does not give them: "
                 f"{str(error).partition(chr(10))[0] or type(error).__name__}"
@@ -49,7 +56,7 @@ class FeatureMaps(nn.Module):
         #: Channels of each stage.
         self.widths = tuple(int(found.shape[1]) for found in probe)
 
-    def train(self, mode: bool = True) -> FeatureMaps:  # noqa: FBT001, FBT002 - torch's signature
+    def train(self, mode: bool = True) -> FeatureMaps:
         """Stay in evaluation mode: the network is not trained here."""
         super().train(mode)
         self.backbone.eval()
@@ -68,7 +75,7 @@ class FeatureMaps(nn.Module):
             )
             return list(found)
         if not isinstance(self.backbone, BaselineCnn):
-            raise ValueError(f"a {type(self.backbone).__name__} tells no stages")
+            raise TypeError(f"a {type(self.backbone).__name__} tells no stages")
         made: list[Tensor] = []
         blocks = self.backbone.blocks
         for number in range(_PER_STAGE * (max(self.layers) + 1)):

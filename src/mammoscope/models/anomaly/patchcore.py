@@ -1,8 +1,8 @@
 """PatchCore: how far each patch of an image lies from the nearest one of normal images.
 
-Source: Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022. Two departures:
-channels are told in units of their spread, since ours need not be ImageNet's; and the score is the
-mean of the highest cells, not the highest one re-weighted by its neighbours.
+Source: Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022. Two
+departures: channels are told in units of their spread, since ours need not be ImageNet's; and the
+score is the mean of the highest cells, not the highest one re-weighted by its neighbours.
 """
 
 from __future__ import annotations
@@ -55,24 +55,29 @@ class PatchCore(AnomalyModel):
         """Return features (B, h, w, C) and which cells are of the breast, (B, h, w) of 0 and 1."""
         found = self.features(image / self.max_value)
         breast = breast_of(image, self.edge_px)
-        size = [int(side) for side in found.shape[-2:]]
+        size = (int(found.shape[-2]), int(found.shape[-1]))
         counts = (functional.adaptive_avg_pool2d(breast, size) >= 0.5).float()
         return found.permute(0, 2, 3, 1), counts.squeeze(1)
 
-    def remember(self, candidates: Tensor, generator: torch.Generator) -> None:
+    def remember(self, candidates: Tensor, generator: torch.Generator) -> float:
         """Fill the memory from patches of normal images.
 
         Args:
             candidates: (N, C) features.
             generator: Of what is drawn.
+
+        Returns:
+            How far the candidate that is farthest from the memory lies from it, as projected.
         """
         spread = candidates.std(dim=0)
         # A channel that never changes tells nothing, and must not divide by 0.
         self.scale = torch.where(spread > 0, spread, torch.ones_like(spread))
         scaled = candidates / self.scale
-        kept = scaled[chosen_patches(scaled, len(self.bank), generator)]
+        chosen, left = chosen_patches(scaled, len(self.bank), generator)
+        kept = scaled[chosen]
         # Of fewer patches than there is room some are there twice, which changes no distance.
         self.bank = kept[torch.arange(len(self.bank)) % len(kept)]
+        return left
 
     def forward(self, image: Tensor, *conditions: Tensor) -> AnomalyOutput:
         """Judge a batch; see :class:`AnomalyModel`."""
@@ -91,7 +96,7 @@ class PatchCore(AnomalyModel):
         return nearest.clamp(min=0).sqrt().reshape(batch, height, width)
 
 
-def chosen_patches(patches: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def chosen_patches(patches: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, float]:
     """Choose patches that lie near all others: greedy k-centre, on random projections.
 
     Args:
@@ -100,17 +105,20 @@ def chosen_patches(patches: Tensor, count: int, generator: torch.Generator) -> T
         generator: Of the projection and the first patch.
 
     Returns:
-        Their places, (min(N, count),) int64, in the order in which they were chosen.
+        Their places, (min(N, count),) int64, in the order in which they were chosen; and how far
+        the patch that is farthest from all of them lies from the nearest, as projected.
 
     Source: Sener and Savarese, Active Learning for Convolutional Neural Networks: A Core-Set
     Approach, ICLR 2018, algorithm 1; Roth et al. 2022, section 3.2.
     """
     total, channels = patches.shape
     if total <= count:
-        return torch.arange(total)
+        return torch.arange(total), 0.0
     seen = patches
     if channels > _DIRECTIONS:
-        seen = patches @ torch.randn(channels, _DIRECTIONS, generator=generator)
+        directions = torch.randn(channels, _DIRECTIONS, generator=generator)
+        # So scaled that lengths stay what they are, on average.
+        seen = patches @ directions.to(patches) / _DIRECTIONS**0.5
     length = (seen**2).sum(dim=1)
     place = int(torch.randint(total, (), generator=generator))
     nearest = torch.full((total,), torch.inf)
@@ -120,4 +128,4 @@ def chosen_patches(patches: Tensor, count: int, generator: torch.Generator) -> T
         nearest = torch.minimum(nearest, length + length[place] - 2 * seen @ seen[place])
         nearest[place] = -torch.inf
         place = int(nearest.argmax())
-    return chosen
+    return chosen, float(nearest.max().clamp(min=0).sqrt())

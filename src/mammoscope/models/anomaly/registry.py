@@ -42,7 +42,8 @@ def build_anomaly(
 def _vae(
     config: AnomalyConfig, max_value: int, size: tuple[int, int], fresh: bool
 ) -> tuple[AnomalyModel, list[str]]:
-    features, notes = None, []
+    features: FeatureMaps | None = None
+    notes: list[str] = []
     seen = (size[0] // config.shrink, size[1] // config.shrink)
     if config.score_perceptual:
         features, notes = _features(config, seen, fresh)

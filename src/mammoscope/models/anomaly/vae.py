@@ -12,6 +12,7 @@ told to encoder and decoder); He et al., Identity Mappings in Deep Residual Netw
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -105,7 +106,7 @@ class ConvVae(AnomalyModel):
         self,
         *,
         max_value: int,
-        width: int = 16,
+        width: int = 8,
         latent_width: int = 32,
         shrink: int = 1,
         conditions: Sequence[str] = (),
@@ -128,7 +129,7 @@ class ConvVae(AnomalyModel):
         )
         self.stem = nn.Conv2d(1, widths[0], 3, 1, 1)
         self.encoder = nn.Sequential(
-            *(PreActivationBlock(*pair) for pair in zip(widths[:-1], widths[1:], strict=True)),
+            *(PreActivationBlock(*pair) for pair in pairwise(widths)),
             nn.BatchNorm2d(widths[-1]),
             nn.ReLU(),
         )
