@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mammoscope.artefacts import sha256_file, write_atomically, write_json
 from mammoscope.bundle import MODEL_FILE
-from mammoscope.cohort.findings import read_findings
+from mammoscope.cohort.findings import FINDINGS_SCHEMA, read_findings
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.errors import RunError
 from mammoscope.evaluation.anomaly_maps import MAPS_FILE, MAPS_SCHEMA
@@ -258,7 +258,7 @@ def _with_pictures(
 def _lesions(store: PreparedStore) -> pl.DataFrame:
     """Return the findings that have a box; none where the cohort has none."""
     if not (store.cohort / "findings.parquet").is_file():
-        return pl.DataFrame(schema=dict.fromkeys(("image_id", *_SIDES), pl.Float64()))
+        return pl.DataFrame(schema=FINDINGS_SCHEMA)
     return read_findings(store.cohort).drop_nulls(list(_SIDES))
 
 
