@@ -12,7 +12,7 @@ from torch import Tensor
 from mammoscope.config import AnomalyConfig
 from mammoscope.errors import BundleError
 from mammoscope.export.anomaly import export_anomaly
-from mammoscope.inference import AnomalyScorer
+from mammoscope.inference import AnomalyScorer, Scorer
 from mammoscope.models.anomaly import ANOMALY_MODELS, AnomalyModel, PatchCore, build_anomaly
 
 # Not a multiple of 32, the sides of a latent cell.
@@ -112,6 +112,8 @@ def test_the_exported_graph_gives_score_map_and_reconstruction_at_any_batch(mode
         if made.reconstruction is not None:
             rebuilt = expected.reconstruction[:, 0]
             np.testing.assert_allclose(made.reconstruction, rebuilt, atol=1e-2)
+    with pytest.raises(BundleError, match="'anomaly'"):
+        Scorer(path)
     assert scorer.inputs == ["image", *model.conditions]
     if "density" in model.conditions:
         # Unknown is not A.

@@ -11,7 +11,8 @@ from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config
 from mammoscope.errors import CohortError, ConfigError, RunError
 from mammoscope.evaluation import evaluate_run
-from mammoscope.export import finish_run
+from mammoscope.export import export_bundle, finish_run
+from mammoscope.scores import calibrate_run
 from mammoscope.training import fit, load_network
 from mammoscope.training.anomaly import PLAN, condition_codes
 
@@ -125,6 +126,14 @@ def test_an_autoencoder_is_trained_exported_scored_and_measured(vae_run):
     assert set(report["levels"]) == {"image", "breast", "exam"}
     assert 0 <= report["levels"]["image"]["metrics"]["auroc"]["value"] <= 1
     assert report["levels"]["image"]["operating_points"][0]["name"] == "specificity=0.95"
+
+
+def test_no_bundle_and_no_calibration_is_made_of_a_rank(vae_run, tmp_path):
+    run, _ = vae_run
+    with pytest.raises(RunError, match="task anomaly: bundles are of classifiers"):
+        export_bundle(run, tmp_path / "bundle")
+    with pytest.raises(RunError, match="task anomaly: calibration"):
+        calibrate_run(run, ["evaluation.calibration=none"])
 
 
 def test_units_and_weights_of_a_run_are_found_again(vae_run):
