@@ -7,6 +7,9 @@ does any folder: a patch around a malignant finding is positive, around a benign
 all it is negative. A network that was trained on them is where one for whole images may begin
 (``model.weights``), as Shen et al. did for CBIS-DDSM (Sci. Rep. 9, 2019): what is local is learnt
 from a twentieth of the pixels.
+
+With ``--positive any`` a patch around any finding is positive. Those away from all findings are
+then the normal tissue that ``task=anomaly`` learns from, where a cohort has no normal images.
 """
 
 from __future__ import annotations
@@ -65,9 +68,10 @@ def places(
     """Yield x, y and label of the patches of one image."""
     boxes = [box for box, _ in found]
     for box, malignant in found:
-        if malignant is not None:
+        positive = True if options.positive == "any" else malignant
+        if positive is not None:
             for _ in range(options.each):
-                yield *around(box, options.size, rng), int(malignant)
+                yield *around(box, options.size, rng), int(positive)
     for _ in range(options.background):
         place = elsewhere(pixels, boxes, options.size, rng)
         if place:
@@ -81,6 +85,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128, help="side of a patch, in pixels")
     parser.add_argument("--each", type=int, default=3, help="patches of a finding")
     parser.add_argument("--background", type=int, default=2, help="patches of an image off them")
+    parser.add_argument(
+        "--positive", choices=("malignant", "any"), default="malignant", help="which findings"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     store = PreparedStore(options.cohort)

@@ -27,10 +27,12 @@ __all__ = [
     "OTHER_PROJECTION",
     "PROJECTIONS",
     "SIDES",
+    "UNKNOWN_DENSITY",
     "Bundle",
     "Level",
     "OperatingPoint",
     "OutputContract",
+    "density_code",
     "fact_values",
     "projection_code",
     "read_bundle",
@@ -48,6 +50,8 @@ SIDES = (Laterality.R, Laterality.L)
 #: Projections by their number in a graph; all others, and unknown ones, share the next.
 PROJECTIONS = (View.CC, View.MLO)
 OTHER_PROJECTION = len(PROJECTIONS)
+#: Densities by their number in a graph of anomalies are A to D; unknown has one of its own.
+UNKNOWN_DENSITY = len(Density)
 #: What a graph of exams may be told: age in years, density 0 to 3 for A to D, implant 0 or 1.
 FACTS = ("age", "density", "implant")
 
@@ -69,6 +73,12 @@ GRAPH_INPUTS["exam"] = {
 def projection_code(view: str | None) -> int:
     """Return the number of a projection in graphs of breasts and exams."""
     return PROJECTIONS.index(View(view)) if view in PROJECTIONS else OTHER_PROJECTION
+
+
+def density_code(density: str | None) -> int:
+    """Return the number of a density in graphs that may be told it: 0 to 3 for A to D."""
+    letters = [letter.value for letter in Density]
+    return letters.index(density) if density in letters else UNKNOWN_DENSITY
 
 
 def side_code(laterality: str) -> int:

@@ -96,6 +96,13 @@ def _with_score(rows: pl.DataFrame, logit: str, calibration: Calibration) -> pl.
     return rows.insert_column(rows.columns.index(logit) + 1, score)
 
 
+def _check_classifier(run: Path, facts: dict[str, Any]) -> None:
+    # Runs of earlier versions name no task.
+    task = facts["config"].get("task", "classify")
+    if task != "classify":
+        raise RunError(f"{run} is of task {task}: calibration is of a classifier's logits")
+
+
 def calibrate_run(run: Path, overrides: Iterable[str]) -> Calibration:
     """Fit another calibration to a finished run; no image is scored anew.
 
@@ -106,11 +113,13 @@ def calibrate_run(run: Path, overrides: Iterable[str]) -> Calibration:
         overrides: Settings of section evaluation, such as ``evaluation.prevalence=0.005``.
 
     Raises:
-        RunError: If the run is not finished, or its predictions or graph were edited.
+        RunError: If the run is not finished or no classifier's, or its predictions or graph were
+            edited.
         ConfigError: If a setting is not accepted.
     """
     run = Path(run)
     facts = read_run(run)
+    _check_classifier(run, facts)
     config = run_evaluation_config(run, overrides)
     path = checked_predictions(run, facts)
     model = run / MODEL_FILE

@@ -4,6 +4,7 @@ Every model forbids unknown keys; an error names the key, what is accepted, and 
 nearest valid name.
 """
 
+from mammoscope.config.anomaly import AnomalyConfig
 from mammoscope.config.augmentation import AugmentConfig
 from mammoscope.config.detection import (
     DetectionConfig,
@@ -31,6 +32,7 @@ from mammoscope.config.tracking import TrackingConfig
 from mammoscope.config.tuning import TuneConfig
 
 __all__ = [
+    "AnomalyConfig",
     "AugmentConfig",
     "AuxiliaryName",
     "Config",

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from mammoscope.config.anomaly import AnomalyConfig
 from mammoscope.config.augmentation import AugmentConfig
 from mammoscope.config.detection import DetectionConfig
 from mammoscope.config.lesion_measures import LesionMeasures
@@ -39,6 +40,7 @@ AuxiliaryName = Literal[
 
 #: What a network can be trained for.
 Task = Literal["classify", "segment", "segment-then-classify", "detect"]
+Task = Literal["classify", "anomaly"]
 
 
 class ModelConfig(Frozen):
@@ -315,6 +317,7 @@ class Config(Frozen):
     segment: SegmentConfig = SegmentConfig()
     stages: StagesConfig = StagesConfig()
     detect: DetectionConfig = DetectionConfig()
+    anomaly: AnomalyConfig = AnomalyConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
 

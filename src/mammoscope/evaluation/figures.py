@@ -41,7 +41,7 @@ def draw_figures(
     data: Scored,
     thresholds: dict[str, float],
     title: str,
-    calibration: dict[str, Any],
+    calibration: dict[str, Any] | None,
     seed: int = 0,
 ) -> dict[str, str]:
     """Draw all figures of one level.
@@ -51,19 +51,20 @@ def draw_figures(
         thresholds: Operating points by name.
         title: What the data are; says *synthetic* where they are.
         calibration: Reliability of the scores ``after`` calibration and, where there was one,
-            ``before``, with their ``bins``.
+            ``before``, with their ``bins``; ``None`` for scores that are no chances.
         seed: Seed of the ROC band.
 
     Returns:
-        SVG text by name: roc, precision_recall, reliability, scores.
+        SVG text by name: roc, precision_recall, reliability where it was given, scores.
     """
     pictures: dict[str, str] = {}
     draws: dict[str, Callable[[Axes], None]] = {
         "roc": lambda axes: _roc(axes, data, thresholds, seed),
         "precision_recall": lambda axes: _precision_recall(axes, data, thresholds),
-        "reliability": lambda axes: _reliability(axes, calibration),
-        "scores": lambda axes: _scores(axes, data, thresholds),
     }
+    if calibration is not None:
+        draws["reliability"] = lambda axes: _reliability(axes, calibration)
+    draws["scores"] = lambda axes: _scores(axes, data, thresholds)
     for name, drawn in draws.items():
         with new_figure() as figure:
             axes = figure.subplots()

@@ -24,7 +24,7 @@ from mammoscope.evaluation.tables import Scored
 from mammoscope.evaluation.weighted import Weighted
 from mammoscope.types import Floats
 
-__all__ = ["aim", "choose", "choose_threshold", "point_measures"]
+__all__ = ["aim", "choose", "choose_threshold", "midpoints", "point_measures"]
 
 # The choice is repeated on so many replicates at most.
 _CHOICES = 500
@@ -125,7 +125,7 @@ class _Curve:
     def __init__(self, data: Scored) -> None:
         order = np.argsort(-data.score, kind="stable")
         ranked = data.score[order]
-        self.candidates = _midpoints(data.score)
+        self.candidates = midpoints(data.score)
         self.patient, self.label = data.patient[order], data.label[order]
         self._prevalence = data.prevalence
         # (C,) how many scores reach each candidate.
@@ -210,7 +210,7 @@ def _replicates(curve: _Curve, replicates: int, seed: int) -> Iterator[Floats]:
             yield weight[kept]
 
 
-def _midpoints(score: Floats) -> Floats:
+def midpoints(score: Floats) -> Floats:
     """Return ascending thresholds: 0, midway between neighbours, and one above all scores."""
     distinct = np.unique(score)
     inner = (distinct[1:] + distinct[:-1]) / 2

@@ -25,9 +25,12 @@ from mammoscope.results import RESEARCH_NOTICE
 
 __all__ = [
     "banner",
+    "configuration",
     "confusion_table",
     "facts_table",
     "figures_of",
+    "figures_section",
+    "headline",
     "metrics_table",
     "plain_config",
     "render_page",
@@ -83,7 +86,7 @@ def render_page(
     levels = report["levels"]
     main = element(
         "main",
-        element("div", *(_headline(report, level) for level in levels), class_="headlines"),
+        element("div", *(headline(report, level) for level in levels), class_="headlines"),
         *(element("p", note, class_="note") for note in report["notes"]),
         element("h2", "Measures"),
         metrics_table(report, shown),
@@ -102,6 +105,7 @@ def render_page(
         pointing_section(report),
         element("h2", "Figures"),
         *(figures_of(level, pictures) for level, pictures in figures.items()),
+        *(figures_section(level, pictures) for level, pictures in figures.items()),
         element("h2", "How it was made"),
         facts_table(report["run"]),
         element(
@@ -115,6 +119,7 @@ def render_page(
             element("summary", "Full configuration"),
             element("pre", plain_config(report["run"]["config"])),
         ),
+        configuration(report["run"]["config"]),
     )
     own = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
     return document(title, joined([header, main]), house_style() + own)
@@ -122,6 +127,7 @@ def render_page(
 
 def banner(report: dict[str, Any]) -> Html | None:
     """Return the words that stand above figures of generated images."""
+    """Say in large letters that images are synthetic, where they are."""
     if not report["synthetic"]:
         return None
     return element(
@@ -133,7 +139,8 @@ def banner(report: dict[str, Any]) -> Html | None:
     )
 
 
-def _headline(report: dict[str, Any], level: str) -> Html:
+def headline(report: dict[str, Any], level: str) -> Html:
+    """Return a level's AUROC in large letters, and what it was measured on."""
     values = report["levels"][level]
     auroc = values["metrics"]["auroc"]
     where = "held-out test patients" if report["measured_on"] == "test" else "validation patients"
@@ -147,6 +154,7 @@ def _headline(report: dict[str, Any], level: str) -> Html:
 
 def metrics_table(report: dict[str, Any], shown: dict[str, str]) -> Html:
     """Return a row per measure, a column per level."""
+    """Return a row per measure, by the names of ``shown``, and a column per level."""
     levels = report["levels"]
     rows = (
         (text, *(estimate(name, values["metrics"][name]) for values in levels.values()))
@@ -165,6 +173,7 @@ def metrics_table(report: dict[str, Any], shown: dict[str, str]) -> Html:
 
 def confusion_table(report: dict[str, Any], level: str) -> Html:
     """Return who was called at the primary threshold of a level."""
+    """Return a level's counts at its primary threshold."""
     values = report["levels"][level]
     counts = values["confusion"]
 
@@ -189,6 +198,10 @@ def confusion_table(report: dict[str, Any], level: str) -> Html:
 
 def figures_of(level: str, pictures: dict[str, str]) -> Html:
     """Return the figures of one level."""
+
+
+def figures_section(level: str, pictures: dict[str, str]) -> Html:
+    """Return a level's figures with their captions."""
     made = []
     for name, svg in pictures.items():
         title, caption = _CAPTIONS[name]
@@ -260,6 +273,16 @@ def _trained(run: dict[str, Any]) -> dict[str, object]:
 
 def plain_config(config: dict[str, Any]) -> str:
     """Write a configuration line by line."""
+
+
+def configuration(config: dict[str, Any]) -> Html:
+    """Return the resolved settings of a run, folded away."""
+    return element(
+        "details", element("summary", "Full configuration"), element("pre", _plain(config))
+    )
+
+
+def _plain(config: dict[str, Any]) -> str:
     lines = []
     for section, values in config.items():
         if not isinstance(values, dict):

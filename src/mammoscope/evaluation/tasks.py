@@ -18,6 +18,7 @@ EVALUATORS: dict[Task, str] = {
     "detect": "mammoscope.evaluation.lesions.report",
     "segment": "mammoscope.evaluation.lesions.report",
     "segment-then-classify": "mammoscope.evaluation.stages",
+    "anomaly": "mammoscope.evaluation.anomaly",
 }
 
 

@@ -88,6 +88,12 @@ def _finished(run: Path) -> dict[str, Any]:
     for file, expected in facts["hashes"].items():
         if sha256_file(run / file) != expected:
             raise RunError(f"{run / file} was edited: its SHA-256 is not {expected}")
+    task = facts["config"].get("task", "classify")
+    if task != "classify":
+        raise RunError(
+            f"{run} is of task {task}: bundles are of classifiers; its model.onnx is scored with "
+            "mammoscope.inference"
+        )
     if "eligibility" not in facts:
         raise RunError(
             f"{run}/run.json names no eligibility rules: train on a cohort that has some"

@@ -24,6 +24,7 @@ FINISHERS: dict[Task, str] = {
     "segment": "mammoscope.export.segmentation",
     "segment-then-classify": "mammoscope.export.cutouts",
     "detect": "mammoscope.export.detection",
+    "anomaly": "mammoscope.export.anomaly",
 }
 
 

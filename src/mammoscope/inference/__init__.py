@@ -1,5 +1,6 @@
 """From an exam's files to its result: no torch, no labels, one bundle."""
 
+from mammoscope.inference.anomaly import Anomalies, AnomalyScorer
 from mammoscope.inference.cutouts import CutoutScorer, CutoutSettings, cut_out, cut_square
 from mammoscope.inference.exam import read_exam
 from mammoscope.inference.outlining import Candidate, MaskSettings, Outlined, Outliner
@@ -8,6 +9,8 @@ from mammoscope.inference.scorer import ExamInput, ExamScores, Scorer, Scores
 from mammoscope.inference.segmenter import Segmenter
 
 __all__ = [
+    "Anomalies",
+    "AnomalyScorer",
     "Candidate",
     "CutoutScorer",
     "CutoutSettings",

@@ -123,7 +123,9 @@ class Scorer:
         expected = [name for name in GRAPH_INPUTS[self.level] if name != "facts"]
         if self.level == "exam" and "facts" in self.inputs:
             expected.append("facts")
-        if self.inputs != expected or not set(_LEVEL_OUTPUTS[self.level]) <= set(outputs):
+        # A graph of anomalies gives a logit too, which is no classifier's.
+        strange = "anomaly" in outputs or self.inputs != expected
+        if strange or not set(_LEVEL_OUTPUTS[self.level]) <= set(outputs):
             raise BundleError(
                 f"{model} takes {self.inputs} and gives {outputs}; a mammoscope graph of level "
                 f"{self.level} takes {expected} and gives {_LEVEL_OUTPUTS[self.level]}"

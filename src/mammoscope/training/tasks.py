@@ -31,6 +31,7 @@ TASKS: dict[Task, str] = {
     "segment": "mammoscope.training.segmentation.plan",
     "segment-then-classify": "mammoscope.training.cutouts.plan",
     "detect": "mammoscope.training.detection",
+    "anomaly": "mammoscope.training.anomaly",
 }
 
 

@@ -1,0 +1,188 @@
+"""The report of an anomaly model as one self-contained page."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import cv2
+import numpy as np
+import polars as pl
+
+from mammoscope.evaluation.anomaly_maps import ShownAnomaly
+from mammoscope.evaluation.page import (
+    banner,
+    configuration,
+    confusion_table,
+    figures_section,
+    headline,
+    metrics_table,
+)
+from mammoscope.evaluation.page_choices import points_section
+from mammoscope.evaluation.page_groups import kind, subgroup_section
+from mammoscope.evaluation.page_pointing import pointing_section
+from mammoscope.pages import Html, data_uri, document, element, house_style, joined, picture
+from mammoscope.results import RESEARCH_NOTICE
+from mammoscope.types import ByteImage, FloatImage
+
+__all__ = ["render_anomaly_page"]
+
+_HEIGHT_PX = 320
+_BOX_COLOUR = (255, 196, 0)
+_METHODS = {
+    "vae": "Variational autoencoder: what it cannot rebuild",
+    "patchcore": "PatchCore: distance from patches of normal images",
+}
+
+
+def render_anomaly_page(
+    report: dict[str, Any],
+    figures: dict[str, dict[str, str]],
+    shown: dict[str, str],
+    anomalies: list[ShownAnomaly],
+    rows: pl.DataFrame,
+) -> str:
+    """Return the page as HTML with everything inside.
+
+    Args:
+        report: What ``report.json`` holds.
+        figures: SVG text by level and name.
+        shown: Names of the metrics for people, in order.
+        anomalies: Images to show, with what the model made of them.
+        rows: Predictions of the measured images.
+    """
+    title = ("SYNTHETIC · " if report["synthetic"] else "") + "mammoscope anomaly report"
+    header = element(
+        "header",
+        element("h1", "Evaluation of an anomaly model"),
+        element("p", RESEARCH_NOTICE, class_="notice"),
+        banner(report),
+    )
+    levels = report["levels"]
+    main = element(
+        "main",
+        element("div", *(headline(report, level) for level in levels), class_="headlines"),
+        *(element("p", note, class_="note") for note in report["notes"]),
+        element("h2", "Measures"),
+        metrics_table(report, shown),
+        element("h2", "What it expected, and what it found"),
+        _gallery(report, anomalies, rows),
+        element("h2", "Who was called"),
+        element("div", *(confusion_table(report, level) for level in levels), class_="pair"),
+        element("h2", "Operating points"),
+        points_section(report),
+        *([element("h2", "Subgroups"), subgroup_section(report)] if report["subgroups"] else []),
+        element("h2", "Where the most anomalous point lies"),
+        pointing_section(report),
+        *([element("h2", "Figures")] if figures else []),
+        *(figures_section(level, pictures) for level, pictures in figures.items()),
+        element("h2", "How it was made"),
+        _facts(report["run"]),
+        configuration(report["run"]["config"]),
+    )
+    own = "".join(
+        files(__package__).joinpath(name).read_text(encoding="utf-8")
+        for name in ("report.css", "anomaly.css")
+    )
+    return document(title, joined([header, main]), house_style() + own)
+
+
+def _gallery(
+    report: dict[str, Any], anomalies: list[ShownAnomaly], rows: pl.DataFrame
+) -> Html | None:
+    if not anomalies:
+        return element("p", "No image has a picture.", class_="note")
+    facts = {str(row["image_id"]): row for row in rows.iter_rows(named=True)}
+    threshold = float(report["levels"]["image"]["threshold"])
+    # One scale for all, so that maps can be compared: the top of the hottest of normal images.
+    normal = [a.heatmap.max() for a in anomalies if facts[a.image_id]["cancer"] != 1]
+    top = float(max(normal or [a.heatmap.max() for a in anomalies])) or 1.0
+    rebuilt = any(a.reconstruction is not None for a in anomalies)
+    panels = "the image, what the model expects, and" if rebuilt else "the image and"
+    caption = (
+        f"From left to right: {panels} the anomaly by place, all on one scale that ends where the "
+        "hottest normal image shown here does. Yellow boxes are lesions that the cohort knows. "
+        f"The images lie over the whole range of scores of each class, the highest first; called "
+        f"are those above {report['primary']}."
+    )
+    cards = [_card(report, a, facts[a.image_id], top, threshold) for a in anomalies]
+    return joined([element("p", caption), element("div", *cards, class_="anomalies")])
+
+
+def _card(
+    report: dict[str, Any], shown: ShownAnomaly, row: dict[str, Any], top: float, threshold: float
+) -> Html:
+    truth = {1: f"with {report['label']}", 0: f"without {report['label']}"}.get(
+        row["cancer"], "label unknown"
+    )
+    called = "called" if row["score"] >= threshold else "not called"
+    words = f"{shown.image_id}: {truth}, {called}, score {row['score']:.3f}"
+    alt = f"{kind(report)}image {words}: image, expectation and anomaly by place"
+    return element(
+        "figure",
+        picture(data_uri(side_by_side(shown, top)), alt),
+        element("figcaption", words),
+    )
+
+
+def side_by_side(shown: ShownAnomaly, top: float) -> ByteImage:
+    """Draw an image, its reconstruction where there is one, and its map, (H, W, 3) uint8 RGB.
+
+    Args:
+        shown: What to draw.
+        top: Value of the map that has the brightest colour.
+    """
+    scale = _HEIGHT_PX / shown.original.shape[0]
+    size = (round(shown.original.shape[1] * scale), _HEIGHT_PX)
+    panels = [_boxed(_coloured(shown.original, size), shown.lesions, scale)]
+    if shown.reconstruction is not None:
+        panels.append(_coloured(shown.reconstruction, size))
+    panels.append(_boxed(_heat(shown.heatmap, size, top), shown.lesions, scale))
+    gap = np.full((_HEIGHT_PX, 4, 3), 128, np.uint8)
+    parts = [part for panel in panels for part in (panel, gap)][:-1]
+    return np.concatenate(parts, axis=1)
+
+
+def _coloured(grey: ByteImage, size: tuple[int, int]) -> ByteImage:
+    shrinks = grey.shape[0] > size[1]
+    resized = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.repeat(resized[..., None], 3, axis=2).astype(np.uint8)
+
+
+def _heat(heat: FloatImage, size: tuple[int, int], top: float) -> ByteImage:
+    levels = np.clip(heat / top * 255.0, 0, 255).astype(np.uint8)
+    resized = cv2.resize(levels, size, interpolation=cv2.INTER_NEAREST)
+    return np.ascontiguousarray(cv2.applyColorMap(resized, cv2.COLORMAP_INFERNO)[..., ::-1])
+
+
+def _boxed(panel: ByteImage, boxes: FloatImage, scale: float) -> ByteImage:
+    for box in boxes:
+        corners = [round(float(side) * scale) for side in box]
+        cv2.rectangle(panel, corners[:2], corners[2:], _BOX_COLOUR, 1)
+    return panel
+
+
+def _facts(run: dict[str, Any]) -> Html:
+    anomaly = run["config"]["anomaly"]
+    left = run.get("left_out", {}).get("train", {})
+    facts = {
+        "Method": _METHODS[anomaly["method"]],
+        "Told of each image": ", ".join(anomaly["conditions"]) or "nothing",
+        "Input": f"{run['preprocess']['height']} x {run['preprocess']['width']} pixels, "
+        f"{run['preprocess']['bits']} bits",
+        "Learnt from": f"{run['counts']['train']} images known to be normal; left out "
+        f"{left.get('cancer', 0)} with cancer and {left.get('unlabelled', 0)} of unknown label",
+        "Normal images for thresholds": run["normal"]["images"],
+        "Epochs": f"{run['epochs']}, best {run['best']['epoch'] + 1}",
+        "Seed": run["seed"],
+        "Time": ", ".join(f"{name} {value:.0f} s" for name, value in run["timings_s"].items()),
+        "Model": f"model.onnx, sha256 {run['hashes']['model.onnx'][:16]}…",
+        "Cohort": f"manifest sha256 {run['cohort']['manifest_sha256'][:16]}…",
+        "Software": f"mammoscope {run['package_version']}, "
+        f"code {run['code_version'] or 'installed'}",
+    }
+    rows = (
+        element("tr", element("th", name, scope="row"), element("td", value))
+        for name, value in facts.items()
+    )
+    return element("table", element("tbody", *rows))

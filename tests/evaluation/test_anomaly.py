@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import polars as pl
+import pytest
+
+from fixtures.runs import predictions, write_cohort, write_run
+from mammoscope.artefacts import read_json, sha256_file, write_json
+from mammoscope.config import EvaluationConfig
+from mammoscope.errors import RunError
+from mammoscope.evaluation import compare_runs, evaluate_run, summary_rows
+from mammoscope.evaluation.anomaly_maps import MAPS_FILE, MAPS_SCHEMA, shown_anomalies
+from mammoscope.evaluation.anomaly_page import side_by_side
+from mammoscope.evaluation.anomaly_points import (
+    choose_on_normal,
+    normal_only,
+    threshold_on_normal,
+)
+from mammoscope.evaluation.tables import Scored
+
+
+def test_the_threshold_leaves_its_share_of_normal_scores_below_it():
+    score = np.arange(1, 21) / 20
+    assert threshold_on_normal(score, 0.9) == pytest.approx((0.9 + 0.95) / 2)
+    assert threshold_on_normal(score, 0.5) == pytest.approx((0.5 + 0.55) / 2)
+    # None may reach it: it lies above the highest.
+    assert threshold_on_normal(score, 0.99) > 1.0
+    assert (np.array([0.3, 0.3, 0.3, 0.8]) < threshold_on_normal(score[[5, 5, 5, 15]], 0.7)).sum()
+    with pytest.raises(RunError, match="normal validation images"):
+        threshold_on_normal(np.empty(0), 0.9)
+
+
+def test_ties_are_never_parted():
+    tied = np.array([0.2, 0.4, 0.4, 0.4, 0.9])
+    assert threshold_on_normal(tied, 0.3) == pytest.approx(0.65)
+
+
+def test_a_choice_tells_how_far_it_moves_with_other_patients():
+    rng = np.random.default_rng(0)
+    patient = np.repeat(np.arange(50), 4)
+    data = Scored(rng.uniform(size=200), np.zeros(200, bool), patient)
+    primary, second = choose_on_normal(data, (0.95, 0.9), EvaluationConfig(bootstrap=100))
+    assert primary["name"] == "specificity=0.95"
+    assert primary["specificity"]["value"] >= 0.95
+    assert primary["threshold"] > second["threshold"]
+    assert primary["choice"]["low"] < primary["threshold"] < primary["choice"]["high"]
+    assert primary["sensitivity"]["value"] is None
+
+
+def anomaly_run(folder, frame, cohort=None, shown=6):
+    run = write_run(folder, frame, cohort=cohort)
+    rows = []
+    for number, name in enumerate(frame["image_id"]):
+        heat = np.zeros((8, 4), "<f2")
+        heat[2, 1] = 1 + number % 5
+        png = cv2.imencode(".png", np.full((64, 32), 80, np.uint8))[1].tobytes()
+        show = number % (frame.height // shown) == 0
+        rows.append(
+            {
+                "image_id": name,
+                "height": 8,
+                "width": 4,
+                "heatmap": heat.tobytes(),
+                "original": png if show else None,
+                "reconstruction": png if show else None,
+                "lesions": [8.0, 16.0, 16.0, 24.0] if show else None,
+            }
+        )
+    pl.DataFrame(rows, schema=MAPS_SCHEMA).write_parquet(run / MAPS_FILE)
+    facts = read_json(run / "run.json", RunError)
+    facts["config"]["task"] = "anomaly"
+    facts["hashes"][MAPS_FILE] = sha256_file(run / MAPS_FILE)
+    facts["normal"] = {"images": 10, "centre": 0.0, "spread": 1.0}
+    facts["best"] = {"epoch": 1, "psnr": 20.0}
+    write_json(run / "run.json", facts)
+    return run
+
+
+def test_thresholds_know_neither_cancers_nor_test_images(tmp_path):
+    frame = predictions()
+    before = anomaly_run(tmp_path / "a", frame)
+    evaluate_run(before)
+    kept = (pl.col("split") == "val") & (pl.col("cancer") == 0)
+    lowered = frame.with_columns(
+        score=pl.when(kept).then(pl.col("score")).otherwise(pl.col("score") / 7)
+    )
+    after = anomaly_run(tmp_path / "b", lowered)
+    evaluate_run(after)
+    points = [json.loads((run / "operating_points.json").read_text()) for run in (before, after)]
+    assert points[0]["points"]["image"] == points[1]["points"]["image"]
+    assert points[0]["chosen_from"] == "normal"
+    normal = frame.filter(kept)["score"].to_numpy()
+    assert points[0]["points"]["image"][0]["threshold"] == threshold_on_normal(normal, 0.95)
+
+
+def test_a_report_has_measures_where_points_lie_and_pictures_side_by_side(tmp_path):
+    frame = predictions()
+    cohort = write_cohort(tmp_path / "cohort", frame)
+    run = anomaly_run(tmp_path / "run", frame, cohort)
+    made = evaluate_run(run)
+    image = made.report["levels"]["image"]
+    assert image["metrics"]["auroc"]["value"] > 0.9
+    assert image["metrics"]["accuracy"]["low"] is not None
+    assert image["n"] == 80
+    assert made.report["validation"]["image"]["positives"] > 0
+    assert made.report["normal"]["image"]["n"] < made.report["validation"]["image"]["n"]
+    page = made.path.read_text()
+    assert page.count("data:image/jpeg") == 3
+    assert "a rank, not a chance" in page
+    assert "SYNTHETIC" in page
+    assert summary_rows(made)[2][0] == "AUROC"
+
+
+def test_without_a_positive_only_false_alarms_are_told(tmp_path):
+    frame = predictions().with_columns(cancer=pl.lit(0, pl.Int8))
+    made = evaluate_run(anomaly_run(tmp_path / "run", frame)).report
+    image = made["levels"]["image"]["metrics"]
+    assert image["auroc"]["value"] is None
+    assert image["sensitivity"]["value"] is None
+    assert 0.5 < image["specificity"]["value"] < 1
+    assert made["subgroups"] == made["validation"] == {}
+    assert any("nothing about what is found" in note for note in made["notes"])
+
+
+def test_few_normal_images_warn(tmp_path):
+    frame = predictions().filter((pl.col("split") == "test") | (pl.col("patient_id") < "14"))
+    made = evaluate_run(anomaly_run(tmp_path / "run", frame)).report
+    assert any("of which less than one is to lie above" in text for text in made["warnings"])
+
+
+def test_without_normal_validation_images_nothing_is_measured(tmp_path):
+    val = pl.col("split") == "val"
+    frame = predictions().with_columns(
+        cancer=pl.when(val).then(1).otherwise(pl.col("cancer")).cast(pl.Int8)
+    )
+    run = anomaly_run(tmp_path / "run", frame)
+    with pytest.raises(RunError, match="normal validation images"):
+        evaluate_run(run)
+    assert not (run / "report").exists()
+
+
+def test_edited_maps_are_refused(tmp_path):
+    run = anomaly_run(tmp_path / "run", predictions())
+    pl.read_parquet(run / MAPS_FILE).head(5).write_parquet(run / MAPS_FILE)
+    with pytest.raises(RunError, match=r"anomaly_maps.parquet was edited"):
+        evaluate_run(run)
+    (run / MAPS_FILE).unlink()
+    with pytest.raises(RunError, match="is missing"):
+        evaluate_run(run)
+
+
+def test_two_anomaly_runs_are_compared(tmp_path):
+    runs = [anomaly_run(tmp_path / str(seed), predictions(seed)) for seed in (0, 1)]
+    for run in runs:
+        evaluate_run(run)
+    made = compare_runs(*runs, "image", EvaluationConfig(bootstrap=20))
+    assert made["runs"][0]["operating_point"] == "specificity=0.95"
+    assert made["difference"]["auroc"]["delong"]["low"] is not None
+
+
+def test_a_picture_has_image_expectation_and_map_on_one_scale(tmp_path):
+    run = anomaly_run(tmp_path / "run", predictions())
+    name = predictions()["image_id"][0]
+    (shown,) = shown_anomalies(run / MAPS_FILE, [name])
+    picture = side_by_side(shown, top=1.0)
+    assert picture.shape == (320, 3 * 160 + 2 * 4, 3)
+    # The map's hottest cell is the brightest; elsewhere it is black.
+    heat = picture[:, -160:]
+    assert heat[100, 60].sum() > 600
+    assert heat[200, 120].sum() < 30
+    normal = normal_only(Scored(np.array([0.1, 0.9]), np.array([True, False]), np.array([0, 1])))
+    assert normal.score.tolist() == [0.9]
