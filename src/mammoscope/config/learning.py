@@ -51,7 +51,8 @@ class ModelConfig(Frozen):
         default=(), description="What an exam model is told beside the images, where it is known."
     )
     backbone: str = Field(
-        default="resnet18", description="A name of timm, or baseline_cnn, a small one of ours."
+        default="resnet18",
+        description="A name of timm, or baseline_cnn or residual_cnn, small ones of ours.",
     )
     pretrained: bool = Field(default=True, description="ImageNet weights where they can be had.")
     weights: Path | None = Field(default=None, description="Local safetensors file of weights.")
