@@ -20,15 +20,19 @@ SIZE = (64, 32)
 BEHIND_THE_MAP = ("backbone.body.conv_head.", "backbone.body.norm_head.", "backbone.body.head.")
 # Every network of ours, and one of timm for each kind of feature that it gives.
 BACKBONES = [*BASELINES, "resnet10t", "mobilenetv3_small_050", "test_vit", "test_mambaout"]
-# The last sees the image at two resolutions.
-NETWORKS = [*((name, 1) for name in BACKBONES), ("baseline_cnn", 2)]
+# The last see the image at two resolutions, and pool by attention.
+NETWORKS = [
+    *((name, 1, "lse") for name in BACKBONES),
+    ("baseline_cnn", 2, "lse"),
+    ("baseline_cnn", 1, "attention"),
+]
 
 
 @pytest.fixture(scope="module", params=NETWORKS, ids=lambda made: "-".join(map(str, made)))
 def classifier(request: pytest.FixtureRequest) -> Classifier:
     torch.manual_seed(0)
-    name, shrink = request.param
-    config = ModelConfig(backbone=name, shrink=shrink, pretrained=False)
+    name, shrink, pool = request.param
+    config = ModelConfig(backbone=name, shrink=shrink, pool=pool, pretrained=False)
     return build_classifier(config, max_value=255, size=SIZE)[0]
 
 

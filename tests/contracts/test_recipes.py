@@ -15,6 +15,7 @@ from mammoscope.config import Config, load_config, load_ladder, rung_settings
 from mammoscope.models import build_classifier, build_multiview, check_backbone
 from mammoscope.training.augment import apply, draw
 from mammoscope.training.auxiliary import AuxiliaryHeads, encode, plan
+from mammoscope.training.dataset import Reader
 from mammoscope.training.multiview import MultiViewTask, PositiveWeights
 from mammoscope.training.optimisation import check_optimisation, recompute_activations
 from mammoscope.training.task import ClassificationTask
@@ -120,10 +121,9 @@ def exams_of(config: Config, images, rows, places) -> UnitBatch:
     variables, _ = plan(rows, config.model.auxiliary)
     targets = dict(zip(names, encode(table, variables), strict=True)) if variables else None
     units = UnitDataset(
-        held,
+        Reader(held, max_value=255, augment=config.augment),
         group_units(table, config.model.level, "cancer"),
         targets,
-        max_value=255,
         augment=config.augment,
     )
     return collate([units[n] for n in range(len(units))])
@@ -139,7 +139,7 @@ def batch_of(config: Config, images, rows, places) -> tuple[torch.Tensor, ...] |
     ]
     labels = torch.tensor(rows["cancer"].to_list(), dtype=torch.float32)[places]
     variables, _ = plan(rows, config.model.auxiliary)
-    targets = [encode(rows, variables)[places]] if variables else []
+    targets = [{"targets": encode(rows, variables)[places]}] if variables else []
     return torch.stack(changed), labels, *targets
 
 

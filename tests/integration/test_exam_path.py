@@ -23,6 +23,7 @@ from mammoscope.inference import Scorer, load_bundle
 from mammoscope.models import build_multiview
 from mammoscope.results import results_schema
 from mammoscope.training import load_classifier
+from mammoscope.training.dataset import Reader
 from mammoscope.training.units import UnitDataset, collate, group_units
 from mammoscope.types import Exam, Laterality
 
@@ -73,7 +74,7 @@ def test_training_and_serving_give_one_score_for_one_exam(home, studies):
     network, config, _ = load_classifier(home / "run")
     store = PreparedStore(home / "cohort")
     exams = group_units(store.rows(), "exam", config.train.label)[:4]
-    data = UnitDataset(store, exams, max_value=store.config.max_value)
+    data = UnitDataset(Reader(store, max_value=store.config.max_value), exams)
     with torch.inference_mode():
         trained = network(collate([data[number] for number in range(len(exams))]).given)
     patients = dict(store.rows().select("image_id", "patient_id").iter_rows())

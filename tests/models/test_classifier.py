@@ -21,7 +21,10 @@ class Pooled(FeatureExtractor):
 
 
 def pooled(pool: str, local: Tensor) -> Tensor:
-    return Classifier(Pooled(), max_value=255, pool=pool).pooled(local)
+    classifier = Classifier(Pooled(), max_value=255, pool=pool)
+    torch.nn.init.ones_(classifier.local_logits.weight)
+    torch.nn.init.zeros_(classifier.local_logits.bias)
+    return classifier.look(local[:, None, None]).logit.detach()
 
 
 @pytest.fixture
@@ -52,6 +55,30 @@ def test_the_heatmap_is_made_of_the_logits_that_are_pooled():
     output = classifier(torch.rand(3, 1, 32, 16) * 255)
     assert output.heatmap.shape == (3, 4, 2)
     assert torch.allclose(torch.sigmoid(output.logit), output.heatmap.amax(dim=(1, 2)))
+
+
+def test_attention_pools_where_it_looks_and_adds_what_the_whole_image_says():
+    classifier = Classifier(Pooled(), max_value=255, pool="attention").eval()
+    features = torch.tensor([0.0, 1.0, 2.0])[None, None, None]  # (1, 1, 1, 3)
+    for layer, weight in (("attention", 3.0), ("local_logits", 2.0), ("context", 5.0)):
+        torch.nn.init.constant_(getattr(classifier, layer).weight, weight)
+        torch.nn.init.constant_(getattr(classifier, layer).bias, 0.25)
+    with torch.no_grad():
+        reading = classifier.look(features)
+    share = torch.softmax(torch.tensor([0.25, 3.25, 6.25]), dim=0)
+    local = torch.tensor([0.25, 2.25, 4.25])
+    assert float(reading.logit) == pytest.approx(float((share * local).sum()) + 5.0 * 1.0 + 0.25)
+    # Hot is what is both a lesion and of the label's kind.
+    both = torch.sigmoid(torch.tensor([0.25, 3.25, 6.25])) * torch.sigmoid(local)
+    assert torch.allclose(torch.sigmoid(reading.local)[0, 0], both, atol=1e-5)
+    assert torch.allclose(
+        classifier.lesion_logits(features)[0, 0], torch.tensor([0.25, 3.25, 6.25])
+    )
+
+
+def test_only_attention_says_where_lesions_are():
+    with pytest.raises(TypeError, match="pools by attention"):
+        Classifier(Pooled(), max_value=255).lesion_logits(torch.zeros(1, 1, 2, 2))
 
 
 def test_eight_and_sixteen_bits_of_one_image_give_one_score():

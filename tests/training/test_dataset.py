@@ -6,7 +6,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from mammoscope.config import AugmentConfig, TrainConfig
-from mammoscope.training.dataset import ImageDataset
+from mammoscope.training.dataset import ImageDataset, Reader
+from mammoscope.training.losses import UNKNOWN_LESIONS
 from mammoscope.training.sampling import EpochSampler, Place
 
 
@@ -23,9 +24,8 @@ class Memory:
 
 def dataset(store: Memory, augment: AugmentConfig | None = None, seed: int = 0) -> ImageDataset:
     labels = [0.0, 1.0, float("nan"), 0.0, 1.0, 0.0]
-    return ImageDataset(
-        store, list(store.images), labels, max_value=255, augment=augment, seed=seed
-    )
+    reader = Reader(store, max_value=255, augment=augment, seed=seed)
+    return ImageDataset(reader, list(store.images), labels)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -70,4 +70,35 @@ def test_workers_change_nothing():
 
 def test_labels_and_images_must_be_as_many():
     with pytest.raises(ValueError, match="1 images with 2 labels"):
-        ImageDataset(Memory(), ["i0"], [0.0, 1.0], max_value=255)
+        ImageDataset(Reader(Memory(), max_value=255), ["i0"], [0.0, 1.0])
+
+
+class Drawn:
+    """Lesions in memory: a square in the first image, none in the second, the third unknown."""
+
+    size = (32, 16)
+    uncertain = frozenset({"i2"})
+
+    def labels(self, image_id: str) -> np.ndarray:
+        labels = np.zeros(self.size, np.uint8)
+        if image_id == "i0":
+            labels[4:12, 2:8] = 2
+        return labels
+
+
+def test_lesions_move_with_their_image_and_unknown_ones_stay_unknown():
+    still = AugmentConfig(rotate_degrees=0, scale=0, shift=0, gamma=0, flip_vertical=True)
+    store, names = Memory(), ["i0", "i1", "i2"]
+    shown = ImageDataset(
+        Reader(store, Drawn(), max_value=255, augment=still), names, [1.0, 0.0, 1.0]
+    )
+    turned = set()
+    for epoch in range(8):
+        image, _, further = shown[Place(0, epoch)]
+        upright = bool(np.array_equal(image[0].numpy(), store.images["i0"]))
+        expected = torch.from_numpy(Drawn().labels("i0") > 0)
+        assert torch.equal(further["lesions"] == 1, expected if upright else expected.flip(0))
+        turned.add(upright)
+        assert not shown[Place(1, epoch)][2]["lesions"].any()
+        assert (shown[Place(2, epoch)][2]["lesions"] == UNKNOWN_LESIONS).all()
+    assert turned == {True, False}

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional
 
-from mammoscope.training.losses import masked_bce
+from mammoscope.training.losses import UNKNOWN_LESIONS, lesion_bce, masked_bce
 
 NAN = float("nan")
 
@@ -58,3 +60,21 @@ def test_a_soft_positive_is_right_below_one():
     # Negatives are as sure as ever.
     zero = torch.zeros(1)
     assert masked_bce(zero - 4, zero, soft_positive=0.9) == masked_bce(zero - 4, zero)
+
+
+def test_known_lesions_teach_where_to_look_and_unknown_ones_nothing():
+    masks = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    masks[0, :4, :4] = 1
+    masks[2] = UNKNOWN_LESIONS
+    logits = torch.zeros(3, 2, 2, requires_grad=True)
+    loss = lesion_bce(logits, masks)
+    # One cell of the first image is lesion, and weighs three times; all cells stand at log 2.
+    each = math.log(2)
+    assert float(loss.detach()) == pytest.approx(((3 * each + 3 * each) / 4 + each) / 2)
+    loss.backward()
+    assert logits.grad[0, 0, 0] < 0
+    assert (logits.grad[0, 1] > 0).all()
+    assert (logits.grad[1] > 0).all()
+    assert not logits.grad[2].any()
+    nobody = torch.full_like(masks, UNKNOWN_LESIONS)
+    assert not lesion_bce(logits, nobody).detach()

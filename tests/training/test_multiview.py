@@ -20,6 +20,7 @@ from mammoscope.export import finish_run
 from mammoscope.models import MultiViewClassifier, build_classifier
 from mammoscope.training import fit, load_classifier
 from mammoscope.training.balance import positive_weight, prior, shown
+from mammoscope.training.dataset import Reader
 from mammoscope.training.sampling import EpochSampler, Place
 from mammoscope.training.units import UnitDataset, collate, group_units
 
@@ -101,7 +102,8 @@ def test_what_an_epoch_shows_is_drawn_by_seed_and_epoch_and_keeps_an_image_of_ea
 
     def shown(drop, most, epoch):
         config = NO_CHANGE.model_copy(update={"drop_view": drop, "drop_fact": 0.5})
-        data = UnitDataset(store, units, max_value=255, most_views=most, augment=config, seed=5)
+        reader = Reader(store, max_value=255, augment=config, seed=5)
+        data = UnitDataset(reader, units, most_views=most, augment=config, seed=5)
         return [data[(number, epoch)][0] for number in range(len(units))]
 
     for unit, whole in zip(shown(0.9, 8, 0), units, strict=True):
@@ -113,9 +115,8 @@ def test_what_an_epoch_shows_is_drawn_by_seed_and_epoch_and_keeps_an_image_of_ea
     assert first != [unit.image_ids for unit in shown(0.5, 8, 2)]
     # Of a positive breast whose images are not all labelled so, one that is stays.
     mixed = replace(units[2], image_labels=(0.0, 1.0, 0.0, 0.0), breast_labels=(0.0, 1.0))
-    data = UnitDataset(
-        store, [mixed], max_value=255, augment=NO_CHANGE.model_copy(update={"drop_view": 0.99})
-    )
+    dropping = NO_CHANGE.model_copy(update={"drop_view": 0.99})
+    data = UnitDataset(Reader(store, max_value=255), [mixed], augment=dropping)
     assert all(1.0 in data[(0, epoch)][0].image_labels for epoch in range(8))
     few = shown(0, 4, 0)
     assert {len(unit.image_ids) for unit in few} == {4}
@@ -126,15 +127,14 @@ def test_what_an_epoch_shows_is_drawn_by_seed_and_epoch_and_keeps_an_image_of_ea
 
 def test_an_exam_that_an_epoch_repeats_shows_other_views_changed_otherwise(exams):
     store, units = PreparedStore(exams), group_units(rows_of(exams), "exam", "cancer")
-    views = UnitDataset(
-        store, units, max_value=255, augment=NO_CHANGE.model_copy(update={"drop_view": 0.5}), seed=5
-    )
+    dropping = NO_CHANGE.model_copy(update={"drop_view": 0.5})
+    views = UnitDataset(Reader(store, max_value=255), units, augment=dropping, seed=5)
     repeats = [[views[Place(n, 1, k)].unit.image_ids for n in range(12)] for k in range(2)]
     assert repeats[0] != repeats[1]
     assert repeats[0] == [views[n, 1].unit.image_ids for n in range(12)]
-    images = UnitDataset(
-        store, units, max_value=255, augment=NO_CHANGE.model_copy(update={"gamma": 0.3}), seed=5
-    )
+    toning = NO_CHANGE.model_copy(update={"gamma": 0.3})
+    reader = Reader(store, max_value=255, augment=toning, seed=5)
+    images = UnitDataset(reader, units, augment=toning, seed=5)
     assert not torch.equal(images[Place(0, 1, 0)].images, images[Place(0, 1, 1)].images)
 
 
@@ -176,7 +176,7 @@ def test_an_untrained_model_begins_at_the_share_that_is_drawn_and_weighted(cohor
 
 def test_a_batch_is_padded_and_its_padding_has_no_label(exams):
     store, units = PreparedStore(exams), group_units(rows_of(exams), "exam", "cancer")[:2]
-    data = UnitDataset(store, units, max_value=255)
+    data = UnitDataset(Reader(store, max_value=255), units)
     batch = collate([data[0], data[1]])
     assert batch.given.views.shape == (2, 6, 1, 64, 32)
     assert batch.given.mask.sum(dim=1).tolist() == [6, 4]

@@ -55,7 +55,8 @@ class ModelConfig(Frozen):
         default=(), description="What an exam model is told beside the images, where it is known."
     )
     backbone: str = Field(
-        default="resnet18", description="A name of timm, or baseline_cnn, a small one of ours."
+        default="resnet18",
+        description="A name of timm, or baseline_cnn or residual_cnn, small ones of ours.",
     )
     pretrained: bool = Field(default=True, description="ImageNet weights where they can be had.")
     weights: Path | None = Field(default=None, description="Local safetensors file of weights.")
@@ -64,8 +65,10 @@ class ModelConfig(Frozen):
         description="How many times smaller the backbone sees the image, each way; above 1 a small "
         "network of ours looks at all pixels beside it.",
     )
-    pool: Literal["avg", "max", "lse"] = Field(
-        default="lse", description="How the map of local logits becomes the image's logit."
+    pool: Literal["avg", "max", "lse", "attention"] = Field(
+        default="lse",
+        description="How the map of local logits becomes the image's logit; attention pools where "
+        "a second map says that a lesion is (train.lesion_weight).",
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.1, description="Share of feature channels dropped in training."
@@ -208,6 +211,11 @@ class TrainConfig(Frozen):
     auxiliary_weight: Annotated[float, Field(ge=0)] = Field(
         default=0.1, description="Weight of each auxiliary loss beside that of the label."
     )
+    lesion_weight: Annotated[float, Field(ge=0)] = Field(
+        default=0.0,
+        description="Weight of a loss that teaches model.pool=attention where known lesions are; "
+        "images of which nobody says it teach nothing.",
+    )
 
     @property
     def is_shared(self) -> bool:
@@ -320,6 +328,15 @@ class Config(Frozen):
     anomaly: AnomalyConfig = AnomalyConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _attends_to_lesions(self) -> Self:
+        if self.train.lesion_weight and self.model.pool != "attention":
+            raise ValueError(
+                f"train.lesion_weight={self.train.lesion_weight:g} teaches model.pool=attention; "
+                f"the pool is {self.model.pool}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _asks_no_label_twice(self) -> Self:

@@ -19,6 +19,7 @@ from mammoscope.models import Classifier, MultiViewClassifier
 from mammoscope.predictions import exam_input, predicted
 from mammoscope.scores import settle_scores
 from mammoscope.training import load_classifier
+from mammoscope.training.dataset import Reader
 from mammoscope.training.units import Unit, UnitDataset, collate, group_units
 from mammoscope.types import GreyImage
 
@@ -73,7 +74,7 @@ def _check_exam_parity(
     network: MultiViewClassifier, scorer: Scorer, store: PreparedStore, exams: list[Unit]
 ) -> None:
     """Compare both graphs on real exams, which the training graph sees padded, in one batch."""
-    dataset = UnitDataset(store, exams, max_value=store.config.max_value)
+    dataset = UnitDataset(Reader(store, max_value=store.config.max_value), exams)
     given = collate([dataset[number] for number in range(len(exams))]).given
     with torch.inference_mode():
         expected = network.eval()(given)

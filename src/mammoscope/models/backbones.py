@@ -14,7 +14,7 @@ from mammoscope.errors import ConfigError
 from mammoscope.models.classifier import FeatureExtractor
 from mammoscope.models.layers import ResidualBlock
 
-__all__ = ["BASELINES", "BaselineCnn", "FineCnn", "TimmBackbone"]
+__all__ = ["BASELINES", "BaselineCnn", "FineCnn", "ResidualCnn", "TimmBackbone"]
 
 
 class BaselineCnn(FeatureExtractor):
@@ -39,6 +39,36 @@ class BaselineCnn(FeatureExtractor):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 1, H, W) to (B, 128, H / 8, W / 8)."""
+        features: Tensor = self.blocks(image)
+        return features
+
+    def depths(self) -> dict[str, int]:
+        """Count blocks from the image on."""
+        return {name: int(name.split(".")[1]) for name, _ in self.named_parameters()}
+
+
+class ResidualCnn(FeatureExtractor):
+    """A plain residual network of 0.8 million weights whose cells see 230 pixels; stride 16.
+
+    Wide enough to see a mass with its surroundings. It asks to be told where lesions are
+    (``model.pool=attention``), without which its heat lies beside them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = 128
+        self.blocks = nn.Sequential(
+            # An even kernel, as in the blocks.
+            nn.Sequential(nn.Conv2d(1, 16, 6, 2, 2, bias=False), nn.BatchNorm2d(16), nn.ReLU()),
+            ResidualBlock(16, 32, stride=2),
+            ResidualBlock(32, 64, stride=2),
+            ResidualBlock(64, 96, stride=2),
+            ResidualBlock(96, 128),
+            ResidualBlock(128, 128),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 1, H, W) to (B, 128, H / 16, W / 16)."""
         features: Tensor = self.blocks(image)
         return features
 
@@ -186,4 +216,7 @@ def _unfit(name: str, size: tuple[int, int], why: str) -> ConfigError:
 
 
 #: Backbones of our own, by name; every name that timm knows is accepted beside them.
-BASELINES: dict[str, Callable[[], FeatureExtractor]] = {"baseline_cnn": BaselineCnn}
+BASELINES: dict[str, Callable[[], FeatureExtractor]] = {
+    "baseline_cnn": BaselineCnn,
+    "residual_cnn": ResidualCnn,
+}

@@ -126,8 +126,7 @@ class MultiViewClassifier(nn.Module):
             Logits (N,), what each shows where it is most suspicious (N, D), how deep in the breast
             that lies (N,), local logits (N, h, w).
         """
-        local = self.classifier.local(features)
-        logit = self.classifier.pooled(local)
+        logit, local = self.classifier.look(features)
         heat = torch.softmax(local.flatten(1), dim=1)  # (N, h * w)
         hottest = (features.flatten(2).float() * heat[:, None]).sum(dim=2)  # (N, C)
         shown = torch.cat([hottest, logit[:, None]], dim=1)

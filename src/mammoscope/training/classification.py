@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mammoscope.cohort.findings import read_findings
 from mammoscope.cohort.manifest import LABEL_COLUMNS
+from mammoscope.cohort.regions import Regions, regions_of
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config, PreprocessConfig
 from mammoscope.errors import CohortError, ConfigError
 from mammoscope.models import Classifier, build_classifier, build_multiview, check_backbone
 from mammoscope.training.auxiliary import AuxiliaryHeads, Variable, encode, plan
 from mammoscope.training.balance import labels_of, positive_weight, prior, shown
-from mammoscope.training.dataset import ImageDataset
+from mammoscope.training.dataset import ImageDataset, Reader
 from mammoscope.training.loading import Loader
 from mammoscope.training.multiview import MultiViewTask, PositiveWeights
 from mammoscope.training.optimisation import check_optimisation, recompute_activations
@@ -31,7 +33,6 @@ __all__ = ["PLAN"]
 
 def _check(store: PreparedStore, rows: pl.DataFrame, fold: int, config: Config) -> Parts:
     """Return train, val and test rows, checked for what training needs."""
-    del store
     check_backbone(config.model.backbone)
     label, level = config.train.label, config.model.level
     if label not in LABEL_COLUMNS:
@@ -47,8 +48,9 @@ def _check(store: PreparedStore, rows: pl.DataFrame, fold: int, config: Config) 
     if level != "image":
         # Faults of held-out rows are found before training too.
         group_units(parts["test"], level, label)
-    # Its batches can be drawn.
+    # Its batches can be drawn, and its lesions.
     EpochSampler(labels_of(parts["train"], config), config.train)
+    _lesions(store, config)
     return parts
 
 
@@ -61,10 +63,11 @@ def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) ->
     if config.train.gradient_checkpointing:
         recompute_activations(looker, config.model)
     heads = AuxiliaryHeads(looker.channels, variables) if variables else None
+    lesions, faults = _lesions(store, config)
     return Made(
         _task(network, parts["train"], config, heads),
-        _loaders(store, parts, config, variables),
-        notes=(*notes, *left_out, *([caution] if caution else [])),
+        _loaders(store, parts, config, variables, lesions),
+        notes=(*notes, *left_out, *([caution] if caution else []), *faults),
         facts={"auxiliary": [variable.as_dict() for variable in variables]},
     )
 
@@ -101,21 +104,39 @@ def _network(
     return network.to(memory_format=torch.channels_last), notes  # type: ignore[call-overload]
 
 
+def _lesions(store: PreparedStore, config: Config) -> tuple[Regions | None, tuple[str, ...]]:
+    """Return where lesions are, if that is to be learnt, and what a user should read of it."""
+    if not config.train.lesion_weight:
+        return None, ()
+    if not read_findings(store.cohort).height:
+        return None, (
+            "train.lesion_weight has no effect: the cohort names no lesions, so attention learns "
+            "from labels alone",
+        )
+    regions = regions_of(store.cohort, store, config.lesions)
+    return regions, regions.notes
+
+
 def _loaders(
     store: PreparedStore,
     parts: Parts,
     config: Config,
     variables: list[Variable],
+    lesions: Regions | None,
 ) -> tuple[Loader, Loader]:
     targets = encode(parts["train"], variables) if variables else None
+    settings, max_value = config.train, store.config.max_value
+    changed = Reader(
+        store, lesions, max_value=max_value, augment=config.augment, seed=settings.seed
+    )
     return (
-        _loader(store, parts["train"], config, targets, train=True),
-        _loader(store, parts["val"], config, train=False),
+        _loader(changed, parts["train"], config, targets, train=True),
+        _loader(Reader(store, max_value=max_value), parts["val"], config, train=False),
     )
 
 
 def _loader(
-    store: PreparedStore,
+    reader: Reader,
     rows: pl.DataFrame,
     config: Config,
     targets: Tensor | None = None,
@@ -123,7 +144,7 @@ def _loader(
     train: bool,
 ) -> Loader:
     settings = config.train
-    images = _dataset(store, rows, config, targets, train=train)
+    images = _dataset(reader, rows, config, targets, train=train)
     options: dict[str, Any] = {
         "batch_size": settings.batch_size,
         "num_workers": settings.workers,
@@ -141,7 +162,7 @@ def _loader(
 
 
 def _dataset(
-    store: PreparedStore,
+    reader: Reader,
     rows: pl.DataFrame,
     config: Config,
     targets: Tensor | None,
@@ -150,16 +171,17 @@ def _dataset(
 ) -> Dataset[Any]:
     settings, level = config.train, config.model.level
     names = rows["image_id"].to_list()
-    changes: dict[str, Any] = {
-        "max_value": store.config.max_value,
-        "augment": config.augment if train else None,
-        "seed": settings.seed,
-    }
     if level == "image":
-        return ImageDataset(store, names, labels_of(rows, config), targets, **changes)
+        return ImageDataset(reader, names, labels_of(rows, config), targets)
     by_name = None if targets is None else dict(zip(names, targets, strict=True))
-    units = group_units(rows, level, settings.label)
-    return UnitDataset(store, units, by_name, most_views=settings.most_views, **changes)
+    return UnitDataset(
+        reader,
+        group_units(rows, level, settings.label),
+        by_name,
+        most_views=settings.most_views,
+        augment=config.augment if train else None,
+        seed=settings.seed,
+    )
 
 
 #: How classifiers are learnt.

@@ -6,7 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["masked_bce"]
+__all__ = ["UNKNOWN_LESIONS", "lesion_bce", "masked_bce"]
+
+#: What a mask of lesions holds where nobody says whether there is one.
+UNKNOWN_LESIONS = 255
+# Few cells have a lesion, and to miss one is worse than to look beside it.
+_LESION_CELL_WEIGHT = 3.0
 
 
 def masked_bce(
@@ -38,4 +43,27 @@ def masked_bce(
     )
     if focal_gamma:
         terms = terms * (targets - torch.sigmoid(logits)).abs() ** focal_gamma
+    return (terms * known).sum() / known.sum().clamp(min=1)
+
+
+def lesion_bce(logits: Tensor, masks: Tensor) -> Tensor:
+    """Weighted binary cross-entropy of where lesions are, cell by cell.
+
+    Args:
+        logits: (N, h, w) that a lesion is in a cell.
+        masks: (N, H, W) uint8 on the image's grid: 1 where there is a lesion, 0 where there is
+            none, :data:`UNKNOWN_LESIONS` throughout where nobody says.
+
+    Returns:
+        Mean over the cells of images whose lesions are known; 0, with a gradient of 0, where
+        those of none are.
+    """
+    known = masks.amax(dim=(1, 2)) != UNKNOWN_LESIONS
+    # How much of each cell is lesion, (N, h, w).
+    there = (masks == 1).float()[:, None]
+    covered = functional.interpolate(there, [*logits.shape[1:]], mode="area")[:, 0]
+    weight = torch.tensor(_LESION_CELL_WEIGHT, dtype=logits.dtype, device=logits.device)
+    terms = functional.binary_cross_entropy_with_logits(
+        logits, covered, pos_weight=weight, reduction="none"
+    ).mean(dim=(1, 2))
     return (terms * known).sum() / known.sum().clamp(min=1)

@@ -60,7 +60,9 @@ class MultiViewTask(ClassificationTask):
         if self.config.image_weight:
             own = self.loss(made.image_logit, batch.image_label, self.weights.image)
             loss = loss + self.config.image_weight * own
-        return LabelLoss(loss, len(batch.label), features, batch.targets[batch.given.mask])
+        there = batch.given.mask
+        lesions = batch.lesions[there] if batch.lesions.numel() else None
+        return LabelLoss(loss, len(batch.label), features, batch.targets[there], lesions)
 
     def judged(self, batch: UnitBatch) -> tuple[Tensor, Tensor]:
         """Return logits and labels of the units: a breast model's exam logit is its breast's."""

@@ -12,7 +12,7 @@ from mammoscope.errors import RunError
 from mammoscope.models import Classifier, MultiViewClassifier
 from mammoscope.training.auxiliary import AuxiliaryHeads
 from mammoscope.training.learning import BatchLoss, LearningTask, Measure
-from mammoscope.training.losses import masked_bce
+from mammoscope.training.losses import lesion_bce, masked_bce
 from mammoscope.training.optimisation import is_frozen, parameter_groups
 from mammoscope.training.validation import VALIDATION_MEASURES, validation_measures
 
@@ -23,19 +23,21 @@ Network = Classifier | MultiViewClassifier
 
 
 class LabelLoss(NamedTuple):
-    """The loss of a batch's labels, and what auxiliary heads need.
+    """The loss of a batch's labels, and what is learnt beside them.
 
     Attributes:
         loss: Of the labels.
         units: How many images, breasts or exams it is of.
         features: (N, channels, h, w) of its images.
         targets: (N, variables) of auxiliary heads.
+        lesions: (N, H, W) uint8 as :func:`.losses.lesion_bce` takes it, where that is learnt.
     """
 
     loss: Tensor
     units: int
     features: Tensor
     targets: Tensor | None
+    lesions: Tensor | None = None
 
 
 class ClassificationTask(LearningTask):
@@ -49,7 +51,7 @@ class ClassificationTask(LearningTask):
     """
 
     measure: ClassVar[Measure] = Measure("auroc", "AUROC")
-    further_losses: ClassVar[tuple[str, ...]] = ("auxiliary_loss",)
+    further_losses: ClassVar[tuple[str, ...]] = ("auxiliary_loss", "lesion_loss")
     measures: ClassVar[tuple[str, ...]] = ("loss", *VALIDATION_MEASURES)
 
     network: Network
@@ -81,26 +83,31 @@ class ClassificationTask(LearningTask):
         """Return the loss of a batch's labels.
 
         Args:
-            batch: Images (B, 1, H, W), labels (B,), and with auxiliary heads their targets
-                (B, variables).
+            batch: Images (B, 1, H, W), labels (B,), and where more is learnt a dictionary of it:
+                ``targets`` of auxiliary heads (B, variables), ``lesions`` (B, H, W).
         """
-        images, labels, *targets = batch
+        images, labels, *others = batch
+        further: dict[str, Tensor] = others[0] if others else {}
         features = self.looker.features(images)
         loss = self.loss(self.looker.read(features).logit, labels, self.positive_weight)
-        return LabelLoss(loss, len(labels), features, targets[0] if targets else None)
+        taught = further.get("targets"), further.get("lesions")
+        return LabelLoss(loss, len(labels), features, *taught)
 
     def batch_loss(self, batch: Any) -> BatchLoss:
-        """Return the loss of a batch, that of auxiliary heads included.
+        """Return the loss of a batch, with those of auxiliary heads and of known lesions.
 
         Args:
             batch: As :meth:`label_loss` takes it.
         """
-        loss, count, features, targets = self.label_loss(batch)
-        if self.auxiliary is None or targets is None:
-            return BatchLoss(loss, count)
-        further = self.auxiliary.loss(features, targets)
-        told = {"train_loss": loss, "auxiliary_loss": further}
-        return BatchLoss(loss + self.config.auxiliary_weight * further, count, told)
+        loss, count, features, targets, lesions = self.label_loss(batch)
+        whole, told = loss, {"train_loss": loss}
+        if self.auxiliary is not None and targets is not None:
+            told["auxiliary_loss"] = self.auxiliary.loss(features, targets)
+            whole = whole + self.config.auxiliary_weight * told["auxiliary_loss"]
+        if lesions is not None:
+            told["lesion_loss"] = lesion_bce(self.looker.lesion_logits(features), lesions)
+            whole = whole + self.config.lesion_weight * told["lesion_loss"]
+        return BatchLoss(whole, count, told)
 
     def judged(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Return the logits (B,) that the weights to be kept give a batch, and its labels (B,)."""

@@ -18,8 +18,7 @@ from mammoscope.bundle import SIDES, Level, fact_values, projection_code, side_c
 from mammoscope.config import AugmentConfig
 from mammoscope.errors import CohortError
 from mammoscope.models import Views
-from mammoscope.training.augment import apply, draw
-from mammoscope.training.dataset import ImageStore
+from mammoscope.training.dataset import Reader
 from mammoscope.training.sampling import Place
 
 __all__ = ["Sample", "Unit", "UnitBatch", "UnitDataset", "collate", "group_units"]
@@ -57,11 +56,13 @@ class Sample(NamedTuple):
         unit: What it is.
         images: (V, 1, H, W) float32.
         targets: (V, variables) of auxiliary heads.
+        lesions: (V, H, W) uint8, where they are learnt, else (V, 0, 0).
     """
 
     unit: Unit
     images: Tensor
     targets: Tensor
+    lesions: Tensor
 
 
 class UnitBatch(NamedTuple):
@@ -73,6 +74,7 @@ class UnitBatch(NamedTuple):
         breast_label: (B, 2).
         label: (B,) of the units.
         targets: (B, V, variables) of auxiliary heads, NaN where unknown.
+        lesions: (B, V, H, W) uint8, where they are learnt, else (B, V, 0, 0).
     """
 
     given: Views
@@ -80,6 +82,7 @@ class UnitBatch(NamedTuple):
     breast_label: Tensor
     label: Tensor
     targets: Tensor
+    lesions: Tensor
 
 
 def group_units(rows: pl.DataFrame, level: Level, label: str) -> list[Unit]:
@@ -160,30 +163,27 @@ class UnitDataset(Dataset[Sample]):
     """Units with their images.
 
     Args:
-        store: Where the images are.
+        reader: Reads the images.
         units: Which.
         targets: (variables,) of auxiliary heads by image_id, if there are any.
-        max_value: Largest grey value.
         most_views: Images of a unit that are shown at most in training.
-        augment: How to change what training shows; ``None`` shows everything as it is.
-        seed: Seed of the changes.
+        augment: What of a unit training shows; ``None`` shows everything.
+        seed: Seed of that.
     """
 
     def __init__(
         self,
-        store: ImageStore,
+        reader: Reader,
         units: Sequence[Unit],
         targets: Mapping[str, Tensor] | None = None,
         *,
-        max_value: int,
         most_views: int = 8,
         augment: AugmentConfig | None = None,
         seed: int = 0,
     ) -> None:
-        self._store = store
+        self._read = reader
         self._units = list(units)
         self._targets = targets or {}
-        self._max_value = float(max_value)
         self._most_views = most_views
         self._augment = augment
         self._seed = seed
@@ -202,17 +202,11 @@ class UnitDataset(Dataset[Sample]):
         if self._augment is not None:
             rng = np.random.default_rng(place.randomness(self._seed))
             unit = _shown(unit, self._augment, self._most_views, rng)
-        images = [self._image(name, place, number) for number, name in enumerate(unit.image_ids)]
+        read = [self._read(name, place, number) for number, name in enumerate(unit.image_ids)]
+        masks = [torch.zeros(0, 0, dtype=torch.uint8) if m is None else m for _, m in read]
         targets = [self._targets.get(name, torch.zeros(0)) for name in unit.image_ids]
-        return Sample(unit, torch.stack(images), torch.stack(targets))
-
-    def _image(self, image_id: str, place: Place, number: int) -> Tensor:
-        image = torch.from_numpy(self._store.read(image_id).astype(np.float32))[None]
-        if self._augment is None:
-            return image
-        sequence = place.randomness(self._seed, number)
-        generator = torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
-        return apply(image, draw(self._augment, generator), self._max_value)
+        images = torch.stack([image for image, _ in read])
+        return Sample(unit, images, torch.stack(targets), torch.stack(masks))
 
 
 def _shown(unit: Unit, config: AugmentConfig, most: int, rng: np.random.Generator) -> Unit:
@@ -251,13 +245,15 @@ def collate(samples: Sequence[Sample]) -> UnitBatch:
     most = max(len(unit.image_ids) for unit in units)
     views = torch.zeros(len(units), most, *samples[0].images.shape[1:])
     targets = torch.full((len(units), most, samples[0].targets.shape[1]), _UNKNOWN)
+    lesions = torch.zeros(len(units), most, *samples[0].lesions.shape[1:], dtype=torch.uint8)
     mask = torch.zeros(len(units), most, dtype=torch.bool)
     projection, side = (torch.zeros(len(units), most, dtype=torch.int64) for _ in range(2))
     image_label = torch.full((len(units), most), _UNKNOWN)
-    for row, (unit, images, told) in enumerate(samples):
+    for row, (unit, images, told, covered) in enumerate(samples):
         there = len(unit.image_ids)
         views[row, :there] = images
         targets[row, :there] = told
+        lesions[row, :there] = covered
         mask[row, :there] = True
         projection[row, :there] = torch.tensor(unit.projections)
         side[row, :there] = torch.tensor(unit.sides)
@@ -268,4 +264,5 @@ def collate(samples: Sequence[Sample]) -> UnitBatch:
         breast_label=torch.tensor([unit.breast_labels for unit in units]),
         label=torch.tensor([unit.label for unit in units]),
         targets=targets,
+        lesions=lesions,
     )
