@@ -25,7 +25,13 @@ __all__ = [
     "training",
 ]
 
-_POOLS = {"avg": "their mean", "max": "their maximum", "lse": "a log-sum-exp of them"}
+_POOLS = {
+    "avg": "their mean",
+    "max": "their maximum",
+    "lse": "a log-sum-exp of them",
+    "attention": "their mean where a second map says that a lesion is, plus what the whole image "
+    "adds",
+}
 
 
 def technology(e: Evidence) -> str:
