@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mammoscope.bundle import write_bundle
+from mammoscope.bundle import MODEL_FILE, write_bundle
 from mammoscope.cohort.synthetic import write_exam
 from mammoscope.config import ModelConfig, PreprocessConfig
 from mammoscope.export import export_graph
@@ -45,7 +45,7 @@ def compare(backbone: str, repeats: int, scale: float, home: Path) -> list[dict[
     export_graph(classifier, size, home / "graph.onnx")
     write_bundle(
         home / "bundle",
-        home / "graph.onnx",
+        {MODEL_FILE: home / "graph.onnx"},
         name="untrained",
         package_version="0",
         synthetic=True,

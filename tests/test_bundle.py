@@ -65,7 +65,7 @@ def test_a_missing_file_another_format_or_another_kind_is_refused(copied, tmp_pa
         read_bundle(copied)
     values = json.loads((copied / "bundle.json").read_text())
     (copied / "bundle.json").write_text(json.dumps({**values, "format_version": 9}))
-    with pytest.raises(BundleError, match="format 9; this version reads bundle format 3"):
+    with pytest.raises(BundleError, match="format 9; this version reads bundle format 4"):
         read_bundle(copied)
     (copied / "bundle.json").write_text("{")
     with pytest.raises(BundleError, match="cannot be read as JSON"):

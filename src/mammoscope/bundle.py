@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from mammoscope.artefacts import (
     write_atomically,
     write_json,
 )
-from mammoscope.config import EligibilityConfig, PreprocessConfig, validated
+from mammoscope.config import EligibilityConfig, MatchingConfig, PreprocessConfig, validated
 from mammoscope.errors import BundleError, ConfigError
 from mammoscope.types import Density, Laterality, Level, View
 
@@ -29,6 +30,7 @@ __all__ = [
     "SIDES",
     "UNKNOWN_DENSITY",
     "Bundle",
+    "Companion",
     "Level",
     "OperatingPoint",
     "OutputContract",
@@ -40,7 +42,7 @@ __all__ = [
     "write_bundle",
 ]
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MODEL_FILE = "model.onnx"
 BUNDLE_FILE = "bundle.json"
 
@@ -210,10 +212,29 @@ AGGREGATION: dict[Level, dict[str, str]] = {
 }
 
 
+class Companion(_Part):
+    """A further model of the bundle: it finds, outlines or judges, beside the one that scores.
+
+    ``threshold`` is the score from which a candidate is a finding, or an image is unusual;
+    ``target`` is what it was chosen for. What must be known to run the graph beside that stands in
+    the graph itself.
+    """
+
+    task: Literal["detect", "segment", "anomaly"]
+    name: str
+    file: str
+    synthetic: bool
+    preprocess: PreprocessConfig
+    threshold: float
+    target: str
+    matching: MatchingConfig | None = None
+    training: dict[str, Any] = {}
+
+
 class Bundle(_Part):
     """Everything that ``bundle.json`` says."""
 
-    format_version: Literal[3] = 3
+    format_version: Literal[4] = 4
     kind: Literal["bundle"] = "bundle"
     name: str
     package_version: str
@@ -227,6 +248,7 @@ class Bundle(_Part):
     operating_points: OperatingPoints
     reference: dict[str, Any] = {}
     training: dict[str, Any] = {}
+    companions: tuple[Companion, ...] = ()
     hashes: dict[str, str]
 
     @property
@@ -235,18 +257,21 @@ class Bundle(_Part):
         return sha256_json(self.model_dump(mode="json"))
 
 
-def write_bundle(folder: Path, model: Path, **fields: Any) -> Bundle:
-    """Copy the model into a folder and write ``bundle.json`` beside it.
+def write_bundle(folder: Path, models: Mapping[str, Path], **fields: Any) -> Bundle:
+    """Copy the models into a folder and write ``bundle.json`` beside them.
 
     Args:
         folder: An empty folder.
-        model: The ONNX file.
+        models: The ONNX files by their name in the bundle; :data:`MODEL_FILE` is the one that
+            scores, the others are companions'.
         **fields: All of :class:`Bundle` but ``hashes``.
     """
     folder = Path(folder)
-    with write_atomically(folder / MODEL_FILE) as temporary:
-        shutil.copyfile(model, temporary)
-    hashes = {MODEL_FILE: sha256_file(folder / MODEL_FILE)}
+    hashes = {}
+    for name, model in models.items():
+        with write_atomically(folder / name) as temporary:
+            shutil.copyfile(model, temporary)
+        hashes[name] = sha256_file(folder / name)
     bundle = validated(Bundle, {**fields, "hashes": hashes}, str(folder))
     values = bundle.model_dump(mode="json")
     write_json(folder / BUNDLE_FILE, {**values, "content_sha256": bundle.sha256})

@@ -17,6 +17,7 @@ from mammoscope.types import Anomaly, ExamResult, Finding, FoundBy, ImageResult,
 __all__ = [
     "INTENDED_USE",
     "RESEARCH_NOTICE",
+    "CompanionInfo",
     "FailedExamPart",
     "ModelInfo",
     "ResultsDocument",
@@ -45,6 +46,18 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class CompanionInfo(_Part):
+    """A model beside the one that scores."""
+
+    task: Literal["detect", "segment", "anomaly"]
+    name: str
+    threshold: float = Field(
+        description="Score from which a candidate is a finding, or an image is unusual."
+    )
+    target: str = Field(description="What the threshold was chosen for.")
+    synthetic: bool
+
+
 class ModelInfo(_Part):
     """Which bundle scored."""
 
@@ -58,6 +71,9 @@ class ModelInfo(_Part):
     image_threshold: _Threshold
     breast_threshold: _Threshold
     exam_threshold: _Threshold
+    companions: list[CompanionInfo] = Field(
+        default=[], description="What finds, outlines or judges beside it."
+    )
 
 
 class BoxPart(_Part):

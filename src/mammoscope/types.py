@@ -207,8 +207,8 @@ class ImageResult:
         logit: Model output before the sigmoid.
         score: Score in [0, 1].
         suspicious: Whether the score reaches the bundle's image operating point.
-        findings: Suspicious regions, in original pixels: those of a detector or segmenter where the
-            bundle has one, else those of the heatmap; highest score first.
+        findings: Suspicious regions, in original pixels: those of the bundle's detector, then
+            those of its segmenter, each highest first; where it has neither, those of the heatmap.
         decoder: Which decoder read the pixels.
         crop_quality: Of the breast's crop, in [0, 1]; a low one is to be looked at.
         warnings: What a reader must know about this image.

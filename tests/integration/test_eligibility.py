@@ -12,7 +12,7 @@ from fixtures.bundles import brightness_graph, operating_point
 from fixtures.eligibility import CASES, CC, view
 from fixtures.images import breast_pixels
 from mammoscope.artefacts import read_json
-from mammoscope.bundle import write_bundle
+from mammoscope.bundle import MODEL_FILE, write_bundle
 from mammoscope.cli import main
 from mammoscope.cohort.manifest import read_eligibility, read_manifest, read_rejects
 from mammoscope.config import EligibilityConfig
@@ -86,7 +86,7 @@ def test_a_bundle_applies_its_own_rules_in_predict_and_in_the_service(
     write_mammogram(exam_folder / "spot.dcm", seed=61, ViewCodeSequence=view(CC, "399055006"))
     write_bundle(
         tmp_path / "bundle",
-        brightness_graph(tmp_path / "graph.onnx"),
+        {MODEL_FILE: brightness_graph(tmp_path / "graph.onnx")},
         name="strict on implants",
         package_version="0",
         synthetic=True,

@@ -167,7 +167,9 @@ def test_two_runs_are_compared_by_exam(home, capsys):
 def test_a_model_of_another_level_than_the_bundle_says_is_refused(home, tmp_path):
     facts = read_bundle(home / "bundle").model_dump(mode="json", exclude={"hashes"})
     (tmp_path / "bundle").mkdir()
-    write_bundle(tmp_path / "bundle", brightness_graph(tmp_path / "graph.onnx"), **facts)
+    write_bundle(
+        tmp_path / "bundle", {MODEL_FILE: brightness_graph(tmp_path / "graph.onnx")}, **facts
+    )
     with pytest.raises(BundleError, match=r"scores exams, and model\.onnx scores images"):
         load_bundle(tmp_path / "bundle")
     scorer = Scorer(tmp_path / "graph.onnx")
@@ -183,7 +185,7 @@ def test_an_exam_of_a_breast_model_is_its_higher_breast(tmp_path, exam_folder):
     (tmp_path / "bundle").mkdir()
     write_bundle(
         tmp_path / "bundle",
-        tmp_path / MODEL_FILE,
+        {MODEL_FILE: tmp_path / MODEL_FILE},
         name="breasts",
         package_version="0",
         synthetic=True,

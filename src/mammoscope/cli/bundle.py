@@ -23,19 +23,29 @@ def register(app: typer.Typer) -> None:
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
     bundle: Annotated[Path, typer.Argument(help="Bundle folder to write.", show_default=False)],
+    companions: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with",
+            help="Run folder of a detector, segmenter or anomaly model that is to stand beside.",
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the bundle.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle.")] = False,
 ) -> None:
-    """Write what was evaluated as a bundle: model.onnx and bundle.json.
+    """Write what was evaluated as a bundle: its graphs and bundle.json.
 
-    Example: `mammoscope export run bundle`
+    Example: `mammoscope export run bundle --with run-detect`
     """
     from mammoscope.cli.console import stage
     from mammoscope.export import export_bundle
 
     with stage("export", bar=False) as current:
-        made = export_bundle(run, bundle, name=name, overwrite=overwrite)
-        current.note = f"bundle {made.name} in {bundle} (sha256 {made.sha256[:12]})"
+        made = export_bundle(
+            run, bundle, companions=companions or [], name=name, overwrite=overwrite
+        )
+        beside = "".join(f", {one.task}: {one.name}" for one in made.companions)
+        current.note = f"bundle {made.name} in {bundle} (sha256 {made.sha256[:12]}){beside}"
 
 
 def predict(

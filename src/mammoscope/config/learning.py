@@ -39,8 +39,7 @@ AuxiliaryName = Literal[
 
 
 #: What a network can be trained for.
-Task = Literal["classify", "segment", "segment-then-classify", "detect"]
-Task = Literal["classify", "anomaly"]
+Task = Literal["classify", "segment", "segment-then-classify", "detect", "anomaly"]
 
 
 class ModelConfig(Frozen):

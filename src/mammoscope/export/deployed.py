@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,37 +28,49 @@ __all__ = ["export_bundle"]
 
 
 def export_bundle(
-    run: Path, folder: Path, *, name: str | None = None, overwrite: bool = False
+    run: Path,
+    folder: Path,
+    *,
+    companions: Sequence[Path] = (),
+    name: str | None = None,
+    overwrite: bool = False,
 ) -> Bundle:
-    """Write the bundle of an evaluated run.
+    """Write the bundle of an evaluated run, with companions that find, outline or judge beside it.
 
     Args:
-        run: The run folder, trained and evaluated.
+        run: The run folder of a classifier, trained and evaluated; it scores.
         folder: The bundle folder.
+        companions: Run folders of detectors, segmenters and anomaly models, one of each task at
+            most, trained and evaluated.
         name: Name of the bundle; the run folder's by default.
         overwrite: Replace a bundle that is there.
 
     Raises:
-        RunError: If the run is not finished, not evaluated, or a file of it was edited.
+        RunError: If a run is not finished, not evaluated, of a task that has no place here, or a
+            file of it was edited.
         OutputError: If the folder exists or cannot be written.
     """
     run = Path(run)
-    facts = _finished(run)
-    chosen, report = frozen_points(run)
-    if report["run"]["hashes"] != facts["hashes"]:
+    facts, chosen, report = _evaluated(run)
+    task = _task(facts)
+    if task != "classify":
         raise RunError(
-            f"{run}/report is of other predictions: run mammoscope evaluate {run} --overwrite"
+            f"{run} is of task {task}: a bundle's scores are a classifier's, and this run can "
+            "stand beside one: mammoscope export CLASSIFIER BUNDLE --with "
+            f"{run}"
         )
+    beside = [_companion(Path(other)) for other in companions]
+    _check_tasks([companion for companion, _ in beside])
     scorer = Scorer(run / MODEL_FILE, threads=1)
     level, taken = scorer.level, scorer.inputs
     predictions = pl.read_parquet(run / "predictions.parquet")
     with new_folder(folder, overwrite=overwrite, marker="bundle.json") as fresh:
         return write_bundle(
             fresh,
-            run / MODEL_FILE,
+            {MODEL_FILE: run / MODEL_FILE, **{c["file"]: model for c, model in beside}},
             name=name or run.resolve().name,
             package_version=__version__,
-            synthetic=bool(facts["synthetic"]),
+            synthetic=bool(facts["synthetic"]) or any(c["synthetic"] for c, _ in beside),
             intended_use=INTENDED_USE,
             input={
                 "level": level,
@@ -75,11 +88,64 @@ def export_bundle(
             },
             reference=_reference(predictions, "test" if facts["fold"] is None else "val"),
             training=_training(facts, report),
+            companions=[companion for companion, _ in beside],
         )
 
 
-def _finished(run: Path) -> dict[str, Any]:
-    """Return the record of a finished run whose files are those that it made."""
+def _task(facts: dict[str, Any]) -> str:
+    # Runs of earlier versions name no task.
+    return str(facts["config"].get("task", "classify"))
+
+
+def _companion(run: Path) -> tuple[dict[str, Any], Path]:
+    """Return what a bundle says of a companion, and where its graph is.
+
+    Raises:
+        RunError: If the run has no place beside a classifier.
+    """
+    facts, chosen, report = _evaluated(run)
+    task = _task(facts)
+    if task in ("detect", "segment"):
+        point = chosen["candidates"]
+    elif task == "anomaly":
+        point = chosen["points"]["image"][0]
+    else:
+        raise RunError(
+            f"{run} is of task {task}: beside a classifier can stand runs of detect, segment and "
+            "anomaly"
+        )
+    matching = facts["config"]["detect"]["matching"] if task == "detect" else None
+    told = {
+        "task": task,
+        "name": run.resolve().name,
+        "file": f"{task}.onnx",
+        "synthetic": bool(facts["synthetic"]),
+        "preprocess": facts["preprocess"],
+        "threshold": float(point["threshold"]),
+        "target": str(point["target"]),
+        "matching": matching,
+        "training": {
+            "fold": facts["fold"],
+            "counts": facts["counts"],
+            "cohort": {k: v for k, v in facts["cohort"].items() if k != "path"},
+            "run_hashes": facts["hashes"],
+            "operating_points_sha256": report["operating_points_sha256"],
+            "measured_on": report["measured_on"],
+        },
+    }
+    return told, run / MODEL_FILE
+
+
+def _check_tasks(companions: list[dict[str, Any]]) -> None:
+    """Refuse two companions of one task: which of them finds would not be clear."""
+    tasks = [companion["task"] for companion in companions]
+    twice = sorted({task for task in tasks if tasks.count(task) > 1})
+    if twice:
+        raise RunError(f"two companions are of task {', '.join(twice)}: a bundle holds one of each")
+
+
+def _evaluated(run: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return the record, operating points and report of a finished, evaluated, unedited run."""
     facts = read_json(run / "run.json", RunError)
     if facts.get("status") != "finished":
         raise RunError(
@@ -88,17 +154,16 @@ def _finished(run: Path) -> dict[str, Any]:
     for file, expected in facts["hashes"].items():
         if sha256_file(run / file) != expected:
             raise RunError(f"{run / file} was edited: its SHA-256 is not {expected}")
-    task = facts["config"].get("task", "classify")
-    if task != "classify":
-        raise RunError(
-            f"{run} is of task {task}: bundles are of classifiers; its model.onnx is scored with "
-            "mammoscope.inference"
-        )
     if "eligibility" not in facts:
         raise RunError(
             f"{run}/run.json names no eligibility rules: train on a cohort that has some"
         )
-    return dict(facts)
+    chosen, report = frozen_points(run)
+    if report["run"]["hashes"] != facts["hashes"]:
+        raise RunError(
+            f"{run}/report is of other predictions: run mammoscope evaluate {run} --overwrite"
+        )
+    return dict(facts), chosen, report
 
 
 def _training(facts: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:

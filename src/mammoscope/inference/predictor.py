@@ -18,16 +18,19 @@ from mammoscope.errors import (
     Reason,
 )
 from mammoscope.explain import find_regions
+from mammoscope.inference.companions import CompanionModel, Seen, Verdict, load_companion
 from mammoscope.inference.exam import Words, read_exam
 from mammoscope.inference.scorer import ExamInput, ExamScores, Scorer, Scores
 from mammoscope.log import get_logger
 from mammoscope.preprocessing import PreparedImage, Preprocessor, SourceImage
-from mammoscope.results import ModelInfo
+from mammoscope.results import CompanionInfo, ModelInfo
 from mammoscope.types import (
     SCREENING_VIEWS,
+    Anomaly,
     BreastResult,
     Exam,
     ExamResult,
+    Finding,
     FloatImage,
     ImageResult,
     MammogramImage,
@@ -43,11 +46,19 @@ OnImage = Callable[[ImageResult, FloatImage], None]
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """An image that can be scored: what the graph sees, and the file for people to see."""
+    """An image that can be scored: what the graphs see, and the file for people to see.
+
+    Attributes:
+        image: Which.
+        source: The file.
+        prepared: As the graph that scores takes it.
+        others: As each companion takes it, in their order.
+    """
 
     image: MammogramImage
     source: SourceImage
     prepared: PreparedImage
+    others: tuple[PreparedImage, ...] = ()
 
 
 class Predictor:
@@ -56,12 +67,15 @@ class Predictor:
     Args:
         bundle: What the bundle says.
         scorer: Its graph, loaded.
+        companions: Its companions, loaded, in the bundle's order.
 
     Raises:
         BundleError: If the graph is of another level than the bundle says.
     """
 
-    def __init__(self, bundle: Bundle, scorer: Scorer) -> None:
+    def __init__(
+        self, bundle: Bundle, scorer: Scorer, companions: Sequence[CompanionModel] = ()
+    ) -> None:
         if scorer.level != bundle.input.level:
             raise BundleError(
                 f"bundle {bundle.name} says that its model scores {bundle.input.level}s, and "
@@ -69,10 +83,16 @@ class Predictor:
             )
         self.bundle = bundle
         self._scorer = scorer
+        self._companions = tuple(companions)
         self._preprocessor = Preprocessor(bundle.input.preprocess)
         self._image_threshold = bundle.operating_points.threshold("image")
         self._breast_threshold = bundle.operating_points.threshold("breast")
         self._exam_threshold = bundle.operating_points.threshold("exam")
+
+    @property
+    def _finds(self) -> bool:
+        """Whether findings are a companion's, and not the heatmap's."""
+        return any(companion.task != "anomaly" for companion in self.bundle.companions)
 
     @property
     def model_info(self) -> ModelInfo:
@@ -86,14 +106,26 @@ class Predictor:
             image_threshold=self._image_threshold,
             breast_threshold=self._breast_threshold,
             exam_threshold=self._exam_threshold,
+            companions=[
+                CompanionInfo(
+                    task=companion.task,
+                    name=companion.name,
+                    threshold=companion.threshold,
+                    target=companion.target,
+                    synthetic=companion.synthetic,
+                )
+                for companion in self.bundle.companions
+            ],
         )
 
     def check(self) -> None:
-        """Send a blank input through the graph.
+        """Send a blank input through every graph.
 
         Raises:
-            BundleError: If the graph fails or gives a score that is not finite.
+            BundleError: If a graph fails or gives a score that is not finite.
         """
+        for companion in self._companions:
+            companion.check()
         preprocess = self.bundle.input.preprocess
         blank = np.zeros((preprocess.height, preprocess.width), np.uint8)
         if self._scorer.level == "image":
@@ -124,12 +156,14 @@ class Predictor:
             IncompleteExamError: If no image of it can be scored; the message says why.
         """
         refused = list(exam.refused)
+        # One by one and not kept, where nothing needs the exam's images together.
+        streams = self._scorer.level == "image" and not self._companions
         images: list[ImageResult] = []
         readings: list[_Reading] = []
         for image in exam.images:
             try:
                 reading = self._read(image)
-                if self._scorer.level == "image":
+                if streams:
                     scores = self._scorer([reading.prepared.pixels])
                     images.append(self._result(reading, scores, 0, on_image))
                 else:
@@ -143,12 +177,9 @@ class Predictor:
                 _nothing_scored(exam.exam_id, refused),
                 [(r.image_id, r.reason, r.message) for r in refused],
             )
-        together = self._together(exam, readings) if readings else None
-        if together is not None:
-            images = [
-                self._result(reading, together.images, place, on_image)
-                for place, reading in enumerate(readings)
-            ]
+        together = None
+        if readings:
+            images, together = self._joined(exam, readings, on_image)
         breasts = self._breasts(images, together)
         score = max(breast.score for breast in breasts)
         if together is not None and together.exam is not None:
@@ -168,16 +199,45 @@ class Predictor:
             missing_views=missing,
             refused=tuple(refused),
             warnings=tuple(warnings),
+            anomaly=_most_unusual(images),
         )
+
+    def _joined(
+        self, exam: Exam, readings: list[_Reading], on_image: OnImage | None
+    ) -> tuple[list[ImageResult], ExamScores | None]:
+        """Score the images of an exam and have the companions look at them, together."""
+        together = None if self._scorer.level == "image" else self._together(exam, readings)
+        verdicts = [
+            model([Seen(r.image, r.others[place]) for r in readings], exam)
+            for place, model in enumerate(self._companions)
+        ]
+        images = []
+        for place, reading in enumerate(readings):
+            told = [verdict[place] for verdict in verdicts]
+            if together is None:
+                scores = self._scorer([reading.prepared.pixels])
+                images.append(self._result(reading, scores, 0, on_image, told))
+            else:
+                images.append(self._result(reading, together.images, place, on_image, told))
+        return images, together
 
     def _read(self, image: MammogramImage) -> _Reading:
         try:
             source = SourceImage(image.path, self._preprocessor.config)
             prepared = self._preprocessor.prepare(source, image.laterality, image.pixel_aspect)
+            # Models of one preprocessing share what was prepared.
+            made = {self.bundle.input.preprocess: prepared}
+            for companion in self.bundle.companions:
+                config = companion.preprocess
+                if config not in made:
+                    own = SourceImage(image.path, config)
+                    preprocessor = Preprocessor(config)
+                    made[config] = preprocessor.prepare(own, image.laterality, image.pixel_aspect)
         except OSError as error:
             message = f"{image.path.name} cannot be opened: {error.strerror or error}"
             raise DicomError(message, Reason.UNREADABLE_FILE) from error
-        return _Reading(image, source, prepared)
+        others = tuple(made[companion.preprocess] for companion in self.bundle.companions)
+        return _Reading(image, source, prepared, others)
 
     def _together(self, exam: Exam, readings: list[_Reading]) -> ExamScores:
         given = ExamInput(
@@ -199,12 +259,23 @@ class Predictor:
         ]
 
     def _result(
-        self, reading: _Reading, scores: Scores, place: int, on_image: OnImage | None
+        self,
+        reading: _Reading,
+        scores: Scores,
+        place: int,
+        on_image: OnImage | None,
+        told: Sequence[Verdict] = (),
     ) -> ImageResult:
         image, prepared = reading.image, reading.prepared
         score, heatmap = float(scores.score[place]), scores.heatmap[place]
         suspicious = score >= self._image_threshold
-        findings = find_regions(scores.local_score[place], prepared.geometry, self._image_threshold)
+        findings: tuple[Finding, ...] = ()
+        if self._finds:
+            findings = tuple(finding for verdict in told for finding in verdict.findings)
+        elif suspicious:
+            findings = find_regions(
+                scores.local_score[place], prepared.geometry, self._image_threshold
+            )
         height, width = reading.source.shape
         result = ImageResult(
             image_id=image.image_id,
@@ -215,12 +286,13 @@ class Predictor:
             logit=float(scores.logit[place]),
             score=score,
             suspicious=suspicious,
-            findings=findings if suspicious else (),
+            findings=findings,
             decoder=prepared.decoder,
             crop_quality=prepared.quality,
             warnings=prepared.warnings,
             heatmap=heatmap,
             geometry=prepared.geometry.as_dict(),
+            anomaly=next((verdict.anomaly for verdict in told if verdict.anomaly), None),
         )
         if on_image is not None:
             on_image(result, reading.source.shown())
@@ -252,7 +324,16 @@ def load_bundle(path: Path | str, *, threads: int = 0) -> Predictor:
         BundleError: If a file is missing, edited or of another format.
     """
     bundle = read_bundle(Path(path))
-    return Predictor(bundle, Scorer(Path(path) / MODEL_FILE, threads))
+    companions = [load_companion(one, Path(path), threads) for one in bundle.companions]
+    return Predictor(bundle, Scorer(Path(path) / MODEL_FILE, threads), companions)
+
+
+def _most_unusual(images: Sequence[ImageResult]) -> Anomaly | None:
+    """Return the exam's anomaly: that of its most unusual image, without its map."""
+    told = [image.anomaly for image in images if image.anomaly is not None]
+    if not told:
+        return None
+    return Anomaly(max(one.score for one in told), any(one.unusual for one in told))
 
 
 def _missing_views(images: list[ImageResult]) -> tuple[str, ...]:

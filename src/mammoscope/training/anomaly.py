@@ -16,7 +16,7 @@ from mammoscope.config import AnomalyConfig, Config, PreprocessConfig, TrainConf
 from mammoscope.errors import CohortError, ConfigError, RunError
 from mammoscope.models import check_backbone
 from mammoscope.models.anomaly import AnomalyModel, ConvVae, PatchCore, build_anomaly
-from mammoscope.training.dataset import ImageDataset
+from mammoscope.training.dataset import ImageDataset, Reader
 from mammoscope.training.learning import BatchLoss, LearningTask, Measure
 from mammoscope.training.loading import Loader
 from mammoscope.training.sampling import EpochSampler
@@ -61,8 +61,8 @@ class AutoencoderTask(LearningTask):
         """Return the loss of a batch.
 
         Args:
-            batch: Images (B, 1, H, W), labels that are not used and, with conditions, their codes
-                (B, conditions).
+            batch: Images (B, 1, H, W), labels that are not used and, with conditions, a dictionary
+                with their codes as ``targets`` (B, conditions).
         """
         images, _, *told = batch
         error, kl = (
@@ -154,9 +154,9 @@ def condition_codes(rows: pl.DataFrame, conditions: Sequence[str]) -> Tensor:
     return torch.tensor(columns, dtype=torch.int64).reshape(len(conditions), rows.height).T
 
 
-def _codes(told: Sequence[Tensor]) -> list[Tensor]:
+def _codes(told: Sequence[dict[str, Tensor]]) -> list[Tensor]:
     """Return one tensor for each condition of a batch's codes, if there are any."""
-    return [*told[0].long().T] if told else []
+    return [*told[0]["targets"].long().T] if told else []
 
 
 def _check(store: PreparedStore, rows: pl.DataFrame, fold: int, config: Config) -> Parts:
@@ -255,13 +255,15 @@ def _loader(store: PreparedStore, rows: pl.DataFrame, config: Config, *, train: 
     # A memory is of images as they are.
     changes = train and config.anomaly.method == "vae"
     images = ImageDataset(
-        store,
+        Reader(
+            store,
+            max_value=store.config.max_value,
+            augment=config.augment if changes else None,
+            seed=settings.seed,
+        ),
         rows["image_id"].to_list(),
         [0.0] * rows.height,
         condition_codes(rows, conditions) if conditions else None,
-        max_value=store.config.max_value,
-        augment=config.augment if changes else None,
-        seed=settings.seed,
     )
     options: dict[str, Any] = {
         "batch_size": settings.batch_size,
