@@ -18,6 +18,7 @@ from mammoscope.artefacts import (
 )
 from mammoscope.config import EligibilityConfig, MatchingConfig, PreprocessConfig, validated
 from mammoscope.errors import BundleError, ConfigError
+from mammoscope.results import CompanionInfo
 from mammoscope.types import Density, Laterality, Level, View
 
 __all__ = [
@@ -229,6 +230,17 @@ class Companion(_Part):
     target: str
     matching: MatchingConfig | None = None
     training: dict[str, Any] = {}
+
+    @property
+    def info(self) -> CompanionInfo:
+        """What readers of results are told of it."""
+        return CompanionInfo(
+            task=self.task,
+            name=self.name,
+            threshold=self.threshold,
+            target=self.target,
+            synthetic=self.synthetic,
+        )
 
 
 class Bundle(_Part):

@@ -185,6 +185,10 @@ def _bundle(path: Path) -> tuple[str, dict[str, Any]]:
         "operating point": f"{points.primary}: image {points.threshold('image'):.4f}, "
         f"breast {points.threshold('breast'):.4f}, exam {points.threshold('exam'):.4f}",
         **_scoring({"calibration": bundle.calibration, **bundle.training}),
+        **{
+            f"beside it, {one.task}": f"{one.name}, from {one.threshold:.4f} on ({one.target})"
+            for one in bundle.companions
+        },
         "bundle.json": f"sha256 {bundle.sha256[:12]} ✓",
         **{name: f"sha256 {digest[:12]} ✓" for name, digest in bundle.hashes.items()},
     }

@@ -23,7 +23,7 @@ from mammoscope.inference.exam import Words, read_exam
 from mammoscope.inference.scorer import ExamInput, ExamScores, Scorer, Scores
 from mammoscope.log import get_logger
 from mammoscope.preprocessing import PreparedImage, Preprocessor, SourceImage
-from mammoscope.results import CompanionInfo, ModelInfo
+from mammoscope.results import ModelInfo
 from mammoscope.types import (
     SCREENING_VIEWS,
     Anomaly,
@@ -106,16 +106,7 @@ class Predictor:
             image_threshold=self._image_threshold,
             breast_threshold=self._breast_threshold,
             exam_threshold=self._exam_threshold,
-            companions=[
-                CompanionInfo(
-                    task=companion.task,
-                    name=companion.name,
-                    threshold=companion.threshold,
-                    target=companion.target,
-                    synthetic=companion.synthetic,
-                )
-                for companion in self.bundle.companions
-            ],
+            companions=[companion.info for companion in self.bundle.companions],
         )
 
     def check(self) -> None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from mammoscope import __version__
 from mammoscope.bundle import Bundle, Estimate, Level, OperatingPoint
-from mammoscope.results import RESEARCH_NOTICE, BoxPart
+from mammoscope.results import RESEARCH_NOTICE, BoxPart, CompanionInfo
 from mammoscope.service.settings import ServiceSettings
 
 __all__ = ["DisplayDocument", "HealthDocument", "ModelDocument", "describe_model"]
@@ -64,6 +64,7 @@ class ModelDocument(BaseModel):
     aggregation: dict[str, str]
     operating_point: OperatingPointFacts
     limits: Limits
+    companions: list[CompanionInfo]
 
 
 class HealthDocument(BaseModel):
@@ -124,6 +125,7 @@ def describe_model(bundle: Bundle, settings: ServiceSettings) -> ModelDocument:
             max_files=settings.max_files,
             max_unzipped_bytes=settings.max_unzipped_bytes,
         ),
+        companions=[companion.info for companion in bundle.companions],
     )
 
 

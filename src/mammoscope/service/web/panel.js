@@ -3,6 +3,7 @@
 import { byId, el, gauge, score, verdict } from "./dom.js";
 
 const SIDES = { R: "Right breast", L: "Left breast" };
+const BESIDE = { detect: "Detector", segment: "Segmenter", anomaly: "Unusual images" };
 const percent = (value) => (value === null ? "undefined" : `${Math.round(100 * value)} %`);
 const interval = ({ value, low, high }) =>
   low === null || high === null ? percent(value) : `${percent(value)} (${percent(low)}–${percent(high)})`;
@@ -104,6 +105,8 @@ function facts(model) {
     ["Specificity, breast", interval(point.breast.specificity)],
     ["Sensitivity, image", interval(point.image.sensitivity)],
     ["Specificity, image", interval(point.image.specificity)],
+    ...model.companions.map((one) => [BESIDE[one.task],
+      `${one.name}, from ${score(one.threshold)} on (${one.target})${one.synthetic ? ", synthetic" : ""}`]),
   ];
   return el(
     "section",
