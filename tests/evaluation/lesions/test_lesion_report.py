@@ -128,6 +128,9 @@ def test_masks_are_measured_in_windows_and_on_whole_images(segmenter):
     assert {group["attribute"] for group in made["groups"]} == {"kind", "size", "nature"}
     names = [row[0] for row in summary_rows(segmenter[1])]
     assert "Dice around the lesion" in names
+    told = segmenter[1].report["measures"]["lesion"]
+    assert told["dice"]["value"] == window["value"]
+    assert {"sensitivity_at_1", "mean_sensitivity", "sensitivity_at_cut_off", "ap50"} <= set(told)
 
 
 def test_masks_of_images_without_spacing_are_measured_in_pixels(tmp_path):

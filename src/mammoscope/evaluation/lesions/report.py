@@ -30,7 +30,7 @@ from mammoscope.evaluation.lesions.gallery import gallery
 from mammoscope.evaluation.lesions.outlined import Masks, outlined, read_masks
 from mammoscope.evaluation.lesions.page import render_page
 from mammoscope.evaluation.lesions.precision import average_precisions
-from mammoscope.evaluation.lesions.summary import summary_rows
+from mammoscope.evaluation.lesions.summary import measures_of, summary_rows
 from mammoscope.evaluation.lesions.tables import (
     Findings,
     Split,
@@ -113,15 +113,17 @@ def evaluate(
         with_attributes(rows, table), measured_on, on_validation, points, facts, config,
         tested=tested,
     )  # fmt: skip
+    overlap = None
+    if outlines is not None:
+        overlap = outlined(outlines, found.scene, config, found.draws(config))
     report = {
         **head(facts, config, tested=tested),
         "task": facts["config"]["task"],
         "operating_points_sha256": sha256_file(run / POINTS_FILE),
         "findings_sha256": findings.sha256,
         "detection": told,
-        "overlap": None
-        if outlines is None
-        else outlined(outlines, found.scene, config, found.draws(config)),
+        "overlap": overlap,
+        "measures": measures_of(told, overlap),
         **scores,
         "warnings": [*told["warnings"], *scores["warnings"]],
         "run": {key: value for key, value in facts.items() if key != "platform"},
