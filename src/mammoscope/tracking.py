@@ -103,10 +103,12 @@ class Tracker:
         """Write down a report's figures; returns a sentence if something is missing."""
         split = report["measured_on"]
         with self._or_later():
-            for level, values in report["levels"].items():
+            levels = {level: values["metrics"] for level, values in report["levels"].items()}
+            # Of tasks that have further measures.
+            for level, metrics in {**levels, **report.get("measures", {})}.items():
                 told = {
                     f"{split}.{level}.{name}{'' if end == 'value' else f'.{end}'}": metric[end]
-                    for name, metric in values["metrics"].items()
+                    for name, metric in metrics.items()
                     for end in ("value", "low", "high")
                 }
                 self._metrics({k: v for k, v in told.items() if v is not None}, 0)

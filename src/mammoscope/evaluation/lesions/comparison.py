@@ -22,6 +22,8 @@ from mammoscope.evaluation.lesions.found import Found, find, measured
 from mammoscope.evaluation.lesions.froc import told_at
 from mammoscope.evaluation.lesions.gains import differences, gained
 from mammoscope.evaluation.lesions.tables import (
+    CANDIDATES_FILE,
+    Findings,
     read_candidates,
     read_findings,
     scene_of,
@@ -38,13 +40,12 @@ from mammoscope.evaluation.tables import read_predictions
 __all__ = ["compare_lesions", "finds_lesions", "lesion_comparison_rows"]
 
 FORMAT_VERSION = 1
-_CANDIDATES = "candidates.parquet"
 _ROLES = ("first", "second")
 
 
 def finds_lesions(run: Path) -> bool:
     """Say whether a run is of a task that finds lesions."""
-    return _CANDIDATES in read_run(Path(run)).get("hashes", {})
+    return CANDIDATES_FILE in read_run(Path(run)).get("hashes", {})
 
 
 def compare_lesions(
@@ -82,10 +83,7 @@ def compare_lesions(
     facts = runs[0].facts
     table = read_cohort_table(facts, cohort)
     findings = read_findings(cohort_folder(facts, cohort), table, facts)
-    found = []
-    for run in runs:
-        drawn = read_candidates(checked_table(run.path, run.facts, _CANDIDATES), "test")
-        found.append(find(scene_of(run.rows, drawn, findings, config), config))
+    found = [_found(run, findings, config) for run in runs]
     if not found[0].wanted.any():
         raise RunError("no test image holds a lesion that is to be found: nothing to compare")
     draws = found[0].draws(config)
@@ -140,7 +138,7 @@ def lesion_comparison_rows(made: dict[str, Any]) -> list[list[str]]:
 def _read(path: Path) -> Contender:
     facts = read_run(path)
     predictions = checked_predictions(path, facts)
-    if _CANDIDATES not in facts["hashes"]:
+    if CANDIDATES_FILE not in facts["hashes"]:
         raise RunError(
             f"{path} finds no lesions (task {facts['config'].get('task', 'classify')}): compare it "
             "by --level image, breast or exam"
@@ -155,6 +153,11 @@ def _read(path: Path) -> Contender:
     return Contender(
         path, facts, rows.sort("image_id"), str(point["name"]), float(point["threshold"])
     )
+
+
+def _found(run: Contender, findings: Findings, config: EvaluationConfig) -> Found:
+    drawn = read_candidates(checked_table(run.path, run.facts, CANDIDATES_FILE), "test")
+    return find(scene_of(run.rows, drawn, findings, config), config)
 
 
 def _check_same_targets(first: Contender, second: Contender) -> None:
@@ -181,7 +184,7 @@ def _of_run(
     return {
         "role": role,
         "path": str(run.path),
-        "candidates_sha256": run.facts["hashes"][_CANDIDATES],
+        "candidates_sha256": run.facts["hashes"][CANDIDATES_FILE],
         "froc": {name: value.as_dict() for name, value in told.items()},
         "cut_off": {
             "name": run.name,

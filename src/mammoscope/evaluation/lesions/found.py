@@ -123,7 +123,7 @@ def choose_cut_off(found: Found, config: EvaluationConfig) -> dict[str, Any]:
     threshold = cut_off(found.marks, found.scene.candidates.score, rate)
     return {
         "name": f"false_positives={rate:g}",
-        "target": f"at most {rate:g} false positives per image",
+        "target": f"at most {rate:g} false positive{'' if rate == 1 else 's'} per image",
         "threshold": threshold,
         "confidence": config.confidence,
         **measured(found, threshold, config),

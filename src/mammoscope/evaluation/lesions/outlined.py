@@ -72,7 +72,7 @@ def outlined(masks: Masks, scene: Scene, config: EvaluationConfig, draws: Draws)
 
     In a window around a lesion the pixels of other lesions are left out; on a whole image those of
     lesions that are no targets. Parts of the mask are counted as false positives on the images on
-    which candidates are.
+    which candidates are, but for those with a finding that has no mask: a part may lie on it.
 
     Args:
         masks: Of one split.
@@ -89,7 +89,8 @@ def outlined(masks: Masks, scene: Scene, config: EvaluationConfig, draws: Draws)
     """
     _check(masks, scene)
     patient = dict(zip(scene.rows["image_id"], scene.patient.tolist(), strict=True))
-    counted = dict(zip(scene.rows["image_id"], scene.counted.tolist(), strict=True))
+    judged = _judged(masks, scene)
+    counted = dict(zip(scene.rows["image_id"], judged.tolist(), strict=True))
     by_image = {
         str(name): part for (name,), part in masks.lesions.group_by("image_id", maintain_order=True)
     }
@@ -103,7 +104,7 @@ def outlined(masks: Masks, scene: Scene, config: EvaluationConfig, draws: Draws)
         lesions += [owner | lesion for lesion in mine]
         whole += [owner | image] if image else []
         false[patient[name]] += parts * counted[name]
-    of = np.bincount(scene.patient[scene.counted], minlength=scene.patients)
+    of = np.bincount(scene.patient[judged], minlength=scene.patients)
     told = _Told(pl.DataFrame(lesions, infer_schema_length=None), draws, config)
     return {
         "unit": masks.unit,
@@ -224,6 +225,15 @@ def _mask(runs: Any, size: tuple[int, int], image_id: str) -> Bools:
         return decode(runs, size)
     except ValueError as error:
         raise RunError(f"a mask of image {image_id} cannot be read: {error}") from error
+
+
+def _judged(masks: Masks, scene: Scene) -> Bools:
+    """Return on which images parts of the mask can be called false, (N,)."""
+    masked = set(masks.lesions["finding_id"])
+    known = np.array([name in masked for name in scene.findings["finding_id"]], dtype=np.bool_)
+    judged = scene.counted.copy()
+    judged[scene.lesions.image[~known]] = False
+    return judged
 
 
 def _check(masks: Masks, scene: Scene) -> None:

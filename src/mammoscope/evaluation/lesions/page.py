@@ -152,7 +152,8 @@ def _froc(report: dict[str, Any]) -> Html:
         ("patients", *(f"{values['patients']:,}" for values in found["froc"].values())),
     ]
     for name, title in froc_titles(report).items():
-        rows.append((title, *(estimate(name, found["froc"][unit][name]) for unit in units)))
+        values = (estimate(name, found["froc"][unit][name]) for unit in units)
+        rows.append((title.removeprefix("Sensitivity "), *values))
     hit = _HITS[report["evaluation"]["hit"]].format(**report["evaluation"])
     on = "images without cancer or any finding"
     on = on if report["evaluation"]["false_positives_on"] == "normal" else "all images"
@@ -169,7 +170,7 @@ def _froc(report: dict[str, Any]) -> Html:
         f"{report['evaluation']['confidence']:.0%} intervals from "
         f"{report['evaluation']['bootstrap']} bootstrap replicates over patients."
     )
-    return table(("by", *units), rows, caption)
+    return table(("by", *units), rows, caption, class_="numbers")
 
 
 def _cut_off(report: dict[str, Any]) -> Html:

@@ -30,15 +30,16 @@ from mammoscope.evaluation.lesions.gallery import gallery
 from mammoscope.evaluation.lesions.outlined import Masks, outlined, read_masks
 from mammoscope.evaluation.lesions.page import render_page
 from mammoscope.evaluation.lesions.precision import average_precisions
-from mammoscope.evaluation.lesions.summary import summary_rows
+from mammoscope.evaluation.lesions.summary import measures_of, summary_rows
 from mammoscope.evaluation.lesions.tables import (
+    CANDIDATES_FILE,
     Findings,
     Split,
     read_candidates,
     read_findings,
     scene_of,
 )
-from mammoscope.evaluation.levels import at_prevalence, by_level
+from mammoscope.evaluation.levels import as_validated, at_prevalence, by_level
 from mammoscope.evaluation.operating_points import choose
 from mammoscope.evaluation.pictures import Pictures
 from mammoscope.evaluation.report import (
@@ -63,7 +64,6 @@ __all__ = ["SHOWS_PICTURES", "evaluate", "summary_rows"]
 #: ``evaluate`` takes prepared images to show.
 SHOWS_PICTURES = True
 
-CANDIDATES = "candidates.parquet"
 _MASKS = ("masks.parquet", "lesion_masks.parquet")
 # Lesions below which a cut-off or a figure rests on few.
 _FEW = 30
@@ -85,10 +85,8 @@ def evaluate(
     breasts and exams are measured where validation and test hold both classes of them.
     """
     check_calibration(run, facts, config)
-    predictions, drawn = checked_predictions(run, facts), checked_table(run, facts, CANDIDATES)
-    masks = None
-    if _MASKS[0] in facts["hashes"]:
-        masks = (checked_table(run, facts, _MASKS[0]), checked_table(run, facts, _MASKS[1]))
+    predictions, drawn = checked_predictions(run, facts), checked_table(run, facts, CANDIDATES_FILE)
+    masks = [checked_table(run, facts, name) for name in _MASKS if name in facts["hashes"]]
     folder = run / "report"
     check_output(folder, overwrite=overwrite, marker="report.json")
     table, where = read_cohort_table(facts, cohort), cohort_folder(facts, cohort)
@@ -96,48 +94,41 @@ def evaluate(
 
     validation = rows_of(predictions, facts, "val", table)
     chosen_on = _found(validation, drawn, "val", findings, config)
-    on_validation = _both_classes(at_prevalence(by_level(validation, facts), config))
+    on_validation = _chosen_levels(validation, facts, config)
     points = {level: choose(data, config) for level, data in on_validation.items()}
     cut_off = choose_cut_off(chosen_on, config)
     freeze(run, facts, config, points, candidates=cut_off)
 
     test = rows_of(predictions, facts, "test", table)
-    tested, split = bool(test.height), "test" if test.height else "val"
-    rows = test if tested else validation
-    found = _found(test, drawn, "test", findings, config) if tested else chosen_on
-    outlines = None if masks is None else read_masks(*masks, _split(tested=tested), facts)
+    tested, rows = bool(test.height), test if test.height else validation
+    split: Split = "test" if tested else "val"
+    found = _found(rows, drawn, split, findings, config)
     measured_on = _levels(rows, facts, on_validation)
     told = _detection(found, chosen_on, cut_off, config, split)
     told["views"] = _matched_views(rows, drawn, found, findings, config)
-    scores = of_scores(
-        with_attributes(rows, table), measured_on, on_validation, points, facts, config,
-        tested=tested,
-    )  # fmt: skip
+    known = with_attributes(rows, table)
+    scores = of_scores(known, measured_on, on_validation, points, facts, config, tested=tested)
+    outlines = read_masks(masks[0], masks[1], split, facts) if masks else None
+    overlap = outlined(outlines, found.scene, config, found.draws(config)) if outlines else None
     report = {
         **head(facts, config, tested=tested),
         "task": facts["config"]["task"],
         "operating_points_sha256": sha256_file(run / POINTS_FILE),
         "findings_sha256": findings.sha256,
         "detection": told,
-        "overlap": None
-        if outlines is None
-        else outlined(outlines, found.scene, config, found.draws(config)),
+        "overlap": overlap,
+        "measures": measures_of(told, overlap),
         **scores,
         "warnings": [*told["warnings"], *scores["warnings"]],
         "run": {key: value for key, value in facts.items() if key != "platform"},
         "notes": [
-            *notes_of(facts, table, tested=tested),
-            *findings.notes,
+            *(*notes_of(facts, table, tested=tested), *findings.notes),
             *_about(found, measured_on, on_validation, split),
         ],
     }
     with new_folder(folder, overwrite=overwrite, marker="report.json") as fresh:
         _write(fresh, report, found, outlines, measured_on, points, pictures)
     return Report(folder / "index.html", report)
-
-
-def _split(*, tested: bool) -> Split:
-    return "test" if tested else "val"
 
 
 def _found(
@@ -153,39 +144,42 @@ def _matched_views(
 
     The scores of candidates before they were matched are the column ``own_score``.
     """
-    split: Split = rows["split"][0]
-    candidates = read_candidates(drawn, split)
-    if "own_score" not in candidates.columns or candidates["matched"].null_count() == len(
-        candidates
-    ):
+    candidates = read_candidates(drawn, rows["split"][0])
+    matched = candidates["matched"].len() - candidates["matched"].null_count()
+    if not matched or "own_score" not in candidates.columns:
         return None
     alone = candidates.with_columns(score="own_score")
     before = find(scene_of(rows, alone, findings, config), config)
     draws = found.draws(config)
     return {
-        "matched": len(candidates) - candidates["matched"].null_count(),
-        "candidates": len(candidates),
+        "matched": matched,
+        "candidates": candidates.height,
         "alone": _curves(before, config)["lesion"],
         "gain": differences(before, found, draws, config),
     }
 
 
-def _both_classes(made: dict[Level, Scored]) -> dict[Level, Scored]:
-    return {k: data for k, data in made.items() if data.positives not in (0, data.label.size)}
+def _with_both_classes(rows: pl.DataFrame, facts: dict[str, Any]) -> dict[Level, Scored]:
+    """Return the levels that hold both classes; none where images do not."""
+    made = by_level(rows, facts)
+    kept = {k: data for k, data in made.items() if data.positives not in (0, data.label.size)}
+    return kept if "image" in kept else {}
+
+
+def _chosen_levels(
+    rows: pl.DataFrame, facts: dict[str, Any], config: EvaluationConfig
+) -> dict[Level, Scored]:
+    """Return the levels for which thresholds can be chosen, at the prevalence that is meant."""
+    made = _with_both_classes(rows, facts)
+    return at_prevalence(made, config) if made else {}
 
 
 def _levels(
     rows: pl.DataFrame, facts: dict[str, Any], on_validation: dict[Level, Scored]
 ) -> dict[Level, Scored]:
-    """Return the levels that hold both classes, at the prevalences that validation chose for."""
-    made = _both_classes(by_level(rows, facts))
-    return {
-        level: Scored(
-            data.score, data.label, data.patient, data.unlabelled, on_validation[level].prevalence
-        )
-        for level, data in made.items()
-        if level in on_validation
-    }
+    """Return the levels that can be measured, at the prevalences that validation chose for."""
+    made = _with_both_classes(rows, facts)
+    return as_validated({k: data for k, data in made.items() if k in on_validation}, on_validation)
 
 
 def _detection(
@@ -236,8 +230,8 @@ def _warnings(told: dict[str, Any], split: str) -> list[str]:
             said.append(f"{few['lesions']} lesions in the {name} split: figures rest on few.")
     if told["cut_off"]["threshold"] == 0:
         said.append(
-            "The cut-off is 0: all candidates of validation images together stay below the target "
-            f"of {told['cut_off']['target']}, so that nothing was chosen."
+            "The cut-off is 0: all candidates of validation images together are "
+            f"{told['cut_off']['target']}, so that there was nothing to choose."
         )
     rate = told["cut_off"]["measured"]["false_positives_per_image"]
     if rate["low"] is not None and rate["low"] > told["cut_off"]["rate"]:

@@ -8,7 +8,7 @@ from typing import Any
 from mammoscope.evaluation.measures import estimated
 from mammoscope.evaluation.run_folder import Report
 
-__all__ = ["froc_titles", "summary_rows"]
+__all__ = ["froc_titles", "measures_of", "summary_rows"]
 
 
 def froc_titles(report: dict[str, Any]) -> dict[str, str]:
@@ -19,6 +19,23 @@ def froc_titles(report: dict[str, Any]) -> dict[str, str]:
         counted = "false positive" if rate == "1" else "false positives"
         told[f"sensitivity_at_{rate}"] = f"Sensitivity at {rate} {counted} per image"
     return told | {"mean_sensitivity": f"Mean of these ({', '.join(rates)})"}
+
+
+def measures_of(
+    detection: dict[str, Any], overlap: dict[str, Any] | None
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return what is told of lesions under one name each, for those who keep track of runs."""
+    precision = detection["average_precision"]["mean"] or detection["average_precision"]["all"]
+    cut_off = detection["cut_off"]["measured"]
+    told = {
+        **{k: v for k, v in detection["froc"]["lesion"].items() if isinstance(v, dict)},
+        "sensitivity_at_cut_off": cut_off["sensitivity"]["lesion"],
+        "false_positives_per_image": cut_off["false_positives_per_image"],
+        **{name: precision[name] for name in ("ap50", "ap")},
+        **({} if overlap is None else overlap["window"]),
+    }
+    ends = ("value", "low", "high")
+    return {"lesion": {k: {end: metric[end] for end in ends} for k, metric in told.items()}}
 
 
 def summary_rows(report: Report) -> list[list[str]]:

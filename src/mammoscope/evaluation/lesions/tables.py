@@ -17,6 +17,7 @@ from mammoscope.evaluation.lesions.matching import Candidates, Lesions
 from mammoscope.types import Bools, Floats, Ints
 
 __all__ = [
+    "CANDIDATES_FILE",
     "SIDES",
     "UNNAMED",
     "Findings",
@@ -31,11 +32,13 @@ __all__ = [
 
 Split = Literal["val", "test"]
 
+#: Boxes of a run with their scores, in original pixels.
+CANDIDATES_FILE = "candidates.parquet"
 SIDES = ("x_min", "y_min", "x_max", "y_max")
 #: What a finding or a candidate of unknown kind is called.
 UNNAMED = "unnamed"
 _FINDING = ("finding_id", "image_id", "kind", "malignant", *SIDES)
-_CANDIDATE = ("image_id", "split", *SIDES, "score")
+_CANDIDATE = ("image_id", "split", *SIDES, "score", "kind", "matched")
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +213,7 @@ def scene_of(
             "set evaluation.false_positives_on to all, or use a cohort that says where lesions are"
         )
     kind = None
-    if "kind" in drawn.columns and drawn["kind"].is_not_null().any():
+    if drawn["kind"].is_not_null().any():
         kind = tuple(drawn["kind"].fill_null(UNNAMED).to_list())
     return Scene(
         rows,
