@@ -265,8 +265,7 @@ def _patch_dice(
     top = round((box.y_min + box.y_max - side) / 2)
     left = round((box.x_min + box.x_max - side) / 2)
     there, beside = (cut_out(mask, top, left, side) for mask in (truth, others))
-    window = np.asarray(cut_out(pixels, top, left, side), dtype=pixels.dtype)
-    (made,) = segmenter([window])
+    (made,) = segmenter([cut_out(pixels, top, left, side)])
     drawn = made.mask & ~beside
     return float(2 * (drawn & there).sum() / (drawn.sum() + there.sum()))
 
