@@ -194,7 +194,7 @@ def test_compare_prints_a_table_and_a_sentence_and_leaves_json(run, tmp_path):
     assert (made["format_version"], made["level"]) == (1, "breast")
     assert made["evaluation"]["bootstrap"] == 20
     status, _, err = run("compare", *folders, "--level", "woman")
-    assert (status, "'woman' is not one of 'image'" in err) == (2, True)
+    assert (status, "'woman' is not one of 'lesion'" in err) == (2, True)
     status, _, err = run("compare", *folders, "--set", "train.lr=1")
     assert (status, "section evaluation only" in err) == (1, True)
 

@@ -10,7 +10,15 @@ from mammoscope.evaluation.subgroups import ATTRIBUTES
 from mammoscope.pages import Html, element, joined, table
 from mammoscope.pages.drawing import interval
 
-__all__ = ["baseline_section", "estimate", "kind", "span", "subgroup_section", "weighted_to"]
+__all__ = [
+    "baseline_section",
+    "estimate",
+    "kind",
+    "signed",
+    "span",
+    "subgroup_section",
+    "weighted_to",
+]
 
 _COLUMNS = ("", "n", "positives", "patients", "AUROC", "", "sensitivity", "specificity")
 
@@ -59,8 +67,8 @@ def baseline_section(report: dict[str, Any]) -> Html:
             f"by {level}",
             estimate("auroc", values["baseline"]),
             estimate("auroc", values["model"]),
-            _signed(values["difference"]["value"], values["difference"]["delong"]),
-            _signed(None, values["difference"]["bootstrap"]),
+            signed(values["difference"]["value"], values["difference"]["delong"]),
+            signed(None, values["difference"]["bootstrap"]),
             written_p(values["difference"]["delong"]["p"]),
         )
         for level, values in made["levels"].items()
@@ -136,7 +144,8 @@ def _drawn(area: dict[str, float | None], overall: float) -> Html | None:
     return interval(value, low, high, upper=1.0, reference=overall, label=label)
 
 
-def _signed(value: float | None, ends: dict[str, Any]) -> Html:
+def signed(value: float | None, ends: dict[str, Any]) -> Html:
+    """Return a difference with its sign, and its interval where it has one."""
     shown = [] if value is None else [element("b", f"{value:+.3f}")]
     if ends["low"] is not None:
         shown.append(element("span", f"{ends['low']:+.3f} to {ends['high']:+.3f}"))

@@ -106,6 +106,17 @@ def test_areas_and_the_most_of_an_image_are_those_of_pycocotools(area, most):
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
+def test_an_overlap_of_just_the_threshold_counts_and_of_equal_ones_the_later_is_taken():
+    boxes = np.array([[0, 0, 10, 20], [0, 0, 10, 20], [50, 0, 60, 10.0]])
+    lesions = Lesions(np.zeros(3, int), boxes, np.array([True, True, True]))
+    drawn = np.array([[0, 0, 10, 10], [0, 10, 10, 20], [70, 0, 80, 10.0]])
+    candidates = Candidates(np.zeros(3, int), drawn, np.array([0.9, 0.8, 0.7]))
+    ranked = rank_candidates(candidates, lesions)
+    assert ranked.hit[0].tolist() == [True, True, False]
+    assert not ranked.hit[1].any()
+    np.testing.assert_allclose(summarised(ranked), by_pycocotools(candidates, lesions, 1))
+
+
 def test_by_hand():
     # Two lesions; found, false, found: precision 1 to sensitivity 0.5, then 2/3.
     lesions = Lesions(

@@ -129,6 +129,14 @@ def test_a_replicate_is_the_curve_of_the_patients_drawn(case):
         np.testing.assert_allclose(row, again)
 
 
+def test_one_patient_with_most_of_the_false_positives_may_not_be_drawn():
+    # She has the 50 highest; without her the other's second one is the first that is too many.
+    false = marks([*np.linspace(0.9, 0.8, 50), 0.5, 0.4], [0] * 50 + [1, 1], (1, 1))
+    found = targets([0.45, 0.35], [1, 1])
+    drawn = sensitivities(false, {"all": found}, [1.0], np.array([[1, 1], [0, 2]]))["all"]
+    assert drawn[:, 0].tolist() == [0.0, 0.5]
+
+
 @settings(deadline=None, max_examples=80)
 @given(cases(), st.floats(0.05, 4))
 def test_the_cut_off_keeps_its_rate_and_no_lower_candidate_would(case, rate):

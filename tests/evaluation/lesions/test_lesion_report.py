@@ -262,6 +262,26 @@ def test_damaged_candidates_are_refused(tmp_path, change, message):
         evaluate_run(run, QUICK)
 
 
+def test_what_matched_views_add_is_told_where_candidates_were_matched(tmp_path, detector):
+    assert detector[1].report["detection"]["views"] is None
+    frame = predictions()
+    found = findings(frame)
+    drawn = candidates(frame, found, skill=2.0)
+    rng = np.random.default_rng(0)
+    alone = drawn.with_columns(
+        own_score=pl.Series(rng.random(drawn.height)),
+        matched=pl.when(pl.col("candidate") == 0).then(pl.lit("other/0")),
+    )
+    run = write_lesion_run(tmp_path / "run", drawn=alone)
+    made = evaluate_run(run, QUICK)
+    views, froc = made.report["detection"]["views"], made.report["detection"]["froc"]["lesion"]
+    gain = views["gain"]["lesion"]["mean_sensitivity"]
+    told = froc["mean_sensitivity"]["value"] - views["alone"]["mean_sensitivity"]["value"]
+    assert gain["value"] == pytest.approx(told)
+    assert gain["low"] > 0
+    assert "each view alone" in made.path.read_text()
+
+
 def test_edited_tables_and_a_cohort_that_is_not_there_are_refused(tmp_path):
     run = write_lesion_run(tmp_path / "run", task="segment")
     cohort = tmp_path / "run-cohort"

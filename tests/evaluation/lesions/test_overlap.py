@@ -86,11 +86,12 @@ def test_parts_of_a_mask_find_lesions_or_are_false():
         rectangle(30, 5, 34, 9),  # on nothing
         rectangle(34, 9, 36, 11),  # touches the one before by a corner
         rectangle(22, 22, 25, 25),  # a speck in the second: neither finds it nor is false
+        rectangle(38, 30, 42, 33),  # half in the second: the same
     ]
     predicted = np.any(drawn, axis=0)
     assert parts_found(predicted, [one, other], 0.25) == ([True, False], 1)
     assert parts_found(predicted, [one, other], 0.26) == ([False, False], 1)
-    assert parts_found(predicted, [], 0.1) == ([], 3)
+    assert parts_found(predicted, [], 0.1) == ([], 4)
     assert parts_found(np.zeros((40, 50), bool), [one], 0.1) == ([False], 0)
     # A mask over everything finds nothing, and is one false positive.
     assert parts_found(np.ones((40, 50), bool), [one], 0.1) == ([False], 1)

@@ -11,7 +11,7 @@ from mammoscope import __version__
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation.attributes import cohort_folder, read_cohort_table
-from mammoscope.evaluation.bootstrap import Draws, interval_of
+from mammoscope.evaluation.bootstrap import Draws
 from mammoscope.evaluation.comparison import (
     Contender,
     check_same_images,
@@ -19,7 +19,8 @@ from mammoscope.evaluation.comparison import (
     value_row,
 )
 from mammoscope.evaluation.lesions.found import Found, find, measured
-from mammoscope.evaluation.lesions.froc import sensitivities, told_at
+from mammoscope.evaluation.lesions.froc import told_at
+from mammoscope.evaluation.lesions.gains import differences, gained
 from mammoscope.evaluation.lesions.tables import (
     read_candidates,
     read_findings,
@@ -33,7 +34,6 @@ from mammoscope.evaluation.run_folder import (
     read_run,
 )
 from mammoscope.evaluation.tables import read_predictions
-from mammoscope.types import Floats
 
 __all__ = ["compare_lesions", "finds_lesions", "lesion_comparison_rows"]
 
@@ -105,7 +105,7 @@ def compare_lesions(
             for role, run, what in zip(_ROLES, runs, found, strict=True)
         ],
         "difference": {
-            **_differences(found[0], found[1], draws, config),
+            **differences(found[0], found[1], draws, config),
             "cut_off": _at_cut_offs(runs, found, draws, config),
         },
         "notes": _notes(runs),
@@ -191,34 +191,6 @@ def _of_run(
     }
 
 
-def _differences(
-    first: Found, second: Found, draws: Draws, config: EvaluationConfig
-) -> dict[str, Any]:
-    """Return second less first at every rate and in the mean, both runs on the same draws."""
-    rates = config.froc_false_positives
-    once = np.ones((1, draws.shape[1]), np.int64)
-    whole, drawn = (
-        [sensitivities(found.marks, found.targets, rates, times) for found in (first, second)]
-        for times in (once, draws)
-    )
-    made: dict[str, Any] = {}
-    for unit in first.targets:
-        value, sample = whole[1][unit] - whole[0][unit], drawn[1][unit] - drawn[0][unit]
-        made[unit] = {
-            **{
-                f"sensitivity_at_{rate:g}": _gained(value[0, k], sample[:, k], config)
-                for k, rate in enumerate(rates)
-            },
-            "mean_sensitivity": _gained(value[0].mean(), sample.mean(axis=1), config),
-        }
-    return made
-
-
-def _gained(value: float, sample: Floats, config: EvaluationConfig) -> dict[str, float | None]:
-    known = None if np.isnan(value) else float(value)
-    return interval_of(known, sample, config.confidence).as_dict()
-
-
 def _at_cut_offs(
     runs: list[Contender], found: list[Found], draws: Draws, config: EvaluationConfig
 ) -> dict[str, Any]:
@@ -236,7 +208,7 @@ def _at_cut_offs(
         sample = (draws @ more.astype(np.float64)) / (draws @ images.astype(np.float64))
     return {
         "sensitivity": share_difference(hits[0], hits[1], patient, config.confidence),
-        "false_positives_per_image": _gained(more.sum() / images.sum(), sample, config),
+        "false_positives_per_image": gained(more.sum() / images.sum(), sample, config),
     }
 
 

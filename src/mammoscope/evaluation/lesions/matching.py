@@ -95,8 +95,8 @@ def match(candidates: Candidates, lesions: Lesions, config: EvaluationConfig) ->
     one, other, nearness = one[met], other[met], nearness[met]
     rank = np.empty(candidates.score.size, np.int64)
     rank[np.argsort(-candidates.score, kind="stable")] = np.arange(rank.size)
-    # By candidate; its targets before the others, the nearest first.
-    order = np.lexsort((-nearness, ~lesions.target[other], rank[one]))
+    # By candidate, the nearest lesion first.
+    order = np.lexsort((-nearness, rank[one]))
     for candidate, lesion in zip(one[order].tolist(), other[order].tolist(), strict=True):
         if outcome[candidate] == Outcome.HIT:
             continue

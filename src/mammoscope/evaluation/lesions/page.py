@@ -22,7 +22,7 @@ from mammoscope.evaluation.page import (
     unique_ids,
 )
 from mammoscope.evaluation.page_choices import calibration_section, points_section
-from mammoscope.evaluation.page_groups import estimate, kind, span, subgroup_section
+from mammoscope.evaluation.page_groups import estimate, kind, signed, span, subgroup_section
 from mammoscope.pages import Html, data_uri, document, element, house_style, joined, picture, table
 from mammoscope.results import RESEARCH_NOTICE
 
@@ -88,6 +88,7 @@ def render_page(
     sections: list[tuple[str, Html]] = [
         ("What is found", _froc(report)),
         ("At the frozen cut-off", _cut_off(report)),
+        *([("Two views", _views(report))] if report["detection"]["views"] else []),
         ("Kinds, sizes, nature", _groups(report)),
         ("Average precision", _average_precision(report)),
         *([("Outlines", _overlap(report))] if report["overlap"] else []),
@@ -196,6 +197,27 @@ def _cut_off(report: dict[str, Any]) -> Html:
     head = ("", "validation promised", f"{report['measured_on']} gave")
     caption = f"Candidates on {kind(report)}images at the frozen cut-off."
     return joined([element("p", text), table(head, rows, caption)])
+
+
+def _views(report: dict[str, Any]) -> Html:
+    """Return what matching candidates of two views adds."""
+    made = report["detection"]["views"]
+    found, gain = report["detection"]["froc"]["lesion"], made["gain"]["lesion"]
+    rows = [
+        (
+            title,
+            estimate(name, made["alone"][name]),
+            estimate(name, found[name]),
+            signed(gain[name]["value"], gain[name]),
+        )
+        for name, title in froc_titles(report).items()
+    ]
+    caption = (
+        f"By lesion on {kind(report)}{report['measured_on']} images: {made['matched']:,} of "
+        f"{made['candidates']:,} candidates were matched with one of another view of the breast, "
+        "which moved their scores. Difference by the paired bootstrap over patients."
+    )
+    return table(("", "each view alone", "matched", "difference"), rows, caption)
 
 
 def _groups(report: dict[str, Any]) -> Html:

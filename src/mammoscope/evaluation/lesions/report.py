@@ -25,6 +25,7 @@ from mammoscope.evaluation.lesions.found import (
     measured,
 )
 from mammoscope.evaluation.lesions.froc import told_at
+from mammoscope.evaluation.lesions.gains import differences
 from mammoscope.evaluation.lesions.gallery import gallery
 from mammoscope.evaluation.lesions.outlined import Masks, outlined, read_masks
 from mammoscope.evaluation.lesions.page import render_page
@@ -107,6 +108,7 @@ def evaluate(
     outlines = None if masks is None else read_masks(*masks, _split(tested=tested), facts)
     measured_on = _levels(rows, facts, on_validation)
     told = _detection(found, chosen_on, cut_off, config, split)
+    told["views"] = _matched_views(rows, drawn, found, findings, config)
     scores = of_scores(
         with_attributes(rows, table), measured_on, on_validation, points, facts, config,
         tested=tested,
@@ -142,6 +144,30 @@ def _found(
     rows: pl.DataFrame, drawn: Path, split: Split, findings: Findings, config: EvaluationConfig
 ) -> Found:
     return find(scene_of(rows, read_candidates(drawn, split), findings, config), config)
+
+
+def _matched_views(
+    rows: pl.DataFrame, drawn: Path, found: Found, findings: Findings, config: EvaluationConfig
+) -> dict[str, Any] | None:
+    """Return what the match of candidates in two views adds to their own scores, if there is one.
+
+    The scores of candidates before they were matched are the column ``own_score``.
+    """
+    split: Split = rows["split"][0]
+    candidates = read_candidates(drawn, split)
+    if "own_score" not in candidates.columns or candidates["matched"].null_count() == len(
+        candidates
+    ):
+        return None
+    alone = candidates.with_columns(score="own_score")
+    before = find(scene_of(rows, alone, findings, config), config)
+    draws = found.draws(config)
+    return {
+        "matched": len(candidates) - candidates["matched"].null_count(),
+        "candidates": len(candidates),
+        "alone": _curves(before, config)["lesion"],
+        "gain": differences(before, found, draws, config),
+    }
 
 
 def _both_classes(made: dict[Level, Scored]) -> dict[Level, Scored]:
