@@ -160,7 +160,7 @@ def test_what_can_be_repaired_is_and_the_rest_is_dropped_by_name(faulty, wrong, 
     assert (fault.code, fault.finding_id) == (code, "i000-1")
     assert fault.done == ("dropped" if place is None else "repaired")
     assert regions.counts == {f"{code}: {fault.done}": 1}
-    assert any("1 findings" in note and fault.sentence in note for note in regions.notes)
+    assert any("1 finding " in note and fault.sentence in note for note in regions.notes)
     assert len(regions.of("i001")) == 1
     if place is None:
         assert regions.of("i000") == ()
@@ -223,6 +223,11 @@ def test_a_cohort_without_findings_is_refused_by_name(cohort):
         cohort(circle("i000", 30, 60, 12), kinds=["calcification"])
 
 
+def test_findings_that_share_a_name_are_refused(cohort):
+    with pytest.raises(CohortError, match=r"finding_id is not unique \(i000-1\)"):
+        cohort(circle("i000", 30, 60, 12), circle("i000", 20, 20, 5))
+
+
 def test_images_whose_lesions_nobody_places_are_uncertain(cohort):
     more = [row_of(number, sick=number != 3) for number in (1, 2, 3, 4)]
     reject = Reject("ingest", "boxes.json", "i003", "invalid_finding", "no area")
@@ -236,7 +241,7 @@ def test_images_whose_lesions_nobody_places_are_uncertain(cohort):
     )
     # A cancer without a finding, a finding without a place, a finding that ingest refused.
     assert regions.uncertain == {"i001", "i002", "i003"}
-    assert regions.notes == ("1 findings left out: their images are not prepared",)
+    assert regions.notes == ("1 finding left out: not of prepared images",)
 
 
 def test_a_source_that_was_moved_is_named(cohort, tmp_path):

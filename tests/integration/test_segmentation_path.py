@@ -86,6 +86,19 @@ def test_it_outlines_discs_that_it_has_not_seen(run):
     assert np.mean(values) > 0.6
 
 
+def test_lesions_are_outlined_in_windows_of_their_own_where_a_graph_looks_at_windows(run):
+    facts = json.loads((run / "run.json").read_text())
+    values = table(run, "lesion_masks")["patch_dice"]
+    told = [note for note in facts["notes"] if "looked at by itself" in note]
+    if facts["config"]["segment"]["train_on"] == "whole":
+        assert values.null_count() == len(values)
+        assert told == []
+    else:
+        assert values.is_between(0, 1).all()
+        assert values.mean() > 0.6
+        assert ["6 val" in told[0], "4 test" in told[1]] == [True, True]
+
+
 def test_candidates_lie_in_original_pixels_where_their_lesions_are(run):
     candidates = table(run, "candidates")
     best = candidates.filter(pl.col("candidate") == 0)

@@ -14,6 +14,7 @@ from mammoscope.config import AugmentConfig, Config, LesionsConfig, SegmentConfi
 from mammoscope.errors import CohortError, ConfigError
 from mammoscope.inference import cut_out
 from mammoscope.masks import encode
+from mammoscope.models import build_segmenter
 from mammoscope.training import fit, load_network
 from mammoscope.training.augment import AugmentParameters, apply, apply_to_mask, draw
 from mammoscope.training.sampling import Place
@@ -24,7 +25,7 @@ from mammoscope.training.segmentation.dataset import (
 )
 from mammoscope.training.segmentation.losses import LOSSES, mask_loss
 from mammoscope.training.segmentation.plan import PLAN
-from mammoscope.training.segmentation.task import dice_around
+from mammoscope.training.segmentation.task import SegmentationTask, dice_around
 from mammoscope.types import Box
 
 
@@ -283,6 +284,25 @@ def test_a_lesion_is_judged_in_a_window_around_it():
     assert dice_around(mask, lesion, 0.5) == pytest.approx(2 * 50 / (150 + 20))
     mask[30:] = True
     assert dice_around(mask, lesion, 0.5) == pytest.approx(2 * 50 / (150 + 20))
+
+
+def test_what_a_patch_shows_a_part_of_is_judged_in_a_patch_of_its_own():
+    task = SegmentationTask(
+        build_segmenter(SegmentConfig(encoder="small"), max_value=255, size=(32, 32))[0],
+        configured().train,
+        SegmentConfig(encoder="small", train_on="patches", patch_px=32),
+        margin=0.5,
+    )
+    labels = torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
+    labels[..., 10:20, 10:40] = 1  # around it, though it runs out
+    labels[..., 28:, :6] = 2  # of another
+    labels[..., 2:6, 2:6] = 3  # of another, and whole
+    with torch.no_grad():
+        task.judge((torch.zeros(1, 1, 32, 32), labels))
+    assert len(task._dice) == 2
+    measured = task.measured()
+    assert set(measured) == set(task.measures)
+    assert measured["found"] in (0.0, 0.5, 1.0)
 
 
 # --- training -----------------------------------------------------------------------

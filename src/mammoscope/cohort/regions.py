@@ -198,6 +198,13 @@ def _findings(cohort: Path) -> pl.DataFrame:
             f"{cohort}/findings.parquet has no rows: the source names no lesions, so there is "
             "nothing that a network could learn to find. Use a source with boxes or masks"
         )
+    twice = found.filter(pl.col("finding_id").is_duplicated())
+    if twice.height or found["finding_id"].null_count():
+        named = twice["finding_id"].unique().sort().head(_EXAMPLES).to_list() or ["none"]
+        raise CohortError(
+            f"{cohort}/findings.parquet: finding_id is not unique ({', '.join(map(str, named))}): "
+            "run mammoscope ingest or merge again"
+        )
     return found
 
 
@@ -267,13 +274,17 @@ def _notes(faults: list[Fault], strays: int) -> list[str]:
     for fault in faults:
         groups[fault.code, fault.done].append(fault)
     notes = [
-        f"{len(group)} findings {done} ({code.replace('_', ' ')}), as {group[0].finding_id}: "
+        f"{_counted(len(group))} {done} ({code.replace('_', ' ')}), as {group[0].finding_id}: "
         f"{group[0].sentence}"
         for (code, done), group in sorted(groups.items())
     ]
     if strays:
-        notes.append(f"{strays} findings left out: their images are not prepared")
+        notes.append(f"{_counted(strays)} left out: not of prepared images")
     return notes
+
+
+def _counted(findings: int) -> str:
+    return f"{findings} finding{'s' if findings > 1 else ''}"
 
 
 def _refused_findings(cohort: Path) -> set[str]:

@@ -162,9 +162,10 @@ def _second(rows: pl.DataFrame, classes: list[str], config: EvaluationConfig) ->
     score, label = share.to_numpy(), (sick["shows"] == "malignant").to_numpy()
     return {
         "n": rows.height,
+        "lesions": sick.height,
         "patients": rows["patient_id"].n_unique(),
         "confusion": told.tolist(),
-        "accuracy": _of(rows, config, lambda w: _share(called == true, w)),
+        "accuracy": _of(rows, config, lambda w: _share(called == true, w), share=True),
         "balanced_accuracy": _of(rows, config, lambda w: balanced_accuracy(called, true, w)),
         "malignant_auroc": _of(sick, config, lambda w: _area(score, label, w)),
     }
@@ -180,9 +181,17 @@ def _area(score: Floats, label: Bools, weight: Floats) -> float:
 
 
 def _of(
-    rows: pl.DataFrame, config: EvaluationConfig, measure: Callable[[Floats], float]
+    rows: pl.DataFrame,
+    config: EvaluationConfig,
+    measure: Callable[[Floats], float],
+    *,
+    share: bool = False,
 ) -> dict[str, float | None]:
-    """Return a measure of weights (N,) with its interval over patients."""
+    """Return a measure of weights (N,) with its interval over patients.
+
+    A share without exception has the exact bound; of others that every replicate repeats, such as
+    an AUROC of 1, nothing is known.
+    """
     if not rows.height:
         return Interval(None, None, None).as_dict()
     patient = rows["patient_id"].rank("dense").to_numpy().astype(np.int64) - 1
@@ -191,15 +200,18 @@ def _of(
     sample = np.array([measure(times[patient].astype(np.float64)) for times in draws])
     value = None if np.isnan(whole) else whole
     made = interval_of(value, sample, config.confidence)
-    return widened_share(made, int(patient.max()) + 1, config.confidence).as_dict()
+    if share:
+        made = widened_share(made, int(patient.max()) + 1, config.confidence)
+    if made.low is not None and made.low == made.high:
+        made = Interval(made.value, None, None, made.undefined)
+    return made.as_dict()
 
 
 def _mean_of(
     rows: pl.DataFrame, config: EvaluationConfig
 ) -> Callable[..., dict[str, float | None]]:
     def mean(values: Floats, *, share: bool) -> dict[str, float | None]:
-        del share
-        return _of(rows, config, lambda w: float(np.average(values, weights=w)))
+        return _of(rows, config, lambda w: float(np.average(values, weights=w)), share=share)
 
     return mean
 
@@ -221,11 +233,11 @@ def _lines(report: dict[str, Any]) -> list[tuple[str, int, str, dict[str, Any]]]
     for part in ("true", "predicted", "same_true"):
         second = report[part if part != "predicted" else "same_predicted"]
         lines += [
-            (f"{_TITLES[part]}: {words}", second["n"], name, second[name])
-            for name, words in (
-                ("balanced_accuracy", "balanced accuracy"),
-                ("accuracy", "accuracy"),
-                ("malignant_auroc", "AUROC, malignant against benign"),
+            (f"{_TITLES[part]}: {words}", second[count], name, second[name])
+            for name, words, count in (
+                ("balanced_accuracy", "balanced accuracy", "n"),
+                ("accuracy", "accuracy", "n"),
+                ("malignant_auroc", "AUROC, malignant against benign", "lesions"),
             )
         ]
     if report["predicted"]["n"] != report["same_predicted"]["n"]:

@@ -16,11 +16,12 @@ from mammoscope.artefacts import sha256_file, write_atomically, write_json
 from mammoscope.bundle import MODEL_FILE
 from mammoscope.cohort.regions import Regions, regions_of
 from mammoscope.cohort.store import PreparedStore
-from mammoscope.config import Config, SegmentConfig
+from mammoscope.config import Config, EvaluationConfig, SegmentConfig
 from mammoscope.errors import RunError
+from mammoscope.evaluation.pointing import mean_over_patients
 from mammoscope.explain import clipped
 from mammoscope.export.graph import add_settings, write_graph
-from mammoscope.inference import MaskSettings, Outlined, Outliner, Segmenter
+from mammoscope.inference import MaskSettings, Outlined, Outliner, Segmenter, cut_out
 from mammoscope.inference.segmenter import LOGITS, SETTINGS_KEY
 from mammoscope.masks import encode
 from mammoscope.models import Segmenter as Network
@@ -28,13 +29,14 @@ from mammoscope.predictions import heat_place, table_of
 from mammoscope.preprocessing import Geometry
 from mammoscope.training import load_network
 from mammoscope.training.segmentation.plan import input_size
-from mammoscope.types import FloatImage, GreyImage
+from mammoscope.types import Bools, Box, FloatImage, GreyImage
 
 __all__ = ["export_segmenter", "finish"]
 
 _PARITY_IMAGES = 4
 # Largest difference of a score, and of its logit for each unit of its size.
 _PARITY_TOLERANCE = 1e-3
+_IN_A_WINDOW = "Dice in a window with the lesion in its middle, looked at by itself"
 _OWN = ("image_id", "patient_id", "exam_id", "laterality", "view", "fold", "split")
 _SIDES = ("x_min", "y_min", "x_max", "y_max")
 
@@ -61,6 +63,7 @@ _LESIONS: dict[str, pl.DataType] = {
     "malignant": pl.Int8(),
     **{side: pl.Float64() for side in _SIDES},
     "truth": pl.List(pl.UInt32()),
+    "patch_dice": pl.Float64(),
 }
 
 Progress = Callable[[int, int], None]
@@ -91,6 +94,8 @@ def finish(
         "export": round(exported, 2),
         "score": round(time.perf_counter() - begun - exported, 2),
     }
+    earlier = [note for note in facts.get("notes", []) if not note.startswith(_IN_A_WINDOW)]
+    facts["notes"] = [*earlier, *_told_of_patches(tables, config.evaluation)]
     _write(run, facts, tables)
 
 
@@ -180,7 +185,7 @@ def _scored(
         told.append({"logit": made.logit} | heat_place(store, name, made.scores))
         candidates += _candidate_rows(name, made, store.read_geometry(name))
         masks.append(_mask_row(name, made))
-        lesions += _lesion_rows(name, regions)
+        lesions += _lesion_rows(name, regions, store, segmenter)
         if progress is not None:
             progress(done, rows.height)
     predictions = table_of(rows, told, config.train.label)
@@ -225,9 +230,13 @@ def _mask_row(name: str, made: Outlined) -> Row:
     return {**grid, **spacing, "predicted": encode(made.mask)}
 
 
-def _lesion_rows(name: str, regions: Regions) -> list[Row]:
+def _lesion_rows(
+    name: str, regions: Regions, store: PreparedStore, segmenter: Segmenter
+) -> list[Row]:
     rows = []
     for region, box in zip(regions.of(name), regions.boxes(name), strict=True):
+        truth = regions.mask(region)
+        others = regions.union(name) & ~truth
         rows.append(
             {
                 "image_id": name,
@@ -235,10 +244,45 @@ def _lesion_rows(name: str, regions: Regions) -> list[Row]:
                 "kind": region.kind,
                 "malignant": region.malignant,
                 **{side: getattr(box, side) for side in _SIDES},
-                "truth": encode(regions.mask(region)),
+                "truth": encode(truth),
+                "patch_dice": _patch_dice(store.read(name), box, truth, others, segmenter),
             }
         )
     return rows
+
+
+def _patch_dice(
+    pixels: GreyImage, box: Box, truth: Bools, others: Bools, segmenter: Segmenter
+) -> float | None:
+    """Return the Dice of one window with the lesion in its middle, looked at by itself.
+
+    This is what is told where masks are made of lesions that somebody has found already. None
+    where the network looks at whole images.
+    """
+    side = segmenter.size[0]
+    if side != segmenter.size[1] or pixels.shape == segmenter.size:
+        return None
+    top = round((box.y_min + box.y_max - side) / 2)
+    left = round((box.x_min + box.x_max - side) / 2)
+    there, beside = (cut_out(mask, top, left, side) for mask in (truth, others))
+    (made,) = segmenter([cut_out(pixels, top, left, side)])
+    drawn = made.mask & ~beside
+    return float(2 * (drawn & there).sum() / (drawn.sum() + there.sum()))
+
+
+def _told_of_patches(tables: dict[str, pl.DataFrame], config: EvaluationConfig) -> list[str]:
+    """Say how well lesions are outlined in a window of their own, by split."""
+    split = tables["predictions"].select("image_id", "patient_id", "split")
+    rows = tables["lesion_masks"].join(split, on="image_id").drop_nulls("patch_dice")
+    said = []
+    for name in ("val", "test"):
+        part = rows.filter(pl.col("split") == name)
+        if part.height:
+            patient = part["patient_id"].rank("dense").to_numpy().astype(np.int64) - 1
+            made = mean_over_patients(part["patch_dice"].to_numpy(), patient, config)
+            ends = "" if made.low is None else f" ({made.low:.3f} to {made.high:.3f})"
+            said.append(f"{_IN_A_WINDOW}: {made.value:.3f}{ends} over {part.height} {name} lesions")
+    return said
 
 
 def _write(run: Path, facts: dict[str, Any], tables: dict[str, pl.DataFrame]) -> None:

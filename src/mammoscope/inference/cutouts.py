@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -25,7 +25,7 @@ _OUTPUTS = ["logit", "score"]
 # Smallest side that is cut, before it is scaled: of less there is nothing to see.
 _LEAST_PX = 8
 
-Kind = TypeVar("Kind", bound=np.generic)
+Pixels = TypeVar("Pixels", bound=NDArray[Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +133,15 @@ def cut_square(pixels: GreyImage, box: Box, margin: float, side: int) -> FloatIm
     return np.asarray(cv2.resize(square, (side, side), interpolation=how), dtype=np.float32)
 
 
-def cut_out(pixels: NDArray[Kind], top: int, left: int, side: int) -> NDArray[Kind]:
+def cut_out(pixels: Pixels, top: int, left: int, side: int) -> Pixels:
     """Return a square of an image, (side, side); 0 where it reaches beyond."""
     height, width = pixels.shape
-    square = np.zeros((side, side), dtype=pixels.dtype)
+    square: Any = np.zeros((side, side), dtype=pixels.dtype)
     rows = slice(max(0, top), max(0, min(height, top + side)))
     columns = slice(max(0, left), max(0, min(width, left + side)))
     part = pixels[rows, columns]
     if part.size:
         y, x = rows.start - top, columns.start - left
         square[y : y + part.shape[0], x : x + part.shape[1]] = part
-    return square
+    made: Pixels = square
+    return made

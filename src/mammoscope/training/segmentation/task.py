@@ -77,6 +77,8 @@ class SegmentationTask(LearningTask):
         for mask, numbers in zip(predicted, labels.cpu().numpy()[:, 0], strict=True):
             for number in np.unique(numbers[numbers > 0]):
                 lesion = numbers == number
+                if self.segment.train_on == "patches" and _is_cut(lesion):
+                    continue
                 # What is marked of another lesion says nothing of this one.
                 alone = mask & (lesion | (numbers == 0))
                 self._dice.append(dice_around(alone, lesion, self.margin))
@@ -95,6 +97,13 @@ class SegmentationTask(LearningTask):
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return mask_loss(logits, (labels > 0).to(logits.dtype), self.segment)
+
+
+def _is_cut(lesion: Bools) -> bool:
+    """Say whether a lesion runs out of a patch that is not cut around it."""
+    edges = (lesion[0], lesion[-1], lesion[:, 0], lesion[:, -1])
+    middle = tuple(slice(side // 4, side - side // 4) for side in lesion.shape)
+    return any(edge.any() for edge in edges) and not lesion[middle].any()
 
 
 def dice_around(predicted: Bools, lesion: Bools, margin: float) -> float:

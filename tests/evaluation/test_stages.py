@@ -1,0 +1,143 @@
+"""Two stages measured on a table that was filled in by hand."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pytest
+
+from fixtures import runs
+from mammoscope.artefacts import sha256_file
+from mammoscope.config import EvaluationConfig
+from mammoscope.errors import RunError
+from mammoscope.evaluation import evaluate_run, summary_rows
+
+CLASSES = ("normal", "benign", "malignant")
+
+
+def cutout(finding, shows, origin, called, dice=None, patient=None, split="test"):
+    patient = patient or finding or "p9"
+    scores = {f"score_{name}": 0.8 if name == called else 0.1 for name in CLASSES}
+    return {
+        "image_id": f"i-{patient}",
+        "patient_id": patient,
+        "split": split,
+        "finding_id": finding,
+        "shows": shows,
+        "origin": origin,
+        "called": called,
+        "dice": dice,
+    } | scores
+
+
+ROWS = [
+    # Four lesions, all but one called right on their true masks …
+    cutout("a", "malignant", "annotated", "malignant", 0.9),
+    cutout("b", "malignant", "annotated", "benign", 0.7),
+    cutout("c", "benign", "annotated", "benign", 0.0),
+    cutout("d", "benign", "annotated", "benign", 0.4),
+    # … of which the first stage finds three, and one is called wrong there …
+    cutout("a", "malignant", "predicted", "malignant"),
+    cutout("b", "malignant", "predicted", "malignant"),
+    cutout("d", "benign", "predicted", "malignant"),
+    # … and marks two places more.
+    cutout(None, "normal", "predicted", "normal"),
+    cutout(None, "normal", "predicted", "benign"),
+    cutout(None, "normal", "tissue", "normal"),
+    cutout("z", "malignant", "annotated", "benign", 0.0, split="val"),
+]
+
+
+@pytest.fixture
+def run(tmp_path):
+    def write(rows=ROWS, classes=CLASSES):
+        folder = runs.write_run(tmp_path / "run", runs.predictions())
+        pl.DataFrame(rows, infer_schema_length=None).write_parquet(folder / "cutouts.parquet")
+        facts = json.loads((folder / "run.json").read_text())
+        facts["config"]["task"] = "segment-then-classify"
+        facts["hashes"]["cutouts.parquet"] = sha256_file(folder / "cutouts.parquet")
+        facts |= {"classes": list(classes), "predicted": {"val": 1, "test": 5}, "notes": ["Noted."]}
+        (folder / "run.json").write_text(json.dumps(facts))
+        return folder
+
+    return write
+
+
+def evaluated(folder):
+    return evaluate_run(folder, EvaluationConfig(bootstrap=100))
+
+
+def test_each_stage_loses_what_it_loses(run):
+    report = evaluated(run()).report
+    first = report["first_stage"]
+    assert (first["lesions"], first["images"]) == (4, 5)
+    assert first["found"]["value"] == 0.75
+    assert first["dice"]["value"] == pytest.approx(0.5)
+    assert first["false_parts"]["value"] == pytest.approx(2 / 5)
+    assert report["true"]["n"] == 5
+    assert report["true"]["accuracy"]["value"] == pytest.approx(4 / 5)
+    # Normal all, benign all, malignant half.
+    assert report["true"]["balanced_accuracy"]["value"] == pytest.approx(5 / 6)
+    assert report["predicted"]["n"] == 5
+    assert report["predicted"]["confusion"] == [[1, 1, 0], [0, 0, 1], [0, 0, 2]]
+    assert report["same_predicted"]["accuracy"]["value"] == pytest.approx(2 / 3)
+    assert report["same_true"]["accuracy"]["value"] == pytest.approx(2 / 3)
+    assert report["together"]["value"] == 0.5
+    assert report["warnings"] == ["4 lesions in the test split: figures rest on few."]
+
+
+def test_malignant_is_ranked_against_benign_whatever_is_said_of_normal(run):
+    report = evaluated(run()).report
+    # On true masks: a above c and d, b level with them.
+    assert report["true"]["malignant_auroc"]["value"] == pytest.approx((1 + 1 + 0.5 + 0.5) / 4)
+    assert report["true"]["lesions"] == 4
+
+
+def test_intervals_are_over_patients_and_have_a_width_or_are_left_out(run):
+    report = evaluated(run()).report
+    found = report["first_stage"]["found"]
+    assert found["low"] < 0.75 < found["high"]
+    certain = [row | {"called": row["shows"]} for row in ROWS]
+    for row in certain:
+        row |= {f"score_{name}": float(name == row["called"]) for name in CLASSES}
+    folder = run(certain)
+    report = evaluate_run(folder, EvaluationConfig(bootstrap=100), overwrite=True).report
+    assert report["true"]["accuracy"]["low"] == pytest.approx(0.025 ** (1 / 5))
+    assert report["true"]["malignant_auroc"] == {
+        "value": 1.0, "low": None, "high": None, "undefined": pytest.approx(15, abs=25),
+    }  # fmt: skip
+
+
+def test_the_page_says_which_stage_loses_how_many(run):
+    made = evaluated(run())
+    page = made.path.read_text()
+    assert "Of 4 lesions the first stage finds 75% and loses 25%; 50% are found and called" in page
+    assert "calls 67% right on predicted masks and 67% on true ones" in page
+    assert "Noted." in page
+    rows = summary_rows(made)
+    assert rows[1][:2] == ["Lesions that the first stage finds", "4"]
+    assert rows[1][2].startswith("0.750 (")
+
+
+def test_without_a_found_lesion_nothing_is_said_of_predicted_masks(run):
+    rows = [row for row in ROWS if row["origin"] != "predicted"]
+    made = evaluated(run(rows))
+    assert made.report["first_stage"]["found"]["value"] == 0
+    assert made.report["same_predicted"]["accuracy"]["value"] is None
+    assert "finds 0% and loses 100%" in made.path.read_text()
+
+
+def test_two_classes_leave_false_parts_out_of_what_is_told_apart(run):
+    report = evaluated(run([row for row in ROWS if row["origin"] != "tissue"], CLASSES[1:])).report
+    assert report["predicted"]["n"] == 3
+    assert report["first_stage"]["false_parts"]["value"] == pytest.approx(2 / 5)
+
+
+def test_a_table_that_was_edited_or_lacks_a_column_is_refused(run):
+    folder = run([{k: v for k, v in row.items() if k != "dice"} for row in ROWS])
+    with pytest.raises(RunError, match="lacks the columns dice"):
+        evaluated(folder)
+    pl.DataFrame(ROWS[:3], infer_schema_length=None).write_parquet(folder / "cutouts.parquet")
+    with pytest.raises(RunError, match="was edited"):
+        evaluated(folder)
