@@ -154,7 +154,7 @@ def finish(
 ) -> None:
     """Finish the run of a detector."""
     begun = time.perf_counter()
-    network, config, preprocess = load_network(run)
+    network, config, _ = load_network(run)
     if not isinstance(network, Network):
         raise RunError(f"{run} holds a {type(network).__name__}, not a detector")
     tiles = config.detect.tiles
@@ -182,9 +182,7 @@ def finish(
     _settle(run, facts, {"predictions": predictions, "candidates": candidates})
 
 
-def _shown(
-    store: PreparedStore, rows: pl.DataFrame, contract: DetectorContract
-) -> list[GreyImage]:
+def _shown(store: PreparedStore, rows: pl.DataFrame, contract: DetectorContract) -> list[GreyImage]:
     """Return images, or tiles with most tissue, on which both graphs are compared."""
     images = [store.read(name) for name in rows["image_id"][:_PARITY_IMAGES]]
     if not (side := contract.tile_px):
@@ -354,7 +352,9 @@ def _settle(run: Path, facts: dict[str, Any], tables: dict[str, pl.DataFrame]) -
         with write_atomically(path) as temporary:
             table.write_parquet(temporary)
         hashes[path.name] = sha256_file(path)
-    predicted = {split: int((tables["predictions"]["split"] == split).sum()) for split in ("val", "test")}
+    predicted = {
+        split: int((tables["predictions"]["split"] == split).sum()) for split in ("val", "test")
+    }
     # Thresholds that were chosen before are of other scores.
     (run / "operating_points.json").unlink(missing_ok=True)
     facts |= {

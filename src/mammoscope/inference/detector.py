@@ -143,9 +143,7 @@ class Detector:
         return _there(*(part[0] for part in made))
 
 
-def in_original(
-    found: Boxes, geometry: Geometry, kinds: tuple[str, ...]
-) -> tuple[Finding, ...]:
+def in_original(found: Boxes, geometry: Geometry, kinds: tuple[str, ...]) -> tuple[Finding, ...]:
     """Map candidates from the network's grid to original pixels, cut at the image's borders.
 
     Args:
@@ -177,6 +175,4 @@ def _there(boxes: Any, scores: Any, kinds: Any) -> Boxes:
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         raise BundleError("the detector gave a box or score that is not a finite number")
     chosen = scores > 0
-    return Boxes(
-        boxes[chosen].astype(np.float64), scores[chosen].astype(np.float64), kinds[chosen]
-    )
+    return Boxes(boxes[chosen].astype(np.float64), scores[chosen].astype(np.float64), kinds[chosen])

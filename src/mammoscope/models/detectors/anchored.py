@@ -84,9 +84,7 @@ class _TorchvisionDetector(DenseDetector):
     def _scores(self, outputs: dict[str, Tensor]) -> Tensor: ...
 
 
-def decoded(
-    regressed: Tensor, places: Tensor, weights: Sequence[float], longest: float
-) -> Tensor:
+def decoded(regressed: Tensor, places: Tensor, weights: Sequence[float], longest: float) -> Tensor:
     """Move and stretch boxes (…, A, 4) by what was regressed (…, A, 4)."""
     sides = places[..., 2:] - places[..., :2]
     middle = (places[..., 2:] + places[..., :2]) / 2

@@ -136,9 +136,7 @@ class LesionImages(Dataset[DetectionBatch]):
             torch.tensor(kinds, dtype=torch.int64),
         )
 
-    def _tile(
-        self, image: Tensor, truth: Truth, rng: np.random.Generator
-    ) -> tuple[Tensor, Truth]:
+    def _tile(self, image: Tensor, truth: Truth, rng: np.random.Generator) -> tuple[Tensor, Truth]:
         """Draw a tile (1, side, side): over a lesion, or anywhere in the breast."""
         side = self._tiles.size_px
         height, width = image.shape[1:]

@@ -113,9 +113,7 @@ def _rebuild(config: Config, preprocess: PreprocessConfig) -> nn.Module:
     return _network(config, preprocess, fresh=False)[0]
 
 
-def _network(
-    config: Config, preprocess: PreprocessConfig, *, fresh: bool
-) -> tuple[Any, list[str]]:
+def _network(config: Config, preprocess: PreprocessConfig, *, fresh: bool) -> tuple[Any, list[str]]:
     """Build the detector, with the weights to start from only where it starts."""
     detect = config.detect
     if not fresh:

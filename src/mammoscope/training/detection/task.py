@@ -105,7 +105,9 @@ def _boxes(network: Any, images: Tensor) -> list[Boxes]:
     for box, score, kind in zip(boxes, scores, kinds, strict=True):
         # What is not finite is told by its measures, not left out here.
         there = ~(score <= 0)
-        made.append(Boxes(box[there].astype(np.float64), score[there].astype(np.float64), kind[there]))
+        made.append(
+            Boxes(box[there].astype(np.float64), score[there].astype(np.float64), kind[there])
+        )
     return made
 
 
