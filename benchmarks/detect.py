@@ -1,4 +1,4 @@
-"""Detecting lesions in a four-view exam: the exported graph against the same detector in torch eager.
+"""Lesions of a four-view exam: the exported detector against the same network in torch eager.
 
     python benchmarks/detect.py --repeats 8
     python benchmarks/detect.py --detector faster_rcnn --size 512x256

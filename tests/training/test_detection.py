@@ -12,6 +12,7 @@ from mammoscope.cohort.regions import regions_of
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import AugmentConfig, Config, LesionsConfig, TileConfig
 from mammoscope.errors import CohortError, ConfigError, RunError
+from mammoscope.evaluation import evaluate_run
 from mammoscope.export.detection import CANDIDATES_SCHEMA
 from mammoscope.export.finish import finish_run
 from mammoscope.inference.detector import Detector
@@ -133,6 +134,7 @@ def test_from_images_to_candidates_whole_and_in_tiles(cohort, tmp_path, side):
     both = predictions.join(best, on="image_id")
     np.testing.assert_allclose(both["score"], both["best"], atol=1e-6)
     assert Detector(run / "model.onnx").contract.tile_px == side
+    assert "sensitivity_at_1" in str(evaluate_run(run).report)
 
 
 def test_a_resumed_run_ends_as_an_uninterrupted_one(cohort, tmp_path):
