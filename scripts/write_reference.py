@@ -61,14 +61,23 @@ def settings_page() -> str:
 
 
 def _table(model: Any, prefix: str) -> str:
-    lines = ["| key | default | accepted | meaning |", "| --- | --- | --- | --- |"]
+    head = ["| key | default | accepted | meaning |", "| --- | --- | --- | --- |"]
+    return "\n".join([*head, *_rows(model, prefix)]) + "\n"
+
+
+def _rows(model: Any, prefix: str) -> list[str]:
+    """Return a row per key; a section within the section gives the rows of its own keys."""
+    lines = []
     properties = model.model_json_schema()["properties"]
     for name, field in model.model_fields.items():
+        if hasattr(field.annotation, "model_fields"):
+            lines += _rows(field.annotation, f"{prefix}{name}.")
+            continue
         default = "none" if field.default is None else _plain(field.default)
         default = "required" if field.is_required() else default
         cells = (f"`{prefix}{name}`", f"`{default}`", _accepted(properties[name]))
         lines.append(f"| {' | '.join(cells)} | {field.description} |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _plain(value: object) -> str:

@@ -154,7 +154,7 @@ def finish(
 ) -> None:
     """Finish the run of a detector."""
     begun = time.perf_counter()
-    network, config, preprocess = load_network(run)
+    network, config, _ = load_network(run)
     if not isinstance(network, Network):
         raise RunError(f"{run} holds a {type(network).__name__}, not a detector")
     tiles = config.detect.tiles

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 import timm
 import torch
@@ -121,18 +122,19 @@ def pyramid(
     return Pyramid(body, widths, channels, max_value), notes
 
 
-def _timm_body(
-    name: str, size: tuple[int, int], *, pretrained: bool
-) -> tuple[timm.models.FeatureListNet, list[str]]:
+def _timm_body(name: str, size: tuple[int, int], *, pretrained: bool) -> tuple[Any, list[str]]:
+    # What timm makes has attributes that no base class declares.
+    probe: Any
     try:
-        strides = timm.create_model(name, features_only=True).feature_info.reduction()
+        probe = timm.create_model(name, features_only=True)
+        strides = probe.feature_info.reduction()
         places = [strides.index(stride) for stride in STRIDES]
     except (RuntimeError, ValueError, AttributeError, AssertionError) as error:
         raise ConfigError(
             f"detect.backbone {name} has no maps at strides {', '.join(map(str, STRIDES))}; "
             "convolutional networks such as resnet10t and mobilenetv3_small_050 have"
         ) from error
-    options = {"features_only": True, "in_chans": 1, "out_indices": places}
+    options: dict[str, Any] = {"features_only": True, "in_chans": 1, "out_indices": places}
     notes: list[str] = []
     if pretrained:
         fault = hub_fault()

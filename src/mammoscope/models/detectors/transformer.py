@@ -104,7 +104,10 @@ def build_rt_detr(
 
 
 def _small(kinds: int, width: int) -> RTDetrV2Config:
-    backbone = RTDetrResNetConfig(
+    # Both take more words than they declare.
+    layers: Any = RTDetrResNetConfig
+    whole: Any = RTDetrV2Config
+    backbone = layers(
         num_channels=1,
         # The first stage halves nothing, for which its widths must be equal.
         embedding_size=_WIDTHS[0],
@@ -113,7 +116,7 @@ def _small(kinds: int, width: int) -> RTDetrV2Config:
         layer_type="basic",
         out_indices=[1, 2, 3],
     )
-    return RTDetrV2Config(
+    made: RTDetrV2Config = whole(
         backbone_config=backbone,
         freeze_backbone_batch_norms=False,
         encoder_in_channels=_WIDTHS,
@@ -130,6 +133,7 @@ def _small(kinds: int, width: int) -> RTDetrV2Config:
         num_denoising=_DENOISING,
         num_labels=kinds,
     )
+    return made
 
 
 def _published(kinds: int, notes: list[str]) -> RTDetrV2ForObjectDetection | None:

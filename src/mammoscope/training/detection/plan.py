@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 from mammoscope.cohort.regions import Regions, regions_of
 from mammoscope.cohort.store import PreparedStore
@@ -72,7 +73,7 @@ def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) ->
             "place is not known"
         )
     kinds, settings = kinds_of(config), config.train
-    shown = LesionImages(
+    shown: Dataset[Any] = LesionImages(
         store,
         names["train"],
         regions,
@@ -97,7 +98,7 @@ def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) ->
         drop_last=len(sampler) > settings.batch_size,
         **options,
     )
-    whole = WholeImages(store, names["val"], regions, kinds, config.detect.tiles)
+    whole: Dataset[Any] = WholeImages(store, names["val"], regions, kinds, config.detect.tiles)
     # The tiles of one image are a batch already.
     size = 1 if config.detect.tiles.size_px else settings.batch_size
     lesions = sum(len(regions.of(image_id)) for image_id in names["train"])
@@ -110,7 +111,8 @@ def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) ->
 
 
 def _rebuild(config: Config, preprocess: PreprocessConfig) -> nn.Module:
-    return _network(config, preprocess, fresh=False)[0]
+    network: nn.Module = _network(config, preprocess, fresh=False)[0]
+    return network
 
 
 def _network(config: Config, preprocess: PreprocessConfig, *, fresh: bool) -> tuple[Any, list[str]]:

@@ -1,0 +1,123 @@
+"""Lesions of a four-view exam: the exported detector against the same network in torch eager.
+
+    python benchmarks/detect.py --repeats 8
+    python benchmarks/detect.py --detector faster_rcnn --size 512x256
+    python benchmarks/detect.py --size 2048x1024 --tile 512
+
+Both read the same DICOM files with the same preprocessor, on the same threads, and see the same
+tiles. Also the floor: the two engines alone on prepared images. Weights are untrained: time does
+not depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mammoscope.cohort.synthetic import write_exam
+from mammoscope.config import DetectionConfig, MatchingConfig, PreprocessConfig
+from mammoscope.export.detection import check_boxes, export_detector
+from mammoscope.inference import read_exam
+from mammoscope.inference.detector import Detector, DetectorContract, in_original
+from mammoscope.inference.matching import ViewCandidates, breast_depth, matched
+from mammoscope.inference.tiles import cut, tile_corners
+from mammoscope.models.detectors import build_detector
+from mammoscope.preprocessing import PreparedImage, Preprocessor, SourceImage
+from measure import Spread, in_turn, leave
+
+
+def compare(options: argparse.Namespace, home: Path) -> list[dict[str, object]]:
+    """Time exams and engines; a row each."""
+    height, width = (int(side) for side in options.size.split("x"))
+    config = PreprocessConfig(height=height, width=width)
+    settings = DetectionConfig.model_validate(
+        {"name": options.detector, "backbone": options.backbone, "tiles": {"size_px": options.tile}}
+    )
+    seen = (options.tile, options.tile) if options.tile else (height, width)
+    network, _ = build_detector(settings, kinds=1, size=seen, max_value=config.max_value)
+    network.eval()
+    overlap, most = settings.tiles.overlap, settings.most_candidates
+    contract = DetectorContract((), *seen, options.tile, overlap, settings.fusion_iou, most)
+    export_detector(network, contract, home / "model.onnx")
+    detector = Detector(home / "model.onnx", threads=torch.get_num_threads())
+    write_exam(home / "exam", seed=1, cancer=True, scale=options.scale)
+    exam, preprocessor = read_exam(home / "exam"), Preprocessor(config)
+
+    def read() -> list[PreparedImage]:
+        return [
+            preprocessor.prepare(SourceImage(image.path), image.laterality, image.pixel_aspect)
+            for image in exam.images
+        ]
+
+    def ours() -> None:
+        views = []
+        for image, prepared in zip(exam.images, read(), strict=True):
+            boxes = detector(prepared.pixels)
+            in_original(boxes, prepared.geometry, ())
+            depth = breast_depth(prepared.pixels, config.max_value)
+            views.append(ViewCandidates(image.image_id, image.view, boxes, depth))
+        matched(views[:2], MatchingConfig())
+        matched(views[2:], MatchingConfig())
+
+    def in_torch(pixels: np.ndarray) -> None:
+        parts = [pixels]
+        if options.tile:
+            corners = tile_corners(pixels.shape, options.tile, overlap)
+            tiles = (cut(pixels, corner, options.tile) for corner in corners)
+            parts = [tile for tile in tiles if tile.any()]
+        with torch.inference_mode():
+            for part in parts:
+                network(torch.from_numpy(part[None, None].astype(np.float32)))
+
+    def eager() -> None:
+        for prepared in read():
+            in_torch(prepared.pixels)
+
+    pixels = [prepared.pixels for prepared in read()]
+    if not options.tile:
+        check_boxes(network, detector, pixels[:1])
+    whole = in_turn({"ours": ours, "eager": eager}, options.repeats)
+    engine = in_turn(
+        {
+            "ours": lambda: [detector(image) for image in pixels],
+            "eager": lambda: [in_torch(image) for image in pixels],
+        },
+        options.repeats,
+    )
+    return [
+        {
+            "what": what,
+            "ours, ms": Spread.of(times["ours"]),
+            "torch eager, ms": Spread.of(times["eager"]),
+            "eager / ours": Spread.of(
+                [b / a for a, b in zip(times["ours"], times["eager"], strict=True)]
+            ),
+        }
+        for what, times in (("exam, files to findings", whole), ("floor: engine alone", engine))
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--detector", default="centre")
+    parser.add_argument("--backbone", default="pyramid_cnn")
+    parser.add_argument("--size", default="1024x512", help="of the prepared image")
+    parser.add_argument("--tile", type=int, default=0, help="side of tiles; 0 sees whole images")
+    parser.add_argument("--repeats", type=int, default=8)
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the detector's size")
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        rows = compare(options, Path(temporary))
+    tiles = f", tiles of {options.tile}" if options.tile else ""
+    title = f"Four views, {options.detector}, {options.size}{tiles}, SYNTHETIC exam"
+    leave(f"detect-{options.detector}", title, rows, options.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
