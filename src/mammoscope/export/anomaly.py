@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -204,7 +205,8 @@ def _scored(
         told.append(
             {
                 "logit": float(made.logit[0]),
-                "score": float(made.score[0]),
+                # In double precision, in which the far end has no ties.
+                "score": 1 / (1 + math.exp(-float(made.logit[0]))),
                 "anomaly": float(made.anomaly[0]),
                 **heat_place(store, name, heat),
             }
