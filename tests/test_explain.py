@@ -93,3 +93,29 @@ def test_heat_colours_its_place_only_and_boxes_are_drawn():
 def test_a_result_without_a_heatmap_says_so():
     with pytest.raises(ValueError, match="carries no heatmap"):
         heatmap_in_original_pixels(result(None))
+
+
+def test_an_overlay_draws_outlines_instead_of_boxes_and_names_what_was_found():
+    heat = np.zeros((12, 4), np.float32)
+    square = Box(100, 200, 200, 300)
+    corners = ((150.0, 200.0), (199.0, 250.0), (150.0, 299.0), (100.0, 250.0))
+    drawn = {
+        "box": Finding(square, 0.5),
+        "outline": Finding(square, 0.5, "mass", "segmenter", corners),
+        "named": Finding(square, 0.5, "mass", "detector"),
+    }
+    pixels = np.zeros((400, 300), np.float32)
+    lines = {
+        name: overlay(pixels, result(heat, findings=(finding,))).any(axis=2)
+        for name, finding in drawn.items()
+    }
+    # A corner of the box, and a corner of the outline.
+    at_corner = {name: bool(shown[200, 100]) for name, shown in lines.items()}
+    assert at_corner == {"box": True, "outline": False, "named": True}
+    assert lines["outline"][250, 100]
+    assert lines["outline"][200, 150]
+    above = {name: shown[:200].any() for name, shown in lines.items()}
+    assert above == {"box": False, "outline": True, "named": True}
+    # At the image's upper border the words stand below.
+    high = Finding(Box(100, 2, 200, 100), 0.5, "mass", "detector", matched=("b", 0))
+    assert overlay(pixels, result(heat, findings=(high,))).any(axis=2)[105:].any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from mammoscope.inference import read_exam
 from mammoscope.results import FailedExamPart, ResultsDocument, results_document, results_schema
+from mammoscope.types import Anomaly, Box, Finding
 
 PUBLISHED = Path(__file__).parents[1] / "docs" / "reference" / "results.schema.json"
 
@@ -38,6 +40,29 @@ def test_a_document_says_research_synthetic_and_which_bundle(document, predictor
     assert "not for diagnosis" in document["notice"]
     assert document["model"]["synthetic"] is True
     assert document["model"]["bundle_sha256"] == predictor.bundle.sha256
+
+
+def test_findings_tell_outline_kind_source_and_match_and_anomalies_are_told(predictor, exam_folder):
+    plain = predictor(read_exam(exam_folder))
+    box = Box(10, 20, 40, 60)
+    outline = ((10.0, 20.0), (40.0, 30.0), (25.0, 60.0))
+    told = Finding(box, 0.7, "mass", "segmenter", outline, matched=("other", 1))
+    first = replace(plain.images[0], findings=(told,), anomaly=Anomaly(0.9, unusual=True))
+    result = replace(plain, images=(first, *plain.images[1:]), anomaly=Anomaly(0.9, unusual=True))
+    document = results_document([result], predictor.model_info, "0.1.0")
+    jsonschema.validate(document, results_schema())
+    exam = document["exams"][0]
+    assert exam["anomaly"] == {"score": 0.9, "unusual": True} == exam["images"][0]["anomaly"]
+    assert exam["images"][1]["anomaly"] is None
+    (finding,) = exam["images"][0]["findings"]
+    assert finding == {
+        "box": {"x_min": 10, "y_min": 20, "x_max": 40, "y_max": 60},
+        "score": 0.7,
+        "kind": "mass",
+        "found_by": "segmenter",
+        "outline": [{"x": x, "y": y} for x, y in outline],
+        "matched": {"image_id": "other", "finding": 1},
+    }
 
 
 def test_refused_images_and_failed_exams_carry_no_score(document):

@@ -78,7 +78,10 @@ def heatmap_in_original_pixels(result: ImageResult) -> FloatImage:
 
 
 def overlay(pixels: FloatImage, result: ImageResult) -> ByteImage:
-    """Draw heatmap and finding boxes over an image.
+    """Draw heatmap, outlines and boxes of findings over an image.
+
+    Beside those of detectors and segmenters stands what they are taken for; an equals sign marks
+    one that was matched with another view.
 
     Args:
         pixels: (H, W) float32 presentation values in [0, 1], of the original image.
@@ -95,9 +98,28 @@ def overlay(pixels: FloatImage, result: ImageResult) -> ByteImage:
     thickness = max(1, round(max(pixels.shape) / 400))
     for finding in result.findings:
         box = finding.box
-        corners = [round(v) for v in (box.x_min, box.y_min, box.x_max - 1, box.y_max - 1)]
-        cv2.rectangle(picture, corners[:2], corners[2:], _LINE_COLOUR, thickness)
+        if finding.outline:
+            corners = np.array(finding.outline).round().astype(np.int32)
+            cv2.polylines(picture, [corners], True, _LINE_COLOUR, thickness)  # noqa: FBT003
+        else:
+            low, high = (round(box.x_min), round(box.y_min)), (round(box.x_max), round(box.y_max))
+            cv2.rectangle(picture, low, (high[0] - 1, high[1] - 1), _LINE_COLOUR, thickness)
+        _name(picture, finding, thickness)
     return picture
+
+
+def _name(picture: ByteImage, finding: Finding, thickness: int) -> None:
+    """Write what a detector or segmenter takes a finding for, and its score, above its box."""
+    if finding.found_by == "heatmap":
+        return
+    text = f"{finding.kind} {finding.score:.2f}" + (" =" if finding.matched else "")
+    size = 0.3 * thickness
+    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, thickness)
+    left = min(round(finding.box.x_min), picture.shape[1] - width)
+    above = round(finding.box.y_min) - 2 * thickness
+    below = round(finding.box.y_max) + height + 2 * thickness
+    place = (max(0, left), above if above > height else below)
+    cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, _LINE_COLOUR, thickness)
 
 
 def overlay_colours(picture: ByteImage, heat: FloatImage) -> None:

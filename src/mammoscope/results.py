@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mammoscope.errors import IncompleteExamError, MammoscopeError
-from mammoscope.types import ExamResult, Level
+from mammoscope.types import Anomaly, ExamResult, Finding, FoundBy, ImageResult, Level
 
 __all__ = [
     "INTENDED_USE",
@@ -69,12 +69,40 @@ class BoxPart(_Part):
     y_max: float
 
 
+class PointPart(_Part):
+    """A point in pixels of the original image."""
+
+    x: float
+    y: float
+
+
+class MatchPart(_Part):
+    """A finding of another image that shows the same lesion."""
+
+    image_id: str
+    finding: int = Field(ge=0, description="Its place among that image's findings, from 0.")
+
+
 class FindingPart(_Part):
     """A suspicious region of one image."""
 
     box: BoxPart
     score: _Score
-    kind: str
+    kind: str = Field(description="Such as mass; suspicious where the model does not say.")
+    found_by: FoundBy = Field(
+        description="What it comes from: the classifier's map, a detector, or a segmenter's mask."
+    )
+    outline: list[PointPart] = Field(description="Corners of its outline where a mask was found.")
+    matched: MatchPart | None = Field(description="The same lesion in another view of the breast.")
+
+
+class AnomalyPart(_Part):
+    """How unlike the normal images of training it is; an exam as its most unusual image."""
+
+    score: _Score
+    unusual: bool = Field(
+        description="Whether it reaches the threshold that normal images have chosen."
+    )
 
 
 class ImagePart(_Part):
@@ -89,6 +117,7 @@ class ImagePart(_Part):
     score: _Score
     suspicious: bool
     findings: list[FindingPart]
+    anomaly: AnomalyPart | None = Field(description="Null where the bundle has no such model.")
     decoder: str
     crop_quality: _Score
     warnings: list[str]
@@ -119,6 +148,7 @@ class ExamPart(_Part):
     suspicious: bool
     breasts: list[BreastPart]
     images: list[ImagePart]
+    anomaly: AnomalyPart | None = Field(description="Null where the bundle has no such model.")
     missing_views: list[str]
     refused: list[RefusalPart]
     warnings: list[str]
@@ -135,7 +165,7 @@ class FailedExamPart(_Part):
 class ResultsDocument(_Part):
     """The whole document."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     kind: Literal["results"] = "results"
     package_version: str
     notice: str = RESEARCH_NOTICE
@@ -197,35 +227,8 @@ def _exam_part(result: ExamResult) -> ExamPart:
             )
             for breast in result.breasts
         ],
-        images=[
-            ImagePart(
-                image_id=image.image_id,
-                laterality=image.laterality.value,
-                view=image.view.value,
-                height_px=image.height_px,
-                width_px=image.width_px,
-                logit=image.logit,
-                score=image.score,
-                suspicious=image.suspicious,
-                findings=[
-                    FindingPart(
-                        box=BoxPart(
-                            x_min=finding.box.x_min,
-                            y_min=finding.box.y_min,
-                            x_max=finding.box.x_max,
-                            y_max=finding.box.y_max,
-                        ),
-                        score=finding.score,
-                        kind=finding.kind,
-                    )
-                    for finding in image.findings
-                ],
-                decoder=image.decoder,
-                crop_quality=image.crop_quality,
-                warnings=list(image.warnings),
-            )
-            for image in result.images
-        ],
+        images=[_image_part(image) for image in result.images],
+        anomaly=_anomaly_part(result.anomaly),
         missing_views=list(result.missing_views),
         refused=[
             RefusalPart(image_id=r.image_id, reason=r.reason, message=r.message)
@@ -233,3 +236,40 @@ def _exam_part(result: ExamResult) -> ExamPart:
         ],
         warnings=list(result.warnings),
     )
+
+
+def _image_part(image: ImageResult) -> ImagePart:
+    return ImagePart(
+        image_id=image.image_id,
+        laterality=image.laterality.value,
+        view=image.view.value,
+        height_px=image.height_px,
+        width_px=image.width_px,
+        logit=image.logit,
+        score=image.score,
+        suspicious=image.suspicious,
+        findings=[_finding_part(finding) for finding in image.findings],
+        anomaly=_anomaly_part(image.anomaly),
+        decoder=image.decoder,
+        crop_quality=image.crop_quality,
+        warnings=list(image.warnings),
+    )
+
+
+def _finding_part(finding: Finding) -> FindingPart:
+    box = finding.box
+    matched = finding.matched
+    return FindingPart(
+        box=BoxPart(x_min=box.x_min, y_min=box.y_min, x_max=box.x_max, y_max=box.y_max),
+        score=finding.score,
+        kind=finding.kind,
+        found_by=finding.found_by,
+        outline=[PointPart(x=x, y=y) for x, y in finding.outline],
+        matched=MatchPart(image_id=matched[0], finding=matched[1]) if matched else None,
+    )
+
+
+def _anomaly_part(anomaly: Anomaly | None) -> AnomalyPart | None:
+    if anomaly is None:
+        return None
+    return AnomalyPart(score=anomaly.score, unusual=anomaly.unusual)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "SCREENING_VIEWS",
+    "Anomaly",
     "Bools",
     "Box",
     "BreastResult",
@@ -26,6 +27,7 @@ __all__ = [
     "Finding",
     "FloatImage",
     "Floats",
+    "FoundBy",
     "GreyImage",
     "ImageResult",
     "Ints",
@@ -104,13 +106,47 @@ class Box:
             raise ValueError(f"a box needs x_max > x_min and y_max > y_min, got {self}")
 
 
+#: What a finding comes from: the classifier's map, a detector, or a segmenter's mask.
+FoundBy = Literal["heatmap", "detector", "segmenter"]
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A suspicious region: a box in original pixels with a score in [0, 1]."""
+    """A suspicious region of an image.
+
+    Attributes:
+        box: In original pixels.
+        score: In [0, 1].
+        kind: What it is taken for, such as mass; suspicious where the model does not say.
+        found_by: What it comes from.
+        outline: (x, y) of the corners of its outline, in original pixels, where a mask was found.
+        matched: What shows the same lesion in another view of the breast: that image's name, and
+            which of its findings, from 0.
+    """
 
     box: Box
     score: float
     kind: str = "suspicious"
+    found_by: FoundBy = "heatmap"
+    outline: tuple[tuple[float, float], ...] = ()
+    matched: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Anomaly:
+    """How unlike the normal images of training an image or an exam is.
+
+    Attributes:
+        score: In [0, 1]; of an exam, that of its most unusual image.
+        unusual: Whether it reaches the threshold, which normal images alone have chosen.
+        map: Of an image: where it is unusual, (h, w) float32 in [0, 1], on the network's grid.
+        geometry: Plain form of the geometry that maps that grid to pixels.
+    """
+
+    score: float
+    unusual: bool
+    map: FloatImage | None = field(default=None, repr=False, compare=False)
+    geometry: dict[str, Any] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +207,14 @@ class ImageResult:
         logit: Model output before the sigmoid.
         score: Score in [0, 1].
         suspicious: Whether the score reaches the bundle's image operating point.
-        findings: Boxes from the heatmap, in original pixels, highest score first.
+        findings: Suspicious regions, in original pixels: those of a detector or segmenter where the
+            bundle has one, else those of the heatmap; highest score first.
         decoder: Which decoder read the pixels.
         crop_quality: Of the breast's crop, in [0, 1]; a low one is to be looked at.
         warnings: What a reader must know about this image.
         heatmap: Class-activation map in [0, 1], (h, w) float32, on the network's grid.
         geometry: Plain form of the preprocessing geometry, which maps the grid to pixels.
+        anomaly: How unusual it is, where the bundle has a model that says so.
     """
 
     image_id: str
@@ -193,6 +231,7 @@ class ImageResult:
     warnings: tuple[str, ...] = ()
     heatmap: FloatImage | None = field(default=None, repr=False, compare=False)
     geometry: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+    anomaly: Anomaly | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +252,8 @@ class ExamResult:
     """Scores of one exam: images, breasts, and the exam.
 
     The exam's score is that of its highest breast, or that of a model of exams.
-    ``missing_views`` names the screening views that are absent, such as ``"R MLO"``.
+    ``missing_views`` names the screening views that are absent, such as ``"R MLO"``; ``anomaly``
+    is there where the bundle has a model that says how unusual an image is.
     """
 
     exam_id: str
@@ -224,3 +264,4 @@ class ExamResult:
     missing_views: tuple[str, ...] = ()
     refused: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
+    anomaly: Anomaly | None = None

@@ -27,15 +27,7 @@ export function stack(image) {
   boxes.setAttribute("viewBox", `0 0 ${image.width_px} ${image.height_px}`);
   boxes.setAttribute("preserveAspectRatio", "none");
   boxes.setAttribute("aria-hidden", "true");
-  for (const { box } of image.findings) {
-    const rectangle = document.createElementNS(SVG, "rect");
-    const left = shown.flipped ? image.width_px - box.x_max : box.x_min;
-    rectangle.setAttribute("x", left);
-    rectangle.setAttribute("y", box.y_min);
-    rectangle.setAttribute("width", box.x_max - box.x_min);
-    rectangle.setAttribute("height", box.y_max - box.y_min);
-    boxes.append(rectangle);
-  }
+  boxes.append(...image.findings.map((finding) => mark(finding, image)));
   const size = { width: shown.width_px, height: shown.height_px, draggable: "false" };
   return el(
     "span",
@@ -46,10 +38,30 @@ export function stack(image) {
   );
 }
 
+// A finding's outline where it has one, else its box, in pixels of the image as hung.
+function mark({ box, outline, kind, score: value, matched }, { width_px: width, shown }) {
+  const hung = (x) => (shown.flipped ? width - x : x);
+  const shape = document.createElementNS(SVG, outline.length ? "polygon" : "rect");
+  if (outline.length) {
+    shape.setAttribute("points", outline.map(({ x, y }) => `${hung(x)},${y}`).join(" "));
+  } else {
+    shape.setAttribute("x", shown.flipped ? hung(box.x_max) : box.x_min);
+    shape.setAttribute("y", box.y_min);
+    shape.setAttribute("width", box.x_max - box.x_min);
+    shape.setAttribute("height", box.y_max - box.y_min);
+  }
+  if (matched) shape.setAttribute("class", "matched");
+  const name = document.createElementNS(SVG, "title");
+  name.textContent = `${kind}, ${score(value)}${matched ? ", seen in another view too" : ""}`;
+  shape.append(name);
+  return shape;
+}
+
 function viewport(image, enlarge) {
   const number = image.findings.length;
   const findings = number === 1 ? "1 finding" : `${number} findings`;
   const notes = [...image.warnings];
+  if (image.anomaly?.unusual) notes.push(`unusual (${score(image.anomaly.score)})`);
   if (image.shown.flipped) notes.push("mirrored for hanging");
   return el(
     "button",

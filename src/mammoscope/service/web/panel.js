@@ -18,6 +18,26 @@ function row(label, value, threshold, reached) {
   );
 }
 
+// What detectors and segmenters found, view by view; boxes of the heatmap speak for themselves.
+function findings(images) {
+  return images.flatMap((image) =>
+    image.findings
+      .filter((finding) => finding.found_by !== "heatmap")
+      .map((finding) => {
+        const twin = finding.matched && images.find(({ image_id: id }) => id === finding.matched.image_id);
+        return `${image.laterality} ${image.view}: ${finding.kind}, ${score(finding.score)}` +
+          (twin ? `, seen in ${twin.laterality} ${twin.view} too` : "");
+      }));
+}
+
+function anomaly(exam) {
+  return exam.anomaly
+    ? el("p", { class: exam.anomaly.unusual ? "reached" : "below" },
+        `Unlike normal images of training: ${score(exam.anomaly.score)}, ` +
+        (exam.anomaly.unusual ? "unusual" : "not unusual"))
+    : null;
+}
+
 function list(title, kind, items) {
   return items.length === 0
     ? null
@@ -55,8 +75,10 @@ export function fillPanel(exam, images, model) {
           `operating point: ${score(point.exam_threshold)} for exams` +
           `${point.exam ? "" : ", which is the breasts'"}, ${score(threshold)} for breasts, ` +
           `${score(point.image.threshold)} for images`),
+        anomaly(exam),
         el("p", { class: "fine" }, `Breast: ${model.aggregation.breast}. Exam: ${model.aggregation.exam}.`),
       ),
+      list("Findings", "findings", findings(images)),
       list("Read with care", "warnings", warnings),
       list("Not scored", "refused", exam.refused.map(refusalItem)),
       facts(model),
