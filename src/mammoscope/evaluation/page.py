@@ -25,14 +25,18 @@ from mammoscope.results import RESEARCH_NOTICE
 
 __all__ = [
     "banner",
-    "configuration",
     "confusion_table",
-    "figures_section",
+    "facts_table",
+    "figures_of",
     "headline",
     "metrics_table",
+    "plain_config",
     "render_page",
+    "unique_ids",
 ]
 
+# Names for people of what an epoch is the best by.
+_MEASURES = {"auroc": "AUROC"}
 _CAPTIONS = {
     "roc": (
         "ROC curve",
@@ -98,23 +102,27 @@ def render_page(
         element("h2", "Where the heat lies"),
         pointing_section(report),
         element("h2", "Figures"),
-        *(figures_section(level, pictures) for level, pictures in figures.items()),
+        *(figures_of(level, pictures) for level, pictures in figures.items()),
         element("h2", "How it was made"),
-        _facts(report["run"]),
+        facts_table(report["run"]),
         element(
             "p",
             "Beside this page lie model_card.html, checklists.html with the rows of CLAIM 2024 and "
             "TRIPOD+AI that this run answers, and report.json with every figure.",
             class_="note",
         ),
-        configuration(report["run"]["config"]),
+        element(
+            "details",
+            element("summary", "Full configuration"),
+            element("pre", plain_config(report["run"]["config"])),
+        ),
     )
     own = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
     return document(title, joined([header, main]), house_style() + own)
 
 
 def banner(report: dict[str, Any]) -> Html | None:
-    """Say in large letters that images are synthetic, where they are."""
+    """Return the words that stand above figures of generated images."""
     if not report["synthetic"]:
         return None
     return element(
@@ -140,7 +148,7 @@ def headline(report: dict[str, Any], level: str) -> Html:
 
 
 def metrics_table(report: dict[str, Any], shown: dict[str, str]) -> Html:
-    """Return a row per measure, by the names of ``shown``, and a column per level."""
+    """Return a row per measure, a column per level."""
     levels = report["levels"]
     rows = (
         (text, *(estimate(name, values["metrics"][name]) for values in levels.values()))
@@ -158,7 +166,7 @@ def metrics_table(report: dict[str, Any], shown: dict[str, str]) -> Html:
 
 
 def confusion_table(report: dict[str, Any], level: str) -> Html:
-    """Return a level's counts at its primary threshold."""
+    """Return who was called at the primary threshold of a level."""
     values = report["levels"][level]
     counts = values["confusion"]
 
@@ -181,14 +189,14 @@ def confusion_table(report: dict[str, Any], level: str) -> Html:
     )
 
 
-def figures_section(level: str, pictures: dict[str, str]) -> Html:
-    """Return a level's figures with their captions."""
+def figures_of(level: str, pictures: dict[str, str]) -> Html:
+    """Return the figures of one level."""
     made = []
     for name, svg in pictures.items():
         title, caption = _CAPTIONS[name]
         plate = element(
             "div",
-            _unique_ids(svg, level, name),
+            unique_ids(svg, level, name),
             class_="plate",
             role="img",
             aria_label=f"{title}, {level} level",
@@ -201,7 +209,7 @@ def figures_section(level: str, pictures: dict[str, str]) -> Html:
     return joined([element("h3", f"By {level}"), element("div", *made, class_="figures")])
 
 
-def _unique_ids(svg: str, level: str, name: str) -> Html:
+def unique_ids(svg: str, level: str, name: str) -> Html:
     """Keep clip paths of several figures on one page apart."""
     prefix = f"{level}-{name}-"
     return Html(
@@ -211,9 +219,12 @@ def _unique_ids(svg: str, level: str, name: str) -> Html:
     )
 
 
-def _facts(run: dict[str, Any]) -> Html:
+def facts_table(run: dict[str, Any]) -> Html:
+    """Return how a run came about."""
+    task = run["config"].get("task", "classify")
+    classifier = {"Backbone": run["config"]["model"]["backbone"]}
     facts = {
-        "Backbone": run["config"]["model"]["backbone"],
+        **(classifier if task == "classify" else {"Task": task}),
         "Input": f"{run['preprocess']['height']} x {run['preprocess']['width']} pixels, "
         f"{run['preprocess']['bits']} bits",
         "Images": ", ".join(f"{count} {part}" for part, count in run["counts"].items()),
@@ -236,26 +247,21 @@ def _facts(run: dict[str, Any]) -> Html:
 
 def _trained(run: dict[str, Any]) -> dict[str, object]:
     best = run["best"]
+    measure, value = next((name, value) for name, value in best.items() if name != "epoch")
+    told = f"{_MEASURES.get(measure, measure.replace('_', ' '))} {value:.3f}"
     if run["fold"] is None:
         return {
             "Folds": f"{len(run['folds'])}, each validated on patients that it had not seen",
-            "Epochs": f"{run['epochs']} in all (out-of-fold AUROC {best['auroc']:.3f})",
+            "Epochs": f"{run['epochs']} in all (out-of-fold {told})",
         }
     return {
         "Fold that validates": run["fold"],
-        "Epochs": f"{run['epochs']}, best {best['epoch'] + 1} "
-        f"(validation AUROC {best['auroc']:.3f})",
+        "Epochs": f"{run['epochs']}, best {best['epoch'] + 1} (validation {told})",
     }
 
 
-def configuration(config: dict[str, Any]) -> Html:
-    """Return the resolved settings of a run, folded away."""
-    return element(
-        "details", element("summary", "Full configuration"), element("pre", _plain(config))
-    )
-
-
-def _plain(config: dict[str, Any]) -> str:
+def plain_config(config: dict[str, Any]) -> str:
+    """Write a configuration line by line."""
     lines = []
     for section, values in config.items():
         if not isinstance(values, dict):
