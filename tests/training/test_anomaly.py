@@ -165,6 +165,16 @@ def test_a_memory_is_filled_in_one_pass_from_normal_images_alone(cohort, tmp_pat
     assert by_class["logit"][1] > by_class["logit"][0] + 1
 
 
+def test_a_memory_is_the_same_at_any_precision(cohort, tmp_path):
+    banks = []
+    for precision in ("32-true", "bf16-mixed"):
+        run = tmp_path / precision
+        fit(cohort, run, settings({"method": "patchcore"}, precision=precision), 0, bar=False)
+        banks.append(load_file(run / "weights.safetensors")["bank"])
+    assert banks[1].dtype == torch.float32
+    assert torch.equal(*banks)
+
+
 def test_a_memory_that_was_filled_before_the_run_was_stopped_is_not_filled_again(cohort, tmp_path):
     run, config = tmp_path / "run", settings({"method": "patchcore"}, epochs=5)
     before = fit(cohort, run, config, 0, bar=False)

@@ -126,7 +126,7 @@ class MemoryTask(LearningTask):
     def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
         """Draw candidates of each image of a batch; without a loss Lightning takes no step."""
         del batch_idx
-        with torch.no_grad():
+        with torch.no_grad(), self._exact():
             found, counts = self.network.patches(batch[0])
         for patches, inside in zip(found.cpu(), counts.cpu(), strict=True):
             within = patches[inside > 0]
@@ -142,12 +142,18 @@ class MemoryTask(LearningTask):
                 "no patch of the training images lies within the breast: use a smaller "
                 "anomaly.edge_px, or larger images"
             )
-        left = self.network.remember(drawn.to(self.device), self._generator)
+        with self._exact():
+            left = self.network.remember(drawn.to(self.device), self._generator)
         self.log("train_loss", left, batch_size=1)
+
+    def _exact(self) -> torch.autocast:
+        """Compute in 32 bits whatever ``train.precision`` is: small distances drown in fewer."""
+        return torch.autocast(self.device.type, enabled=False)
 
     def judge(self, batch: Any) -> None:
         """Score a batch of normal images."""
-        self._seen.append(self.network(batch[0]).score.cpu())
+        with self._exact():
+            self._seen.append(self.network(batch[0]).score.cpu())
 
     def measured(self) -> dict[str, float]:
         """Return the mean score; one pass is all there is."""
