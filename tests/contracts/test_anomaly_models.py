@@ -108,6 +108,9 @@ def test_the_exported_graph_gives_score_map_and_reconstruction_at_any_batch(mode
         logit = (expected.score - model.centre) / model.spread
         np.testing.assert_allclose(made.logit, logit, atol=1e-2)
         np.testing.assert_allclose(made.score, torch.sigmoid(logit), atol=1e-2)
+        inside = made.heatmap > 0
+        assert (made.local_score[~inside] == 0).all()
+        assert ((made.local_score[inside] >= 0) & (made.local_score[inside] <= 1)).all()
         assert (made.reconstruction is None) == (expected.reconstruction is None)
         if made.reconstruction is not None:
             rebuilt = expected.reconstruction[:, 0]

@@ -8,7 +8,7 @@ from mammoscope.config import AnomalyConfig
 from mammoscope.errors import ConfigError, RunError
 from mammoscope.models.anomaly import ConvVae, PatchCore, build_anomaly
 from mammoscope.models.anomaly.breast import breast_of, mean_in_cells, top_mean
-from mammoscope.models.anomaly.errors import squared_error, structural_error
+from mammoscope.models.anomaly.error_maps import squared_error, structural_error
 from mammoscope.models.anomaly.patchcore import chosen_patches
 from mammoscope.models.anomaly.vae import PreActivationBlock, TermWeights
 
@@ -140,7 +140,7 @@ def test_the_distance_is_that_to_the_nearest_patch_of_the_memory():
         model.remember(found[0].reshape(-1, found.shape[-1])[:50], torch.Generator())
         # Of another image: a distance of 0 would be rounding alone.
         other = found[1:]
-        scaled = (other - model.centre_of_channels) / model.scale
+        scaled = (other - model.offset) / model.scale
         apart = torch.cdist(scaled.reshape(-1, found.shape[-1]).double(), model.bank.double())
         nearest = model.distance(other).flatten().double()
         torch.testing.assert_close(nearest, apart.amin(dim=1), atol=1e-3, rtol=1e-3)

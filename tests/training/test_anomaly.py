@@ -79,6 +79,7 @@ def test_a_condition_that_is_unknown_of_all_is_refused(cohort):
         ({"anomaly": {"method": "patchcore"}, "train": {"devices": 2}}, "one process"),
         ({"anomaly": {"method": "patchcore", "backbone": "resnet_18"}}, "unknown backbone"),
         ({"train": {"batch_size": 1}, "anomaly": {"shrink": 2}}, "one latent cell"),
+        ({"anomaly": {"shrink": 3}}, "multiples of 12"),
     ],
 )
 def test_what_an_anomaly_model_cannot_obey_is_refused_before_work(cohort, values, message):
@@ -162,6 +163,41 @@ def test_a_memory_is_filled_in_one_pass_from_normal_images_alone(cohort, tmp_pat
     by_class = predictions.group_by("cancer").agg(pl.col("logit").mean()).sort("cancer")
     # A bright disc is easy to tell from noise.
     assert by_class["logit"][1] > by_class["logit"][0] + 1
+
+
+def test_a_memory_is_the_same_at_any_precision(cohort, tmp_path):
+    banks = []
+    for precision in ("32-true", "bf16-mixed"):
+        run = tmp_path / precision
+        fit(cohort, run, settings({"method": "patchcore"}, precision=precision), 0, bar=False)
+        banks.append(load_file(run / "weights.safetensors")["bank"])
+    assert banks[1].dtype == torch.float32
+    assert torch.equal(*banks)
+
+
+def test_a_memory_that_was_filled_before_the_run_was_stopped_is_not_filled_again(cohort, tmp_path):
+    run, config = tmp_path / "run", settings({"method": "patchcore"}, epochs=5)
+    before = fit(cohort, run, config, 0, bar=False)
+    bank = load_file(run / "weights.safetensors")["bank"]
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(facts | {"status": "training"}))
+    after = fit(cohort, run, config, 0, bar=False, resume=True)
+    assert after.epochs == before.epochs == 1
+    assert torch.equal(load_file(run / "weights.safetensors")["bank"], bank)
+
+
+def test_features_that_have_seen_the_fold_that_chooses_are_told(cohort, tmp_path, quick):
+    classifier = tmp_path / "classifier"
+    fit(cohort, classifier, quick(epochs=1), 1, bar=False)
+    config = settings({"method": "patchcore", "weights": classifier / "weights.safetensors"})
+    store = PreparedStore(cohort)
+    notes = {
+        fold: PLAN.make(store, checked(cohort, config, fold), config, fresh=True).notes
+        for fold in (0, 1)
+    }
+    assert any("has learnt from the images of fold 0" in note for note in notes[0])
+    assert not any("has learnt from the images" in note for note in notes[1])
+    assert all(any("learnt from cancers" in note for note in told) for told in notes.values())
 
 
 def test_two_memories_of_one_seed_are_alike_and_of_two_seeds_are_not(cohort, tmp_path):

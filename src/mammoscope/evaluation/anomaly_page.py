@@ -12,11 +12,11 @@ import polars as pl
 from mammoscope.evaluation.anomaly_maps import ShownAnomaly
 from mammoscope.evaluation.page import (
     banner,
-    configuration,
     confusion_table,
-    figures_section,
+    figures_of,
     headline,
     metrics_table,
+    plain_config,
 )
 from mammoscope.evaluation.page_choices import points_section
 from mammoscope.evaluation.page_groups import kind, subgroup_section
@@ -75,10 +75,14 @@ def render_anomaly_page(
         element("h2", "Where the most anomalous point lies"),
         pointing_section(report),
         *([element("h2", "Figures")] if figures else []),
-        *(figures_section(level, pictures) for level, pictures in figures.items()),
+        *(figures_of(level, pictures) for level, pictures in figures.items()),
         element("h2", "How it was made"),
         _facts(report["run"]),
-        configuration(report["run"]["config"]),
+        element(
+            "details",
+            element("summary", "Full configuration"),
+            element("pre", plain_config(report["run"]["config"])),
+        ),
     )
     own = "".join(
         files(__package__).joinpath(name).read_text(encoding="utf-8")
@@ -103,7 +107,7 @@ def _gallery(
         f"From left to right: {panels} the anomaly by place, all on one scale that ends where the "
         "hottest normal image shown here does. Yellow boxes are lesions that the cohort knows. "
         f"The images lie over the whole range of scores of each class, the highest first; called "
-        f"are those above {report['primary']}."
+        f"are those that reach the threshold of {report['primary']}."
     )
     cards = [_card(report, a, facts[a.image_id], top, threshold) for a in anomalies]
     return joined([element("p", caption), element("div", *cards, class_="anomalies")])

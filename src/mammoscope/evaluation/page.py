@@ -25,7 +25,6 @@ from mammoscope.results import RESEARCH_NOTICE
 
 __all__ = [
     "banner",
-    "configuration",
     "confusion_table",
     "facts_table",
     "figures_of",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from mammoscope.evaluation.anomaly_maps import MAPS_FILE, MAPS_SCHEMA
 from mammoscope.evaluation.run_folder import POINTS_FILE
 from mammoscope.export.graph import PARITY_TOLERANCE, check_difference, write_graph
 from mammoscope.inference import Anomalies, AnomalyScorer
+from mammoscope.inference.anomaly import OUTPUTS
 from mammoscope.models.anomaly import AnomalyModel
 from mammoscope.predictions import heat_place, table_of
 from mammoscope.preprocessing import Geometry
@@ -57,10 +59,13 @@ class AnomalyGraph(nn.Module):
         self._rebuilds = rebuilds
 
     def forward(self, image: Tensor, *conditions: Tensor) -> tuple[Tensor, ...]:
-        """Return anomaly, logit, score and heatmap, and the reconstruction where there is one."""
+        """Return what :data:`OUTPUTS` names, and the reconstruction where there is one."""
         made = self.model(image, *conditions)
         logit = (made.score - self.model.centre) / self.model.spread
-        told = (made.score, logit, torch.sigmoid(logit), made.heatmap)
+        local = torch.sigmoid((made.heatmap - self.model.centre) / self.model.spread)
+        # Outside the breast nothing is anomalous.
+        local = local * (made.heatmap > 0)
+        told = (made.score, logit, torch.sigmoid(logit), made.heatmap, local)
         return (*told, made.reconstruction) if self._rebuilds else told
 
 
@@ -88,7 +93,7 @@ def export_anomaly(model: AnomalyModel, size: tuple[int, int], path: Path) -> No
         (image, *codes),
         path,
         inputs=["image", *model.conditions],
-        outputs=["anomaly", "logit", "score", "heatmap", *(["reconstruction"] if rebuilds else [])],
+        outputs=[*OUTPUTS, *(["reconstruction"] if rebuilds else [])],
         dynamic_shapes=shapes,
     )
 
@@ -204,7 +209,8 @@ def _scored(
         told.append(
             {
                 "logit": float(made.logit[0]),
-                "score": float(made.score[0]),
+                # In double precision, in which the far end has no ties.
+                "score": 1 / (1 + math.exp(-float(made.logit[0]))),
                 "anomaly": float(made.anomaly[0]),
                 **heat_place(store, name, heat),
             }

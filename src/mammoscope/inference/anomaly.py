@@ -16,10 +16,10 @@ from mammoscope.errors import BundleError
 from mammoscope.inference.scorer import ERRORS
 from mammoscope.types import FloatImage, GreyImage
 
-__all__ = ["Anomalies", "AnomalyScorer"]
+__all__ = ["OUTPUTS", "Anomalies", "AnomalyScorer"]
 
 #: What every such graph gives, in order; a model that rebuilds images also ``reconstruction``.
-OUTPUTS = ("anomaly", "logit", "score", "heatmap")
+OUTPUTS = ("anomaly", "logit", "score", "heatmap", "local_score")
 _RECONSTRUCTION = "reconstruction"
 # What a graph may be told beside the image.
 _CONDITIONS = ("projection", "density")
@@ -35,6 +35,8 @@ class Anomalies:
         score: (B,) float32 in [0, 1], its sigmoid: a rank, not a chance.
         heatmap: (B, h, w) float32, at least 0: the anomaly by place, over the network's input; 0
             outside the breast.
+        local_score: (B, h, w) float32 in [0, 1], its cells on the scale of the score; 0 outside the
+            breast.
         reconstruction: (B, h', w') float32 grey values as the model expects the image; ``None``
             where it makes none.
     """
@@ -43,6 +45,7 @@ class Anomalies:
     logit: NDArray[np.float32]
     score: NDArray[np.float32]
     heatmap: FloatImage
+    local_score: FloatImage
     reconstruction: FloatImage | None
 
 
@@ -121,5 +124,6 @@ class AnomalyScorer:
             logit=named["logit"],
             score=named["score"],
             heatmap=named["heatmap"],
+            local_score=named["local_score"],
             reconstruction=rebuilt,
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import polars as pl
 import torch
 from torch import Tensor
 
+from mammoscope.artefacts import read_json, sha256_file
 from mammoscope.bundle import density_code, projection_code
 from mammoscope.cohort.manifest import LABEL_COLUMNS
 from mammoscope.cohort.store import PreparedStore
@@ -17,8 +19,11 @@ from mammoscope.errors import CohortError, ConfigError, RunError
 from mammoscope.models import check_backbone
 from mammoscope.models.anomaly import AnomalyModel, ConvVae, PatchCore, build_anomaly
 from mammoscope.training.dataset import ImageDataset, Reader
+from mammoscope.models.anomaly import CELL, AnomalyModel, ConvVae, PatchCore, build_anomaly
+from mammoscope.training.dataset import ImageDataset
 from mammoscope.training.learning import BatchLoss, LearningTask, Measure
 from mammoscope.training.loading import Loader
+from mammoscope.training.run_folder import RECORD
 from mammoscope.training.sampling import EpochSampler
 from mammoscope.training.tasks import Made, Parts, TaskPlan, split_parts
 
@@ -114,10 +119,16 @@ class MemoryTask(LearningTask):
         self._seen: list[Tensor] = []
         self._generator = torch.Generator().manual_seed(config.seed + _MEMORY)
 
+    def on_train_start(self) -> None:
+        """Do nothing more where the pass was made before the run was stopped."""
+        super().on_train_start()
+        if self.trainer.current_epoch:
+            self.trainer.should_stop = True
+
     def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
         """Draw candidates of each image of a batch; without a loss Lightning takes no step."""
         del batch_idx
-        with torch.no_grad():
+        with torch.no_grad(), self._exact():
             found, counts = self.network.patches(batch[0])
         for patches, inside in zip(found.cpu(), counts.cpu(), strict=True):
             within = patches[inside > 0]
@@ -133,12 +144,18 @@ class MemoryTask(LearningTask):
                 "no patch of the training images lies within the breast: use a smaller "
                 "anomaly.edge_px, or larger images"
             )
-        left = self.network.remember(drawn.to(self.device), self._generator)
+        with self._exact():
+            left = self.network.remember(drawn.to(self.device), self._generator)
         self.log("train_loss", left, batch_size=1)
+
+    def _exact(self) -> torch.autocast:
+        """Compute in 32 bits whatever ``train.precision`` is: small distances drown in fewer."""
+        return torch.autocast(self.device.type, enabled=False)
 
     def judge(self, batch: Any) -> None:
         """Score a batch of normal images."""
-        self._seen.append(self.network(batch[0]).score.cpu())
+        with self._exact():
+            self._seen.append(self.network(batch[0]).score.cpu())
 
     def measured(self) -> dict[str, float]:
         """Return the mean score; one pass is all there is."""
@@ -186,7 +203,7 @@ def _check(store: PreparedStore, rows: pl.DataFrame, fold: int, config: Config) 
                 f"anomaly.conditions names {name}, which is unknown of all "
                 f"{parts['train'].height} normal training images: leave it out"
             )
-    _check_batches(store.config, parts["train"], config)
+    _check_images(store.config, parts["train"], config)
     return parts
 
 
@@ -205,12 +222,18 @@ def _check_settings(config: Config) -> None:
         check_backbone(anomaly.backbone)
 
 
-def _check_batches(preprocess: PreprocessConfig, rows: pl.DataFrame, config: Config) -> None:
-    """Refuse batches of a single latent cell, which batch normalisation cannot train on."""
+def _check_images(preprocess: PreprocessConfig, rows: pl.DataFrame, config: Config) -> None:
+    """Refuse images of which cells are parts, and batches of one cell, which have no variance."""
     anomaly = config.anomaly
     if anomaly.method != "vae":
         return
-    cells = [-(-side // (32 * anomaly.shrink)) for side in (preprocess.height, preprocess.width)]
+    size, step = (preprocess.height, preprocess.width), CELL * anomaly.shrink
+    if any(side % step for side in size):
+        raise ConfigError(
+            f"the images are {size[0]} x {size[1]}, and cells of the error map {step} x {step}: "
+            f"prepare images whose sides are multiples of {step}, or change anomaly.shrink"
+        )
+    cells = [-(-side // (32 * anomaly.shrink)) for side in size]
     if min(config.train.batch_size, rows.height) * cells[0] * cells[1] < 2:
         raise ConfigError(
             f"a batch of one image of {preprocess.height} x {preprocess.width} pixels has one "
@@ -222,6 +245,7 @@ def _check_batches(preprocess: PreprocessConfig, rows: pl.DataFrame, config: Con
 def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) -> Made:
     """Make model, task and batches; notes say what was left out."""
     network, notes = _network(config, store.config, fresh=fresh)
+    notes += _of_another_fold(config.anomaly.weights, store, int(parts["val"]["fold"][0]))
     told, facts = _told_of_left_out(store, parts, config)
     loaders = (
         _loader(store, parts["train"], config, train=True),
@@ -279,6 +303,23 @@ def _loader(store: PreparedStore, rows: pl.DataFrame, config: Config, *, train: 
     sampler = EpochSampler([0.0] * rows.height, plain)
     drop_last = changes and len(sampler) > settings.batch_size
     return Loader(images, sampler=sampler, drop_last=drop_last, **options)
+
+
+def _of_another_fold(weights: Path | None, store: PreparedStore, fold: int) -> list[str]:
+    """Say so where the feature network has learnt from the images that choose thresholds here."""
+    record = None if weights is None else weights.parent / RECORD
+    if record is None or not record.is_file():
+        return []
+    facts = read_json(record, RunError)
+    splits = facts.get("cohort", {}).get("splits_sha256")
+    same = splits == sha256_file(store.cohort / "splits.parquet")
+    if not same or facts.get("fold") == fold:
+        return []
+    return [
+        f"{weights} has learnt from the images of fold {fold}, whose normal ones choose thresholds "
+        f"here: they may look more normal to it than others. Validate on its fold, "
+        f"{facts.get('fold')}"
+    ]
 
 
 def _told_of_left_out(

@@ -42,8 +42,8 @@ def mean_in_cells(values: Tensor, breast: Tensor, cell: int) -> tuple[Tensor, Te
         (B, h, w) means, 0 where a cell does not count; and (B, h, w) of 0 and 1: a cell counts
         where at least half of it is breast.
     """
-    share = functional.avg_pool2d(breast, cell, ceil_mode=True)
-    summed = functional.avg_pool2d(values * breast, cell, ceil_mode=True)
+    share = functional.avg_pool2d(breast, cell)
+    summed = functional.avg_pool2d(values * breast, cell)
     counts = (share >= 0.5).float()
     return (counts * summed / share.clamp(min=1e-6)).squeeze(1), counts.squeeze(1)
 

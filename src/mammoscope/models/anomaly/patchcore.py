@@ -33,7 +33,7 @@ class PatchCore(AnomalyModel):
     """
 
     bank: Tensor
-    centre_of_channels: Tensor
+    offset: Tensor
     scale: Tensor
 
     def __init__(
@@ -50,7 +50,7 @@ class PatchCore(AnomalyModel):
         self.edge_px, self.top_share = edge_px, top_share
         channels = sum(features.widths)
         self.register_buffer("bank", torch.zeros(bank_size, channels))
-        self.register_buffer("centre_of_channels", torch.zeros(channels))
+        self.register_buffer("offset", torch.zeros(channels))
         self.register_buffer("scale", torch.ones(channels))
 
     def patches(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,8 +75,8 @@ class PatchCore(AnomalyModel):
         # A channel that never changes tells nothing, and must not divide by 0.
         self.scale = torch.where(spread > 0, spread, torch.ones_like(spread))
         # Near 0, where a difference of two squares keeps its digits.
-        self.centre_of_channels = candidates.mean(dim=0)
-        scaled = (candidates - self.centre_of_channels) / self.scale
+        self.offset = candidates.mean(dim=0)
+        scaled = (candidates - self.offset) / self.scale
         chosen, left = chosen_patches(scaled, len(self.bank), generator)
         kept = scaled[chosen]
         # Of fewer patches than there is room some are there twice, which changes no distance.
@@ -93,7 +93,7 @@ class PatchCore(AnomalyModel):
     def distance(self, found: Tensor) -> Tensor:
         """Return how far features (B, h, w, C) lie from the nearest of the memory, (B, h, w)."""
         batch, height, width, channels = found.shape
-        scaled = ((found - self.centre_of_channels) / self.scale).reshape(-1, channels)
+        scaled = ((found - self.offset) / self.scale).reshape(-1, channels)
         # |f - m|² = |f|² + |m|² - 2 f · m: one product of matrices for all pairs.
         apart = (self.bank**2).sum(dim=1) - 2 * scaled @ self.bank.T  # (B * h * w, M)
         nearest = apart.amin(dim=1) + (scaled**2).sum(dim=1)

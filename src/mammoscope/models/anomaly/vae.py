@@ -21,10 +21,10 @@ from torch.nn import functional
 
 from mammoscope.models.anomaly.breast import breast_of, mean_in_cells, top_mean
 from mammoscope.models.anomaly.contract import AnomalyModel, AnomalyOutput
-from mammoscope.models.anomaly.errors import squared_error, structural_error
+from mammoscope.models.anomaly.error_maps import squared_error, structural_error
 from mammoscope.models.anomaly.features import FeatureMaps
 
-__all__ = ["CODES", "ConvVae", "Rebuilt", "TermWeights"]
+__all__ = ["CELL", "CODES", "ConvVae", "Rebuilt", "TermWeights"]
 
 #: How many codes each condition has, that of unknown included.
 CODES = {"projection": 3, "density": 5}
@@ -33,8 +33,8 @@ _TOLD = 4
 # Each of five layers halves or doubles the grid.
 _LAYERS = 5
 _FACTOR = 2**_LAYERS
-# Side of a cell of the map, in pixels of the image as the network sees it.
-_CELL = 4
+#: Side of a cell of the map, in pixels of the image as the network sees it.
+CELL = 4
 # Bounds of the latent logarithm of variance: beyond them its exponential runs away.
 _LOG_VARIANCE = (-12.0, 8.0)
 
@@ -170,7 +170,7 @@ class ConvVae(AnomalyModel):
         """Return the mean squared error within each breast and its latent cells' mean KL, (B,)."""
         made = self.rebuild(image, *conditions, sample=sample)
         # The rim too: the network is to learn where the breast ends, and air beside it.
-        breast = functional.max_pool2d((made.grey > 0).float(), 2 * _CELL + 1, 1, _CELL)
+        breast = functional.max_pool2d((made.grey > 0).float(), 2 * CELL + 1, 1, CELL)
         error = squared_error(made.grey, made.image) * breast
         within = breast.flatten(1).sum(dim=1).clamp(min=1.0)
         return error.flatten(1).sum(dim=1) / within, made.kl.flatten(1).mean(dim=1)
@@ -221,8 +221,8 @@ class ConvVae(AnomalyModel):
         if self.weights.kl:
             cells = functional.interpolate(made.kl[:, None], scale_factor=float(_FACTOR))
             found[3] = cells[..., : size[0], : size[1]]
-        counts = mean_in_cells(breast, breast, _CELL)[1]
-        return {k: mean_in_cells(v, breast, _CELL)[0] for k, v in found.items()}, counts
+        counts = mean_in_cells(breast, breast, CELL)[1]
+        return {k: mean_in_cells(v, breast, CELL)[0] for k, v in found.items()}, counts
 
     def _told(self, conditions: Sequence[Tensor], encoded: Tensor) -> list[Tensor]:
         """Spread what is told over the latent grid: a list of (B, 4, h, w)."""
