@@ -37,11 +37,11 @@ from mammoscope.config import (
     validated,
 )
 from mammoscope.config.loading import read_yaml
-from mammoscope.errors import ConfigError, RunError
+from mammoscope.errors import ConfigError, MammoscopeError, RunError
 from mammoscope.evaluation import evaluate_run
 from mammoscope.export import finish_run
 from mammoscope.models import check_backbone
-from mammoscope.training import fit
+from mammoscope.training import check_start, fit
 from mammoscope.training.run_folder import differing_keys
 
 __all__ = ["climb", "ladder_rows"]
@@ -98,15 +98,17 @@ def climb(
         What ``ladder.json`` holds.
 
     Raises:
-        ConfigError: If a rung's settings are not accepted; all are checked before work starts.
-        CohortError: If the cohort is not prepared or split.
-        RunError: If the ladder that is there is of another cohort or fold, or a rung of it was
-            made with other settings.
+        ConfigError: If a rung's settings are not accepted, or its network cannot be built at its
+            images' size; all are checked before work starts.
+        CohortError: If the cohort is not prepared or split, or a part of it lacks a class.
+        RunError: If weights that a rung starts from do not fit, the ladder that is there is of
+            another cohort or fold, or a rung of it was made with other settings.
         OutputError: If the folder holds something else, or cannot be written.
     """
     cohort, out = Path(cohort), Path(out)
     own = PreparedStore(cohort).config
     steps = _steps(out, ladder, own, list(overrides), list(arms))
+    _check_start(cohort, steps, fold, overwrite=overwrite)
     record = _record(cohort, ladder, fold)
     rows = _claimed(out, record, overwrite=overwrite)
     cohorts = {sha256_json(own.model_dump(mode="json")): cohort}
@@ -166,6 +168,32 @@ def _steps(
             run = out / arm / f"{place + 1}-{rung.name}"
             steps.append(_Step(arm, rung, config, preprocess, run))
     return steps
+
+
+def _check_start(cohort: Path, steps: list[_Step], fold: int, *, overwrite: bool) -> None:
+    """Check, before anything is claimed or prepared, that every rung not yet begun can begin.
+
+    Raises:
+        MammoscopeError: If one cannot, of the first fault's kind; every fault is listed.
+    """
+    seen: set[str] = set()
+    faults: dict[str, tuple[type[MammoscopeError], str]] = {}
+    for step in steps:
+        # Augmentation and evaluation build no network.
+        parts = (step.config.model_dump(mode="json", include={"task", "model", "train"}),)
+        digest = sha256_json([*parts, step.preprocess.model_dump(mode="json")])
+        begun = (step.run / _RUN_RECORD).is_file() and not overwrite
+        if begun or digest in seen:
+            continue
+        seen.add(digest)
+        try:
+            check_start(cohort, step.config, fold, step.preprocess)
+        except MammoscopeError as error:
+            # What is wrong with the cohort is so for every rung, and is said once.
+            faults.setdefault(str(error), (type(error), f"{step.rung.name} of {step.arm}"))
+    if faults:
+        kind = next(iter(faults.values()))[0]
+        raise kind("; ".join(f"rung {where}: {text}" for text, (_, where) in faults.items()))
 
 
 def _record(cohort: Path, ladder: LadderConfig, fold: int) -> dict[str, Any]:

@@ -59,12 +59,14 @@ def claim_folds(
 
     Raises:
         CohortError: If an image is not prepared, or folds lack a class; every fault is listed.
-        ConfigError: If the label or backbone is unknown.
+        ConfigError: If the label or backbone is unknown, or the network cannot be trained as
+            configured.
         OutputError: If a new run's folder is not empty, or cannot be written.
-        RunError: If there is nothing to resume, or it differs; the keys are named.
+        RunError: If there is nothing to resume, or it differs, the keys are named; or weights to
+            start from do not fit.
     """
     cohort, run = Path(cohort), Path(run)
-    folds, facts = check_folds(cohort, config)
+    folds, facts = check_folds(cohort, config, fresh=not resume)
     if check_run(run, facts, resume=resume, overwrite=overwrite) is None:
         claim_output(run, overwrite=overwrite, marker=_RECORD)
         write_json(run / _RECORD, facts)

@@ -240,6 +240,28 @@ def test_every_fold_is_checked_before_any_is_trained(make_cohort, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"backbone": "resnet10t", "weights": "weights.safetensors"}, "do not fit the backbone"),
+        ({"backbone": "baseline_cnn", "shrink": 5}, "shrink"),
+    ],
+    ids=["weights", "size"],
+)
+def test_a_network_that_cannot_begin_replaces_no_finished_run(home, tmp_path, model, words):
+    run = shutil.copytree(home / "run", tmp_path / "run")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    if "weights" in model:
+        model = {**model, "weights": run / "fold-0" / model["weights"]}
+    config = Config.model_validate({**settings().model_dump(), "model": model})
+    with pytest.raises((ConfigError, RunError), match=words):
+        claim_folds(home / "cohort", run, config, overwrite=True)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    with pytest.raises((ConfigError, RunError), match=words):
+        claim_folds(home / "cohort", tmp_path / "new", config)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
     ("spoil", "words"),
     [
         (lambda rows: rows.tail(-1), r"lacks 1 of the 12 validation images, i000 first"),

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mammoscope import ablation
 from mammoscope.ablation import climb, ladder_rows
 from mammoscope.artefacts import write_json
 from mammoscope.cohort.findings import write_findings
 from mammoscope.config import PreprocessConfig, load_ladder, rung_settings
-from mammoscope.errors import ConfigError, RunError
+from mammoscope.errors import CohortError, ConfigError, RunError
 
 # The package offers the function under the module's name.
 fit_module = importlib.import_module("mammoscope.training.fit")
@@ -234,6 +235,30 @@ def test_faults_of_a_ladder_are_found_before_anything_is_written(
     with pytest.raises(ConfigError, match="--arm deep is not one of all"):
         climb(cohort, tmp_path / "out", load_ladder(written(tmp_path)), arms=["deep"])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_rung_that_cannot_begin_is_found_before_anything_is_prepared(
+    cohort, make_cohort, tmp_path, prepared_otherwise, climbed
+):
+    path = tmp_path / "other.safetensors"
+    save_file({"stem.weight": torch.zeros(1)}, path)
+    rungs = [*RUNGS, {"name": "late", "settings": {"model": {"weights": str(path)}}}]
+    out = tmp_path / "out"
+    with pytest.raises(RunError, match=r"rung late of all: weights .* do not fit the backbone"):
+        climb(cohort, out, load_ladder(written(tmp_path, rungs=rungs)))
+    small = [
+        RUNGS[1],
+        {"name": "small", "prepare": {"height": 33}, "settings": {"model": {"shrink": 2}}},
+    ]
+    with pytest.raises(ConfigError, match=r"rung small of all: .*shrink"):
+        climb(cohort, out, load_ladder(written(tmp_path, rungs=small)))
+    healthy = make_cohort(cancer=lambda _: 0)
+    with pytest.raises(
+        CohortError, match=r"^rung resized of all: the training[^;]*; both 0 and 1 are needed[^;]*$"
+    ):
+        climb(healthy, out, load_ladder(written(tmp_path)))
+    assert not out.exists()
+    assert (prepared_otherwise, climbed[1]) == ([], [])
 
 
 def test_a_rung_says_how_often_its_heat_is_on_the_lesion(make_cohort, tmp_path):

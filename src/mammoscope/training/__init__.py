@@ -5,13 +5,20 @@ from mammoscope.models import torchvision_compat
 # Before the first import of Lightning, whose metrics import torchvision.
 torchvision_compat.install()
 
-from mammoscope.training.fit import check_folds, fit, load_classifier, load_network  # noqa: E402
+from mammoscope.training.fit import (  # noqa: E402
+    check_folds,
+    check_start,
+    fit,
+    load_classifier,
+    load_network,
+)
 from mammoscope.training.run_folder import FitResult, check_run, read_run  # noqa: E402
 
 __all__ = [
     "FitResult",
     "check_folds",
     "check_run",
+    "check_start",
     "fit",
     "load_classifier",
     "load_network",

@@ -38,7 +38,14 @@ from mammoscope.training.run_folder import (
 from mammoscope.training.task import Network
 from mammoscope.training.tasks import Parts, plan_of
 
-__all__ = ["check_folds", "check_input", "fit", "load_classifier", "load_network"]
+__all__ = [
+    "check_folds",
+    "check_input",
+    "check_start",
+    "fit",
+    "load_classifier",
+    "load_network",
+]
 
 _log = get_logger(__name__)
 
@@ -128,15 +135,50 @@ def check_input(cohort: Path, config: Config, fold: int) -> tuple[PreparedStore,
     return store, plan_of(config.task).check(store, store.rows(), fold, config)
 
 
-def check_folds(cohort: Path, config: Config) -> tuple[list[int], dict[str, Any]]:
+def check_start(
+    cohort: Path, config: Config, fold: int, preprocess: PreprocessConfig | None = None
+) -> None:
+    """Check all that a training would find out when it begins, weights to start from included.
+
+    The network is built and forgotten: it takes seconds, where a fault that is found later costs
+    what was trained or replaced before it.
+
+    Args:
+        cohort: A cohort folder, prepared and split.
+        config: What is to be trained.
+        fold: The fold that validates.
+        preprocess: How the images will be prepared, if otherwise than they are.
+
+    Raises:
+        CohortError: If an image is not prepared, or a part lacks a class.
+        ConfigError: If the label, fold or backbone is unknown, or the network cannot be trained
+            as configured on images of that size.
+        RunError: If weights do not fit.
+    """
+    store, parts = check_input(cohort, config, fold)
+    if preprocess is not None:
+        store.config = preprocess
+    plan_of(config.task).make(store, parts, config, fresh=True)
+
+
+def check_folds(
+    cohort: Path, config: Config, *, fresh: bool = True
+) -> tuple[list[int], dict[str, Any]]:
     """Check everything that training each fold of a cohort in turn needs.
+
+    Args:
+        cohort: A cohort folder.
+        config: What is to be trained.
+        fresh: Whether it begins; what goes on has had its network built.
 
     Returns:
         The folds, and the record of the run that holds them all.
 
     Raises:
         CohortError: If an image is not prepared, or folds lack a class; every fault is listed.
-        ConfigError: If the label or backbone is unknown.
+        ConfigError: If the label or backbone is unknown, or the network cannot be trained as
+            configured.
+        RunError: If weights to start from do not fit.
     """
     config = with_precision(config)
     store, plan = PreparedStore(cohort), plan_of(config.task)
@@ -152,6 +194,8 @@ def check_folds(cohort: Path, config: Config) -> tuple[list[int], dict[str, Any]
             faults.append(str(error))
     if faults:
         raise CohortError("; ".join(faults))
+    if fresh:
+        plan.make(store, parts, config, fresh=True)
     trained = sum(parts[name].height for name in ("train", "val"))
     counts = {"train": trained, "val": trained, "test": parts["test"].height}
     facts = describe_run(cohort, config, store.config, None, counts)
