@@ -28,7 +28,6 @@ __all__ = [
     "confusion_table",
     "facts_table",
     "figures_of",
-    "figures_section",
     "headline",
     "metrics_table",
     "plain_config",
@@ -104,7 +103,6 @@ def render_page(
         pointing_section(report),
         element("h2", "Figures"),
         *(figures_of(level, pictures) for level, pictures in figures.items()),
-        *(figures_section(level, pictures) for level, pictures in figures.items()),
         element("h2", "How it was made"),
         facts_table(report["run"]),
         element(
@@ -118,7 +116,6 @@ def render_page(
             element("summary", "Full configuration"),
             element("pre", plain_config(report["run"]["config"])),
         ),
-        configuration(report["run"]["config"]),
     )
     own = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
     return document(title, joined([header, main]), house_style() + own)
@@ -126,7 +123,6 @@ def render_page(
 
 def banner(report: dict[str, Any]) -> Html | None:
     """Return the words that stand above figures of generated images."""
-    """Say in large letters that images are synthetic, where they are."""
     if not report["synthetic"]:
         return None
     return element(
@@ -153,7 +149,6 @@ def headline(report: dict[str, Any], level: str) -> Html:
 
 def metrics_table(report: dict[str, Any], shown: dict[str, str]) -> Html:
     """Return a row per measure, a column per level."""
-    """Return a row per measure, by the names of ``shown``, and a column per level."""
     levels = report["levels"]
     rows = (
         (text, *(estimate(name, values["metrics"][name]) for values in levels.values()))
@@ -172,7 +167,6 @@ def metrics_table(report: dict[str, Any], shown: dict[str, str]) -> Html:
 
 def confusion_table(report: dict[str, Any], level: str) -> Html:
     """Return who was called at the primary threshold of a level."""
-    """Return a level's counts at its primary threshold."""
     values = report["levels"][level]
     counts = values["confusion"]
 
@@ -197,10 +191,6 @@ def confusion_table(report: dict[str, Any], level: str) -> Html:
 
 def figures_of(level: str, pictures: dict[str, str]) -> Html:
     """Return the figures of one level."""
-
-
-def figures_section(level: str, pictures: dict[str, str]) -> Html:
-    """Return a level's figures with their captions."""
     made = []
     for name, svg in pictures.items():
         title, caption = _CAPTIONS[name]
@@ -272,16 +262,6 @@ def _trained(run: dict[str, Any]) -> dict[str, object]:
 
 def plain_config(config: dict[str, Any]) -> str:
     """Write a configuration line by line."""
-
-
-def configuration(config: dict[str, Any]) -> Html:
-    """Return the resolved settings of a run, folded away."""
-    return element(
-        "details", element("summary", "Full configuration"), element("pre", _plain(config))
-    )
-
-
-def _plain(config: dict[str, Any]) -> str:
     lines = []
     for section, values in config.items():
         if not isinstance(values, dict):

@@ -17,10 +17,8 @@ from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import AnomalyConfig, Config, PreprocessConfig, TrainConfig
 from mammoscope.errors import CohortError, ConfigError, RunError
 from mammoscope.models import check_backbone
-from mammoscope.models.anomaly import AnomalyModel, ConvVae, PatchCore, build_anomaly
-from mammoscope.training.dataset import ImageDataset, Reader
 from mammoscope.models.anomaly import CELL, AnomalyModel, ConvVae, PatchCore, build_anomaly
-from mammoscope.training.dataset import ImageDataset
+from mammoscope.training.dataset import ImageDataset, Reader
 from mammoscope.training.learning import BatchLoss, LearningTask, Measure
 from mammoscope.training.loading import Loader
 from mammoscope.training.run_folder import RECORD
