@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from mammoscope.cli import run as verbs
 from mammoscope.config import Config, load_config
 from mammoscope.errors import ConfigError, RunError
-from mammoscope.tracking import _signature, track_report, tracked, ui_command
+from mammoscope.tracking import Tracker, _signature, track_report, tracked, ui_command
 
 SETTINGS = (
     "model.backbone=baseline_cnn",
@@ -231,3 +231,22 @@ def test_the_pages_are_mlflows_own_on_this_machine_alone(tmp_path, monkeypatch):
     assert command[1:4] == ["-m", "mlflow", "server"]
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[-1] == "5001"
+
+
+def test_what_a_report_measures_beside_scores_is_tracked_too(tmp_path):
+    class Client:
+        def __init__(self):
+            self.told = {}
+
+        def log_batch(self, _, metrics):
+            self.told |= {metric.key: metric.value for metric in metrics}
+
+        def log_artifacts(self, *_):
+            pass
+
+    client = Client()
+    found = {"sensitivity_at_0.25": {"value": 0.8, "low": 0.7, "high": None}}
+    report = {"measured_on": "test", "levels": {}, "measures": {"lesion": found}}
+    assert Tracker(client, "1", "here").report(tmp_path, report) == ""
+    name = "test.lesion.sensitivity_at_0.25"
+    assert client.told == {name: 0.8, f"{name}.low": 0.7}

@@ -197,14 +197,15 @@ def evaluate(
 def _pictures(run: Path, cohort: Path | None) -> PreparedStore | None:
     """Return the prepared images of a run's cohort, if they are there as the run saw them."""
     from mammoscope.cohort.store import PreparedStore
-    from mammoscope.errors import CohortError
+    from mammoscope.errors import MammoscopeError
     from mammoscope.evaluation.attributes import cohort_folder
     from mammoscope.evaluation.run_folder import read_run
 
     facts = read_run(run)
     try:
         store = PreparedStore(cohort_folder(facts, cohort))
-    except CohortError:
+    except MammoscopeError:
+        # A report without pictures is right without them.
         return None
     return store if store.config.model_dump(mode="json") == facts["preprocess"] else None
 
