@@ -120,6 +120,8 @@ def calibrate_run(run: Path, overrides: Iterable[str]) -> Calibration:
     run = Path(run)
     facts = read_run(run)
     _check_classifier(run, facts)
+    if (task := facts["config"].get("task", "classify")) != "classify":
+        raise RunError(f"{run} is of task {task}: the scores of classifiers alone are calibrated")
     config = run_evaluation_config(run, overrides)
     path = checked_predictions(run, facts)
     model = run / MODEL_FILE

@@ -18,6 +18,7 @@ from mammoscope.evaluation import evaluate_run
 from mammoscope.export import finish_run
 from mammoscope.inference import Segmenter
 from mammoscope.masks import decode
+from mammoscope.scores import calibrate_run
 from mammoscope.training import fit, load_network
 
 
@@ -155,6 +156,13 @@ def test_a_graph_that_outlines_otherwise_is_refused(run, cohort, monkeypatch):
     monkeypatch.setattr(exporting, "load_network", other)
     with pytest.raises(RunError, match="differs from the training graph by"):
         finish_run(run, cohort)
+
+
+def test_its_scores_are_not_calibrated_and_the_run_stays_whole(run):
+    before = (run / "run.json").read_bytes()
+    with pytest.raises(RunError, match="is of task segment"):
+        calibrate_run(run, ["evaluation.calibration=isotonic"])
+    assert (run / "run.json").read_bytes() == before
 
 
 def test_the_weights_of_a_run_are_those_of_its_graph(run):

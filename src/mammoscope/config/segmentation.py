@@ -93,11 +93,9 @@ class SegmentConfig(Frozen):
     @property
     def in_windows(self) -> bool:
         """Whether images are looked at in windows."""
-        return (self.infer_on or self._seen) == "windows"
-
-    @property
-    def _seen(self) -> str:
-        return "whole" if self.train_on == "whole" else "windows"
+        if self.infer_on is None:
+            return self.train_on == "patches"
+        return self.infer_on == "windows"
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

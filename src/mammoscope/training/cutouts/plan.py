@@ -78,14 +78,22 @@ def _check(store: PreparedStore, rows: pl.DataFrame, fold: int, config: Config) 
     regions = regions_of(store.cohort, store, config.lesions)
     parts = split_parts(rows, fold)
     for name, title in (("train", "training"), ("val", "validation")):
-        there = Counter(cutout.shows for cutout in _true(store, parts[name], regions, config))
-        lacking = [shows for shows in config.stages.names if not there[shows]]
-        if lacking:
-            raise CohortError(
-                f"the {title} images of fold {fold} hold no {' and no '.join(lacking)} cut-out; "
-                f"{', '.join(config.stages.names)} are to be told apart (stages.classes)"
-            )
+        _check_classes(
+            _true(store, parts[name], regions, config),
+            config,
+            f"the {title} images of fold {fold} hold",
+        )
     return parts
+
+
+def _check_classes(cutouts: list[Cutout], config: Config, where: str) -> None:
+    there = Counter(cutout.shows for cutout in cutouts)
+    lacking = [shows for shows in config.stages.names if not there[shows]]
+    if lacking:
+        raise CohortError(
+            f"{where} no {' and no '.join(lacking)} cut-out; {', '.join(config.stages.names)} are "
+            "to be told apart (stages.classes)"
+        )
 
 
 def _true(
@@ -93,40 +101,51 @@ def _true(
 ) -> list[Cutout]:
     """Return cut-outs around true masks, and of tissue where that is a class."""
     names = rows["image_id"].to_list()
-    made = annotated(names, regions)
-    if "normal" in config.stages.names:
-        made += tissue(names, regions, store, config.train.seed)
-    return made
+    return annotated(names, regions) + _tissue(store, names, regions, config)
+
+
+def _outlined(
+    store: PreparedStore, rows: pl.DataFrame, regions: Regions, config: Config, graph: Path
+) -> list[Cutout]:
+    """Return cut-outs around what the first stage outlines, and of tissue likewise."""
+    names, segmenter = rows["image_id"].to_list(), Segmenter(graph)
+    made = [
+        cutout
+        for name in names
+        for cutout in predicted(
+            name, segmenter([store.read(name)])[0], regions, config.evaluation.mask_iou
+        )
+        if cutout.shows in config.stages.names
+    ]
+    return made + _tissue(store, names, regions, config)
+
+
+def _tissue(
+    store: PreparedStore, image_ids: list[str], regions: Regions, config: Config
+) -> list[Cutout]:
+    if "normal" not in config.stages.names:
+        return []
+    return tissue(image_ids, regions, store, config.train.seed)
 
 
 def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) -> Made:
     network, notes = _network(config, store.config, fresh=fresh)
     regions = regions_of(store.cohort, store, config.lesions)
-    fold = int(parts["val"]["fold"][0])
-    train = _true(store, parts["train"], regions, config)
+    graph = first_stage(config, store, int(parts["val"]["fold"][0]))
     if config.stages.learn_from == "predicted":
-        graph = Segmenter(first_stage(config, store, fold))
-        names = parts["train"]["image_id"].to_list()
-        least = config.evaluation.mask_iou
-        outlined = (
-            cutout
-            for name in names
-            for cutout in predicted(name, graph([store.read(name)])[0], regions, least)
-        )
-        train = [cutout for cutout in outlined if cutout.shows in config.stages.names]
-        if "normal" in config.stages.names:
-            train += tissue(names, regions, store, config.train.seed)
+        train = _outlined(store, parts["train"], regions, config, graph)
+        _check_classes(train, config, f"what {graph.parent} outlines on training images holds")
+    else:
+        train = _true(store, parts["train"], regions, config)
     val = _true(store, parts["val"], regions, config)
     shown = [config.stages.names.index(cutout.shows) for cutout in train]
-    run = config.stages.segmenter
-    assert run is not None  # noqa: S101 - checked before
     return Made(
         CutoutTask(network, config.train, shown, len(config.stages.names)),
         (_loader(store, train, config, train=True), _loader(store, val, config, train=False)),
         notes=(*notes, *regions.notes),
         facts={
             "cutouts": dict(Counter(cutout.shows for cutout in train)),
-            "first_stage": {"run": str(run), "model_sha256": sha256_file(run / MODEL_FILE)},
+            "first_stage": {"run": str(graph.parent), "model_sha256": sha256_file(graph)},
         },
     )
 
