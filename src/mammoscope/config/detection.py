@@ -62,7 +62,7 @@ class MatchingConfig(Frozen):
         default=0.3, description="Agreement below which two candidates are not one lesion."
     )
     gain: Annotated[float, Field(ge=0)] = Field(
-        default=1.0,
+        default=2.0,
         description="Logits by which a score rises, at most, where the other view has a matching "
         "candidate, and falls where it has none.",
     )

@@ -2,6 +2,7 @@
 
 from mammoscope.inference.anomaly import Anomalies, AnomalyScorer
 from mammoscope.inference.cutouts import CutoutScorer, CutoutSettings, cut_out, cut_square
+from mammoscope.inference.detector import Detector
 from mammoscope.inference.exam import read_exam
 from mammoscope.inference.outlining import Candidate, MaskSettings, Outlined, Outliner
 from mammoscope.inference.predictor import Predictor, load_bundle
@@ -14,6 +15,7 @@ __all__ = [
     "Candidate",
     "CutoutScorer",
     "CutoutSettings",
+    "Detector",
     "ExamInput",
     "ExamScores",
     "MaskSettings",
