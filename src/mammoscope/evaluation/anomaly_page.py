@@ -28,6 +28,8 @@ from mammoscope.types import ByteImage, FloatImage
 __all__ = ["render_anomaly_page"]
 
 _HEIGHT_PX = 320
+# Share of the images shown whose hottest cell lies within the scale of colours.
+_IN_SCALE = 0.8
 _BOX_COLOUR = (255, 196, 0)
 _METHODS = {
     "vae": "Variational autoencoder: what it cannot rebuild",
@@ -98,14 +100,14 @@ def _gallery(
         return element("p", "No image has a picture.", class_="note")
     facts = {str(row["image_id"]): row for row in rows.iter_rows(named=True)}
     threshold = float(report["levels"]["image"]["threshold"])
-    # One scale for all, so that maps can be compared: the top of the hottest of normal images.
-    normal = [a.heatmap.max() for a in anomalies if facts[a.image_id]["cancer"] != 1]
-    top = float(max(normal or [a.heatmap.max() for a in anomalies])) or 1.0
+    # One scale for all, so that maps can be compared; an implant would leave the others dark.
+    hottest = [float(shown.heatmap.max()) for shown in anomalies]
+    top = float(np.quantile(hottest, _IN_SCALE)) or 1.0
     rebuilt = any(a.reconstruction is not None for a in anomalies)
     panels = "the image, what the model expects, and" if rebuilt else "the image and"
     caption = (
-        f"From left to right: {panels} the anomaly by place, all on one scale that ends where the "
-        "hottest normal image shown here does. Yellow boxes are lesions that the cohort knows. "
+        f"From left to right: {panels} the anomaly by place, all on one scale, which four in "
+        "five of these images do not exceed. Yellow boxes are lesions that the cohort knows. "
         f"The images lie over the whole range of scores of each class, the highest first; called "
         f"are those that reach the threshold of {report['primary']}."
     )

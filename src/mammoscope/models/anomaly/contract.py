@@ -17,7 +17,7 @@ class AnomalyOutput(NamedTuple):
         score: (B,) how unlike normal images; at least 0, without an upper end.
         heatmap: (B, h, w) the same by place, over the whole input; 0 outside the breast.
         reconstruction: (B, 1, h', w') grey values of the input's range as the model expects the
-            image to be, h' and w' those of the image as it sees it; ``None`` where it makes none.
+            breast to be, h' and w' those of the image as it sees it; ``None`` where it makes none.
     """
 
     score: Tensor

@@ -169,8 +169,7 @@ class ConvVae(AnomalyModel):
     def loss_terms(self, image: Tensor, *conditions: Tensor, sample: bool) -> tuple[Tensor, Tensor]:
         """Return the mean squared error within each breast and its latent cells' mean KL, (B,)."""
         made = self.rebuild(image, *conditions, sample=sample)
-        # The rim too: the network is to learn where the breast ends, and air beside it.
-        breast = functional.max_pool2d((made.grey > 0).float(), 2 * CELL + 1, 1, CELL)
+        breast = _with_rim(made.grey)
         error = squared_error(made.grey, made.image) * breast
         within = breast.flatten(1).sum(dim=1).clamp(min=1.0)
         return error.flatten(1).sum(dim=1) / within, made.kl.flatten(1).mean(dim=1)
@@ -182,9 +181,9 @@ class ConvVae(AnomalyModel):
         heat = torch.zeros_like(counts)
         for number, found in maps.items():
             heat = heat + self.weights[number] / self.units[number] * found
-        return AnomalyOutput(
-            top_mean(heat, counts, self.top_share), heat, made.image * self.max_value
-        )
+        # What it makes of air it was never asked for.
+        rebuilt = made.image * _with_rim(made.grey) * self.max_value
+        return AnomalyOutput(top_mean(heat, counts, self.top_share), heat, rebuilt)
 
     def terms(self, image: Tensor, *conditions: Tensor) -> Tensor:
         """Return the mean of each term over the breast, (B, 4); 0 for those that do not count."""
@@ -233,6 +232,11 @@ class ConvVae(AnomalyModel):
             self.codes[name](codes)[:, :, None, None].expand(-1, -1, height, width)
             for name, codes in zip(self.conditions, conditions, strict=True)
         ]
+
+
+def _with_rim(grey: Tensor) -> Tensor:
+    """Return the breast with some air beside it, in which it is to end, (B, 1, h, w) of 0 and 1."""
+    return functional.max_pool2d((grey > 0).float(), 2 * CELL + 1, 1, CELL)
 
 
 def _decoder(widths: Sequence[int]) -> nn.Sequential:
