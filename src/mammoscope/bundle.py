@@ -24,6 +24,7 @@ __all__ = [
     "FACTS",
     "FORMAT_VERSION",
     "GRAPH_INPUTS",
+    "HIGHEST",
     "OTHER_PROJECTION",
     "PROJECTIONS",
     "SIDES",
@@ -198,6 +199,10 @@ AGGREGATION: dict[Level, dict[str, str]] = {
         "exam": "the graph's",
     },
 }
+
+
+#: What ``aggregation`` says of breasts where the highest of their images' scores is taken.
+HIGHEST = "maximum of the image scores"
 
 
 class Bundle(_Part):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
@@ -43,7 +43,7 @@ from mammoscope.evaluation.reliability import reliability
 from mammoscope.evaluation.run_folder import (
     POINTS_FILE,
     Report,
-    check_complete,
+    check_splits,
     checked_predictions,
 )
 from mammoscope.evaluation.subgroups import subgroups
@@ -69,17 +69,18 @@ def evaluate(
     """Measure a classifier's finished run; see :func:`evaluate_run`.
 
     Thresholds are chosen on the validation rows and written to ``operating_points.json``
-    before a test row is read.
+    before a score of the test split is read; that none is missing or no number is known by then.
     """
     _check_calibration(run, facts, config)
     predictions = checked_predictions(run, facts)
     folder = run / "report"
     check_output(folder, overwrite=overwrite, marker="report.json")
     table, where = read_cohort_table(facts, cohort), cohort_folder(facts, cohort)
-    validation = _rows(predictions, facts, "val", table)
+    check_splits(predictions, facts, table)
+    validation = read_predictions(predictions, "val")
     on_validation = at_prevalence(by_level(validation, facts), config)
     points = _frozen(run, facts, on_validation, config)
-    test = _rows(predictions, facts, "test", table)
+    test = read_predictions(predictions, "test")
     rows = with_attributes(test if test.height else validation, table)
     measured_on = as_validated(by_level(rows, facts), on_validation)
     tested, threshold = bool(test.height), _primary(points["image"])
@@ -102,15 +103,6 @@ def evaluate(
         _write(fresh, report, measured_on, points)
         write_model_card(fresh, gather(run, facts, report, table, where))
     return Report(folder / "index.html", report)
-
-
-def _rows(
-    predictions: Path, facts: dict[str, Any], split: Literal["val", "test"], table: CohortTable
-) -> pl.DataFrame:
-    """Read one split's predictions, none of them missing."""
-    rows = read_predictions(predictions, split)
-    check_complete(predictions, facts, split, rows, table)
-    return rows
 
 
 def _head(facts: dict[str, Any], config: EvaluationConfig, *, tested: bool) -> dict[str, Any]:
@@ -136,7 +128,7 @@ def _check_calibration(run: Path, facts: dict[str, Any], config: EvaluationConfi
     if "calibration" not in facts:
         return
     own = EvaluationConfig.model_validate(facts["config"]["evaluation"])
-    for key in ("calibration", "prevalence"):
+    for key in ("calibration", "prevalence", "breast_score"):
         made, asked = (
             "null" if getattr(settings, key) is None else getattr(settings, key)
             for settings in (own, config)

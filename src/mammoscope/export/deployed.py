@@ -13,6 +13,7 @@ from mammoscope.artefacts import new_folder, read_json, sha256_file
 from mammoscope.bundle import (
     AGGREGATION,
     GRAPH_INPUTS,
+    HIGHEST,
     MODEL_FILE,
     Bundle,
     OutputContract,
@@ -50,6 +51,8 @@ def export_bundle(
         )
     scorer = Scorer(run / MODEL_FILE, threads=1)
     level, taken = scorer.level, scorer.inputs
+    # Runs of earlier versions took the mean, and do not say so.
+    highest = facts["config"]["evaluation"].get("breast_score") == "max"
     predictions = pl.read_parquet(run / "predictions.parquet")
     with new_folder(folder, overwrite=overwrite, marker="bundle.json") as fresh:
         return write_bundle(
@@ -66,7 +69,7 @@ def export_bundle(
                 "preprocess": facts["preprocess"],
             },
             output=OutputContract.of(level),
-            aggregation=AGGREGATION[level],
+            aggregation=AGGREGATION[level] | ({"breast": HIGHEST} if highest else {}),
             calibration=facts.get("calibration", {"method": "none"}),
             eligibility=facts["eligibility"],
             operating_points={
