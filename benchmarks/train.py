@@ -1,8 +1,10 @@
 """Training epochs against a plain PyTorch loop that reads PNG files: same network, same images.
 
 Both train and validate one epoch a round, in turn, with the same flips, rotation, zoom and shift,
-the plain loop in a process of its own, as ours changes how its process keeps memory. The plain loop
-writes nothing; ours is timed without the checkpoint that it writes after an epoch.
+the plain loop in a process of its own, as ours changes how its process keeps memory. That loop
+writes nothing; ours is timed without the checkpoint that it writes after an epoch. Where the
+processor computes in bf16, so does a second plain loop: each of ours is compared with the plain
+loop in its own number format, so that the ratio is of loops and not of formats.
 Pictures of noise cost as much to read and to learn from as breasts do.
 """
 
@@ -14,7 +16,7 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from mammoscope.config import Config, PreprocessConfig
 from mammoscope.models import build_classifier
 from mammoscope.preprocessing import Geometry, PreparedImage
 from mammoscope.training import fit
+from mammoscope.training.loop import with_precision
 from measure import Spread, leave
 
 # After mammoscope's import of it, which a CPU-only torch needs.
@@ -88,9 +91,10 @@ class Pictures(Dataset[tuple[Tensor, Tensor]]):
 
 
 class Plain:
-    """The loop that one would write without a framework."""
+    """The loop that one would write without a framework, its forward pass in bf16 if asked."""
 
     def __init__(self, folder: Path, config: Config) -> None:
+        self.in_bf16 = config.train.precision == "bf16-mixed"
         store = PreparedStore(folder)
         rows = store.rows()
         size = store.config.height, store.config.width
@@ -109,16 +113,21 @@ class Plain:
         self.network.train()
         for images, labels in self._counted(self.train):
             self.optimizer.zero_grad()
-            logits = self.network(images).logit
-            torch.nn.functional.binary_cross_entropy_with_logits(logits, labels).backward()
+            with self._format():
+                logits = self.network(images).logit
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), labels)
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
             self.optimizer.step()
         self.network.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self._format():
             for images, _ in self._counted(self.val):
                 self.network(images)
         seconds = time.perf_counter() - begun
         return seconds, self.waited_s / seconds
+
+    def _format(self) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.in_bf16)
 
     def _counted(self, loader: DataLoader[Any]) -> Iterator[Any]:
         batches = iter(loader)
@@ -176,17 +185,28 @@ def main() -> None:
             base = Config.model_validate(
                 {**settings, "train": {"epochs": 1}, "augment": {"gamma": 0}}
             )
-            ways = {
-                precision: base.model_copy(
-                    update={"train": base.train.model_copy(update={"precision": precision})}
-                )
-                for precision in ("32-true", "auto")
+
+            def computed_in(precision: str, base: Config = base) -> Config:
+                train = base.train.model_copy(update={"precision": precision})
+                return base.model_copy(update={"train": train})
+
+            # One where the processor does not compute in bf16.
+            formats = dict.fromkeys(("32-true", with_precision(base).train.precision))
+            ways = {f"mammoscope, {name}": computed_in(name) for name in formats}
+            taken: dict[str, list[tuple[float, float]]] = {
+                **{f"plain, {name}": [] for name in formats},
+                **{way: [] for way in ways},
             }
-            taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ("plain", *ways)}
-            with apart(cohort, base) as plain:
+            with ExitStack() as stack:
+                loops = {
+                    f"plain, {name}": stack.enter_context(apart(cohort, computed_in(name)))
+                    for name in formats
+                }
                 for turn in range(arguments.rounds + 1):
-                    plain.send("an epoch")
-                    measured = {"plain": plain.recv()}
+                    measured = {}
+                    for way, loop in loops.items():
+                        loop.send("an epoch")
+                        measured[way] = loop.recv()
                     measured |= {way: ours(cohort, run, config) for way, config in ways.items()}
                     seconds = {way: f"{value[0]:.2f} s" for way, value in measured.items()}
                     print(f"{name}, round {turn}: {seconds}", flush=True)
@@ -194,15 +214,14 @@ def main() -> None:
                         # The first round warms up.
                         taken[way] += [value] if turn else []
             for way, values in taken.items():
-                ratios = [
-                    before[0] / now[0] for before, now in zip(taken["plain"], values, strict=True)
-                ]
+                plain = taken[f"plain, {way.partition(', ')[2]}"]
+                ratios = [before[0] / now[0] for before, now in zip(plain, values, strict=True)]
                 rows.append(
                     {
                         "network": name,
-                        "loop": way if way == "plain" else f"mammoscope, {way}",
+                        "loop": way,
                         "s an epoch": Spread.of([seconds for seconds, _ in values]),
-                        "times as fast": Spread.of(ratios),
+                        "times as fast, in that format": Spread.of(ratios),
                         "waiting, %": Spread.of([100 * share for _, share in values]),
                     }
                 )

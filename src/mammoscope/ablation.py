@@ -44,7 +44,7 @@ from mammoscope.models import check_backbone
 from mammoscope.training import check_start, fit
 from mammoscope.training.run_folder import differing_keys
 
-__all__ = ["climb", "ladder_rows"]
+__all__ = ["climb", "ladder_tables"]
 
 FORMAT_VERSION = 3
 RECORD = "ladder.json"
@@ -53,6 +53,13 @@ _TABLES = ("manifest.parquet", "splits.parquet", "rejects.csv", "cohort.json", "
 # What a run of its own would leave anew: another rung measures it otherwise.
 _NOT_COPIED = shutil.ignore_patterns("checkpoints", "report", "operating_points.json")
 _MEASURES = ("f1", "sensitivity", "precision", "accuracy", "auroc")
+#: Columns of the tables in a terminal, and what they tell.
+_THEIRS = {
+    "evaluation F1": "evaluation_f1",
+    "test F1": "test_f1",
+    **{name: name for name in ("sensitivity", "precision", "accuracy")},
+}
+_OURS = {"test F1": "test_f1", "AUROC": "auroc", "heat on lesion": "pointing"}
 
 Told = Callable[[str], None]
 
@@ -130,24 +137,49 @@ def climb(
     return record
 
 
-def ladder_rows(record: dict[str, Any]) -> list[list[str]]:
-    """Return ``ladder.json`` as rows of a table, header first; published figures in brackets."""
-    header = ["arm", "rung", "evaluation F1", "test F1", "sensitivity", "precision", "accuracy"]
-    rows = [[*header, "AUROC", "heat on lesion"]]
-    for rung in record["rungs"]:
-        names = ("evaluation_f1", "test_f1", *_MEASURES[1:], "pointing")
-        cells = [_cell(rung, name) for name in names]
-        rows.append([rung["arm"], rung["says"] or rung["name"], *cells])
-    return rows
+def ladder_tables(record: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
+    """Return ``ladder.json`` as tables that fit a terminal: titles, and rows with a header first.
+
+    For each arm what the paper's table has, its figures in brackets below ours, and then what is
+    ours alone, with intervals.
+    """
+    tables = []
+    for arm in dict.fromkeys(rung["arm"] for rung in record["rungs"]):
+        rungs = [rung for rung in record["rungs"] if rung["arm"] == arm]
+        tables += [
+            (arm, [["rung", *_THEIRS], *([_says(r), *_cells(r, _THEIRS, _beside)] for r in rungs)]),
+            (
+                f"{arm}, with intervals",
+                [["rung", *_OURS], *([_says(r), *_cells(r, _OURS, _between)] for r in rungs)],
+            ),
+        ]
+    return tables
 
 
-def _cell(rung: dict[str, Any], name: str) -> str:
-    measured = rung["measured"][name]
-    text = "undefined" if measured["value"] is None else f"{measured['value']:.3f}"
-    if name in ("test_f1", "auroc", "pointing") and measured.get("low") is not None:
-        text += f" ({measured['low']:.3f} to {measured['high']:.3f})"
-    theirs = rung["published"].get(name)
+def _says(rung: dict[str, Any]) -> str:
+    return str(rung["says"] or rung["name"])
+
+
+def _cells(
+    rung: dict[str, Any], names: dict[str, str], told: Callable[[dict[str, Any], str], str]
+) -> list[str]:
+    return [told(rung, name) for name in names.values()]
+
+
+def _beside(rung: dict[str, Any], name: str) -> str:
+    """Our value, and the published one in brackets."""
+    value, theirs = rung["measured"][name]["value"], rung["published"].get(name)
+    text = "none" if value is None else f"{value:.3f}"
     return text if theirs is None else f"{text} [{theirs:.3f}]"
+
+
+def _between(rung: dict[str, Any], name: str) -> str:
+    """Our value and its interval."""
+    measured = rung["measured"][name]
+    text = "none" if measured["value"] is None else f"{measured['value']:.3f}"
+    if measured.get("low") is None:
+        return text
+    return f"{text} ({measured['low']:.3f} to {measured['high']:.3f})"
 
 
 def _steps(
@@ -319,7 +351,7 @@ def _pointing(report: dict[str, Any]) -> dict[str, Any]:
 
 def _trains_alike(step: _Step, other: _Step) -> bool:
     """Say whether two rungs differ in what is measured only; calibration is in the graph."""
-    kept = {"calibration", "prevalence"}
+    kept = {"calibration", "prevalence", "breast_score"}
     left_out = {"evaluation": set(EvaluationConfig.model_fields) - kept}
     ours, theirs = (s.config.model_dump(exclude=left_out) for s in (step, other))
     return step.preprocess == other.preprocess and ours == theirs

@@ -26,6 +26,7 @@ __all__ = [
     "FACTS",
     "FORMAT_VERSION",
     "GRAPH_INPUTS",
+    "HIGHEST",
     "OTHER_PROJECTION",
     "PROJECTIONS",
     "SIDES",
@@ -241,6 +242,10 @@ class Companion(_Part):
             target=self.target,
             synthetic=self.synthetic,
         )
+
+
+#: What ``aggregation`` says of breasts where the highest of their images' scores is taken.
+HIGHEST = "maximum of the image scores"
 
 
 class Bundle(_Part):

@@ -40,7 +40,7 @@ from mammoscope.predictions import predicted
 from mammoscope.scores import settle_scores
 from mammoscope.training import check_folds, check_run, fit, read_run
 
-__all__ = ["claim_folds", "combine_folds", "train_fold"]
+__all__ = ["claim_folds", "combine_folds", "fold_folder", "is_finished", "train_fold"]
 
 Progress = Callable[[int, int], None]
 
@@ -73,8 +73,19 @@ def claim_folds(
     return folds
 
 
+def is_finished(run: Path, fold: int) -> bool:
+    """Say whether a fold of a run was trained and scored before."""
+    own = fold_folder(run, fold)
+    return (own / _RECORD).is_file() and read_run(own)["status"] == "finished"
+
+
 def train_fold(
-    cohort: Path, run: Path, config: Config, fold: int, progress: Progress | None = None
+    cohort: Path,
+    run: Path,
+    config: Config,
+    fold: int,
+    progress: Progress | None = None,
+    told: Callable[[dict[str, float]], None] | None = None,
 ) -> str:
     """Train and score one fold, go on with it where it stopped, or leave it where it is done.
 
@@ -84,13 +95,14 @@ def train_fold(
         config: As it was claimed with.
         fold: Which one validates.
         progress: Called with (done, total) images while they are scored.
+        told: Called after each epoch with its row of ``history.csv``.
 
     Returns:
         One line for people.
     """
-    own = _folder(run, fold)
+    own = fold_folder(run, fold)
     begun = (own / _RECORD).is_file()
-    done = fit(cohort, own, config, fold, resume=begun)
+    done = fit(cohort, own, config, fold, resume=begun, progress=told)
     if begun and read_run(own)["status"] == "finished":
         return f"{done.summary}; done before"
     finish_run(own, cohort, progress)
@@ -117,11 +129,11 @@ def combine_folds(run: Path, cohort: Path, progress: Progress | None = None) -> 
     facts = read_run(run)
     if facts["status"] == "finished":
         return facts
-    members = {fold: read_run(_folder(run, fold)) for fold in facts["folds"]}
+    members = {fold: read_run(fold_folder(run, fold)) for fold in facts["folds"]}
     store = PreparedStore(cohort)
     rows = store.rows().filter(pl.col("laterality").is_not_null())
     held_out, tests = _gathered(run, members, rows)
-    write_mean([_folder(run, fold) / MODEL_FILE for fold in members], run / MODEL_FILE)
+    write_mean([fold_folder(run, fold) / MODEL_FILE for fold in members], run / MODEL_FILE)
     begun = time.perf_counter()
     scorer = _checked_scorer(run, members, store, held_out)
     label = str(facts["config"]["train"]["label"])
@@ -146,7 +158,8 @@ def combine_folds(run: Path, cohort: Path, progress: Progress | None = None) -> 
     return facts
 
 
-def _folder(run: Path, fold: int) -> Path:
+def fold_folder(run: Path, fold: int) -> Path:
+    """Return the folder of one fold's run."""
     return Path(run) / f"fold-{fold}"
 
 
@@ -156,7 +169,7 @@ def _gathered(
     """Return out-of-fold rows of all folds, and each fold's test rows, all images there."""
     held_out, tests = [], []
     for fold, member in members.items():
-        folder = _folder(run, fold)
+        folder = fold_folder(run, fold)
         path = checked_predictions(folder, member)
         if sha256_file(folder / MODEL_FILE) != member["hashes"][MODEL_FILE]:
             raise RunError(f"{folder / MODEL_FILE} was edited: it is not the one of run.json")
@@ -184,7 +197,7 @@ def _checked_scorer(
     scorer = Scorer(run / MODEL_FILE)
     names = held_out.group_by("fold", maintain_order=True).first()["image_id"]
     images = [store.read(name) for name in names]
-    parts = [Scorer(_folder(run, fold) / MODEL_FILE)(images).logit for fold in members]
+    parts = [Scorer(fold_folder(run, fold) / MODEL_FILE)(images).logit for fold in members]
     check_difference(np.mean(parts, axis=0) - scorer(images).logit, *_GRAPHS)
     return scorer
 
@@ -199,7 +212,7 @@ def _check_mean(test: pl.DataFrame, tests: list[pl.DataFrame]) -> None:
 
 def _cost(run: Path, folds: list[int], store: PreparedStore, names: list[str]) -> dict[str, Any]:
     """Measure size and time per image of the mean graph beside those of one fold's."""
-    paths = {"": run / MODEL_FILE, "fold_": _folder(run, folds[0]) / MODEL_FILE}
+    paths = {"": run / MODEL_FILE, "fold_": fold_folder(run, folds[0]) / MODEL_FILE}
     scorers = {kind: Scorer(path) for kind, path in paths.items()}
     taken: dict[str, list[float]] = {kind: [] for kind in paths}
     # One image before the clock starts; in turn, so that what slows the machine slows both.

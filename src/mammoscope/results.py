@@ -140,7 +140,7 @@ class ImagePart(_Part):
 
 
 class BreastPart(_Part):
-    """One breast: the mean of its images' scores, or the score of a breast or exam model."""
+    """One breast: the mean or the highest of its images' scores, or a breast or exam model's."""
 
     laterality: Literal["L", "R"]
     score: _Score

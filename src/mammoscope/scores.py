@@ -17,9 +17,15 @@ from mammoscope.bundle import MODEL_FILE
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation import run_evaluation_config
+from mammoscope.evaluation.attributes import read_cohort_table
 from mammoscope.evaluation.calibration import Calibration, fit_calibration, prevalence_of
-from mammoscope.evaluation.run_folder import checked_predictions, read_run
-from mammoscope.evaluation.tables import Level, own_logits, read_predictions
+from mammoscope.evaluation.run_folder import check_splits, checked_predictions, read_run
+from mammoscope.evaluation.tables import (
+    Level,
+    own_logits,
+    read_predictions,
+    with_breast_score,
+)
 from mammoscope.graphs import scores_of, write_calibrated
 
 __all__ = ["calibrate_run", "settle_scores"]
@@ -49,6 +55,8 @@ def settle_scores(run: Path, facts: dict[str, Any], predictions: pl.DataFrame) -
     for level, name in _JOINED.items():
         if level in joined:
             scored = _with_score(scored, name, joined[level])
+    if "breast" not in joined:
+        scored = with_breast_score(scored, config.breast_score)
     with write_atomically(path) as temporary:
         scored.write_parquet(temporary)
     facts |= {
@@ -115,6 +123,8 @@ def calibrate_run(run: Path, overrides: Iterable[str]) -> Calibration:
     Raises:
         RunError: If the run is not finished or no classifier's, or its predictions or graph were
             edited.
+        RunError: If the run is not finished, its predictions or graph were edited, or an image is
+            missing: a count taken anew would hide it.
         ConfigError: If a setting is not accepted.
     """
     run = Path(run)
@@ -127,6 +137,7 @@ def calibrate_run(run: Path, overrides: Iterable[str]) -> Calibration:
     model = run / MODEL_FILE
     if not model.is_file() or sha256_file(model) != facts["hashes"][MODEL_FILE]:
         raise RunError(f"{model} is missing or was edited: its SHA-256 is not that of run.json")
+    check_splits(path, facts, read_cohort_table(facts, None))
     predictions = pl.concat([read_predictions(path, "val"), read_predictions(path, "test")])
     facts["config"]["evaluation"] = config.model_dump(mode="json")
     return settle_scores(run, facts, predictions)

@@ -238,7 +238,8 @@ class ImageResult:
 class BreastResult:
     """One breast's score, against the bundle's breast operating point.
 
-    It is the mean of its images' scores, or that of a model of breasts or exams.
+    It is the mean or the highest of its images' scores, as the bundle says, or that
+    of a model of breasts or exams.
     """
 
     laterality: Laterality

@@ -399,3 +399,15 @@ def test_a_split_that_can_evaluate_nothing_says_so(run, rsna_folder, tmp_path):
     status, _, err = run("split", tmp_path / "c")
     assert status == 0
     assert "nothing can be evaluated" in err
+
+
+def test_train_takes_a_file_of_weights(run, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("mammoscope.cli.run._train_fold", lambda *args, **_: seen.append(args[2]))
+    path = tmp_path / "a: file # of weights.safetensors"
+    status, _, err = run("train", "cohort", tmp_path / "run", "--weights", path)
+    assert (status, seen) == (2, [])
+    assert "does not exist" in unwrapped(err)
+    path.touch()
+    assert run("train", "cohort", tmp_path / "run", "--weights", path)[0] == 0
+    assert seen[0].model.weights == path

@@ -125,3 +125,30 @@ def test_splits_that_were_edited_to_tear_a_patient_are_refused(with_column):
     table.write_parquet(path)
     with pytest.raises(CohortError, match="patients in more than one split"):
         read_splits(cohort)
+
+
+def test_an_extra_source_is_trained_on_and_nothing_else(rsna_folder, tmp_path):
+    ingest(rsna_folder, tmp_path / "c")
+    path = tmp_path / "c" / "manifest.parquet"
+    manifest = pl.read_parquet(path)
+    women = sorted(set(manifest["patient_id"]))[:2]
+    manifest = manifest.with_columns(
+        source=pl.when(pl.col("patient_id").is_in(women)).then(pl.lit("extra")).otherwise("source")
+    )
+    manifest.write_parquet(path)
+    made = split_cohort(tmp_path / "c", folds=3, test=0.25, train_only=["extra"])
+    splits = read_splits(tmp_path / "c")
+    extra = splits.filter(pl.col("patient_id").is_in(women))
+    assert set(extra["split"]) == {"train"}
+    assert extra["fold"].null_count() == extra.height > 0
+    others = splits.filter(~pl.col("patient_id").is_in(women) & (pl.col("split") == "train"))
+    assert others["fold"].null_count() == 0
+    assert made.table["images"].sum() == splits.height
+    with pytest.raises(CohortError, match=r"--train-only cbis is not a source .* extra, rsna"):
+        split_cohort(tmp_path / "c", train_only=["cbis"], overwrite=True)
+    torn = manifest.with_columns(
+        source=pl.when(pl.int_range(pl.len()) == 0).then(pl.lit("extra")).otherwise(pl.lit("rsna"))
+    )
+    torn.write_parquet(path)
+    with pytest.raises(CohortError, match="1 patients of --train-only extra are in another source"):
+        split_cohort(tmp_path / "c", train_only=["extra"], overwrite=True)

@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 import torch
 
-from mammoscope.config import Config, load_config, load_ladder, rung_settings
+from mammoscope.config import Config, TuneConfig, load_config, load_ladder, rung_settings
+from mammoscope.config.loading import load_settings
 from mammoscope.models import build_classifier, build_multiview, check_backbone
 from mammoscope.training.augment import apply, draw
 from mammoscope.training.auxiliary import AuxiliaryHeads, encode, plan
@@ -19,11 +20,13 @@ from mammoscope.training.dataset import Reader
 from mammoscope.training.multiview import MultiViewTask, PositiveWeights
 from mammoscope.training.optimisation import check_optimisation, recompute_activations
 from mammoscope.training.task import ClassificationTask
+from mammoscope.training.tuning.space import base_config, check_space
 from mammoscope.training.units import UnitBatch, UnitDataset, collate, group_units
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = sorted((CONFIGS / "recipes").glob("*.yaml"))
 LADDERS = sorted((CONFIGS / "ladders").glob("*.yaml"))
+SPACES = sorted((CONFIGS / "spaces").glob("*.yaml"))
 # The smallest input that every backbone takes: Inception's stem alone eats 75 pixels.
 SIZE = (96, 96)
 SMALL_SIZE = (48, 48)
@@ -129,6 +132,20 @@ def exams_of(config: Config, images, rows, places) -> UnitBatch:
     return collate([units[n] for n in range(len(units))])
 
 
+def rungs_of_other_networks() -> list[tuple[str, Config]]:
+    """One rung for each backbone that no recipe has by itself, by name."""
+    found: dict[str, Config] = {}
+    own = {load_config(path).model.backbone for path in RECIPES}
+    for path in LADDERS:
+        ladder = load_ladder(path)
+        for arm in ladder.arms:
+            for place in range(len(ladder.rungs)):
+                config, _ = rung_settings(ladder, arm, place)
+                if config.model.backbone not in own:
+                    found.setdefault(config.model.backbone, config)
+    return sorted(found.items())
+
+
 def batch_of(config: Config, images, rows, places) -> tuple[torch.Tensor, ...] | UnitBatch:
     """A batch as the loader makes it: changed images, labels, auxiliary targets."""
     if config.model.level != "image":
@@ -145,7 +162,22 @@ def batch_of(config: Config, images, rows, places) -> tuple[torch.Tensor, ...] |
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_loads_and_trains_a_step_with_its_own_backbone(path):
-    config = load_config(path)
+    trains_a_step(load_config(path))
+
+
+@pytest.mark.parametrize(
+    "config", [pytest.param(c, id=name) for name, c in rungs_of_other_networks()]
+)
+def test_a_rung_trains_a_step_with_a_backbone_that_no_recipe_has(config):
+    trains_a_step(config)
+
+
+def test_the_ladders_have_the_published_networks():
+    named = {name for name, _ in rungs_of_other_networks()}
+    assert named == {"efficientnet_b0", "efficientnet_b4", "inception_v3", "resnet50"}
+
+
+def trains_a_step(config: Config) -> None:
     size = tuple(side * config.model.shrink for side in SIZE)
     images, rows = small_exams(size)
     task = task_of(config, rows, size).train()
@@ -191,7 +223,7 @@ def test_a_recipe_overfits_eight_exams(path):
 
 
 @pytest.mark.parametrize("path", LADDERS, ids=lambda path: path.stem)
-def test_every_rung_of_a_ladder_is_a_configuration_that_its_backbone_takes(path):
+def test_every_rung_of_a_ladder_differs_from_the_one_below_it(path):
     ladder = load_ladder(path)
     assert ladder.recipe in RECIPES or ladder.recipe.resolve() in RECIPES
     for arm in ladder.arms:
@@ -216,3 +248,10 @@ def test_every_recipe_says_where_it_is_from_and_how_to_prepare_for_it():
         comment = path.read_text(encoding="utf-8").partition("model:")[0]
         assert "mammoscope prepare cohort --size" in comment, path
         assert f"--config configs/recipes/{path.name}" in comment, path
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_a_space_is_searched_around_a_recipe(path):
+    tune = load_settings(TuneConfig, path)
+    check_space(tune)
+    assert base_config(tune) == load_config(CONFIGS / "recipes" / path.name)

@@ -21,7 +21,13 @@ from mammoscope.evaluation import (
 from mammoscope.evaluation.calibration import Calibration
 from mammoscope.evaluation.metrics import average_precision
 from mammoscope.evaluation.run_folder import frozen_points
-from mammoscope.evaluation.tables import Scored, read_predictions, scored
+from mammoscope.evaluation.tables import (
+    Scored,
+    read_predictions,
+    scored,
+    uncalibrated,
+    with_breast_score,
+)
 
 
 @pytest.fixture
@@ -58,6 +64,23 @@ def test_measures_of_screening_stand_in_the_report_and_on_the_page(run):
     for words in ("Partial AUROC, specificity 0.8 to 1", "Recall rate per 1,000", "McClish"):
         assert words in page
         assert any(words in row[0] for row in summary_rows(made))
+
+
+def test_a_breasts_score_is_the_highest_of_its_images_where_that_is_asked(tmp_path):
+    frame = predictions()
+    highest = with_breast_score(frame, "max")
+    by_hand = frame.group_by("patient_id", "laterality").agg(pl.col("score").max())
+    assert sorted(scored(highest, "breast").score) == sorted(by_hand["score"])
+    of_exams = by_hand.group_by("patient_id").agg(pl.col("score").max())["score"]
+    assert sorted(scored(highest, "exam").score) == sorted(of_exams)
+    # Uncalibrated scores are put together in the same way, and the mean is what it was.
+    other = uncalibrated(with_breast_score(frame.with_columns(score=pl.col("score") / 2), "max"))
+    assert sorted(scored(other, "breast").score) == pytest.approx(sorted(by_hand["score"]))
+    assert with_breast_score(highest, "mean").equals(frame)
+    mean = evaluate_run(write_run(tmp_path / "mean", frame)).report["levels"]
+    largest = evaluate_run(write_run(tmp_path / "max", highest)).report["levels"]
+    assert mean["image"] == largest["image"]
+    assert mean["breast"]["metrics"]["auroc"] != largest["breast"]["metrics"]["auroc"]
 
 
 def test_what_is_measured_can_be_set(run):

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import mammoscope
-from mammoscope.bundle import OperatingPoints
+from mammoscope.bundle import HIGHEST, OperatingPoints
 from mammoscope.config import PreprocessConfig
 from mammoscope.errors import BundleError, IncompleteExamError
 from mammoscope.evaluation.calibration import Calibration
@@ -71,6 +71,17 @@ def test_a_breast_is_the_mean_of_its_images_and_an_exam_its_higher_breast(predic
     assert result.suspicious == (result.score >= 0.7)
     assert result.missing_views == ()
     assert result.warnings == ()
+
+
+def test_a_breast_is_its_highest_image_where_the_bundle_says_so(predictor, exam_folder):
+    aggregation = predictor.bundle.aggregation | {"breast": HIGHEST}
+    bundle = predictor.bundle.model_copy(update={"aggregation": aggregation})
+    result = Predictor(bundle, predictor._scorer)(read_exam(exam_folder))
+    for breast in result.breasts:
+        own = [image.score for image in result.images if image.laterality is breast.laterality]
+        assert len(set(own)) == 2
+        assert breast.score == max(own)
+    assert result.score == max(breast.score for breast in result.breasts)
 
 
 def test_an_image_is_scored_as_preprocessor_and_graph_say(predictor, bundle_dir, exam_folder):

@@ -166,7 +166,8 @@ def quick() -> Callable[..., Config]:
     """A configuration that trains an epoch in well under a second."""
 
     def configure(**train: Any) -> Config:
-        values = {"epochs": 4, "batch_size": 4, "lr": 1e-3, "patience": 0, "seed": 3, **train}
+        values = {"epochs": 4, "batch_size": 4, "lr": 1e-3, "patience": 0, "seed": 3}
+        values |= {"precision": "32-true", **train}
         model = {"backbone": "baseline_cnn", "dropout": 0.3}
         return Config.model_validate({"model": model, "train": values})
 

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -370,3 +371,44 @@ def test_a_run_records_the_commit_of_its_own_checkout_and_of_no_other(tmp_path, 
         subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
     monkeypatch.setattr(run_folder, "__file__", str(own))
     assert (run_folder._code_version() is not None) == (where == "src")
+
+
+def test_what_cannot_be_measured_or_changes_nothing_is_told_before_training(
+    make_cohort, tmp_path, quick, caplog
+):
+    cohort = make_cohort(cancer=lambda number: number // 2 % 2 if number < 20 else 0)
+    config = quick(epochs=1, sampling="undersample", negatives_per_positive=9)
+    notes = fit(cohort, tmp_path / "run", config).notes
+    assert any("the 4 test images hold cancer values [0] only" in note for note in notes)
+    assert any("changes nothing here" in note for note in notes)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["notes"] == [*notes]
+    assert all(note in caplog.messages for note in notes)
+
+
+@pytest.mark.parametrize("level", ["image", "breast"])
+def test_convolutions_keep_the_order_of_memory_in_which_a_cpu_is_quick(cohort, quick, level):
+    model = {"backbone": "baseline_cnn", "level": level}
+    config = Config.model_validate({**quick().model_dump(), "model": model})
+    store, parts = fit_module.check_input(cohort, config, 0)
+    network = fit_module._made(store, parts, config, fresh=True).task.network
+    kernels = [p for p in network.parameters() if p.ndim == 4 and min(p.shape[1:]) > 1]
+    assert kernels
+    for kernel in kernels:
+        assert kernel.is_contiguous(memory_format=torch.channels_last)
+        assert not kernel.is_contiguous()
+
+
+def test_time_without_a_batch_is_counted_as_waiting(cohort, tmp_path, quick, monkeypatch):
+    read = PreparedStore.read
+
+    def slowly(store: PreparedStore, image_id: str):
+        time.sleep(0.1)
+        return read(store, image_id)
+
+    monkeypatch.setattr(PreparedStore, "read", slowly)
+    fit(cohort, tmp_path / "run", quick(epochs=1))
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    (row,) = csv.DictReader((tmp_path / "run" / "history.csv").open())
+    assert float(row["waiting"]) == facts["waiting"]
+    assert 0.2 < facts["waiting"] < 1
+    assert facts["waiting"] * float(row["seconds"]) > 1

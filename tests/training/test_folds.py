@@ -16,19 +16,21 @@ import torch
 from safetensors.torch import load_file
 
 from mammoscope.artefacts import sha256_file, write_json
-from mammoscope.bundle import read_bundle
+from mammoscope.bundle import HIGHEST, read_bundle
 from mammoscope.cli import main
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config
 from mammoscope.errors import CohortError, ConfigError, RunError
-from mammoscope.evaluation import evaluate_run
+from mammoscope.evaluation import evaluate_run, run_evaluation_config
 from mammoscope.evaluation.calibration import Calibration
 from mammoscope.evaluation.folds import OF_SINGLE_FOLDS
 from mammoscope.export import export_bundle, finish_run
 from mammoscope.folds import claim_folds, combine_folds, train_fold
 from mammoscope.inference import Scorer
+from mammoscope.scores import calibrate_run
 from mammoscope.training import fit
 from mammoscope.training.task import ClassificationTask
+from mammoscope.training.tasks import split_parts
 
 fit_module = importlib.import_module("mammoscope.training.fit")
 
@@ -40,7 +42,15 @@ def train_all(cohort: Path, run: Path, config: Config, **how: bool) -> dict:
 
 
 def settings(**train) -> Config:
-    values = {"epochs": 2, "batch_size": 4, "lr": 1e-3, "patience": 0, "seed": 3, **train}
+    values = {
+        "precision": "32-true",
+        "epochs": 2,
+        "batch_size": 4,
+        "lr": 1e-3,
+        "patience": 0,
+        "seed": 3,
+        **train,
+    }
     return Config.model_validate(
         {
             "model": {"backbone": "baseline_cnn"},
@@ -174,6 +184,26 @@ def test_another_calibration_changes_scores_graph_and_bundle_alike(home, tmp_pat
         evaluate_run(run, settings().evaluation, overwrite=True)
 
 
+def test_the_highest_image_is_a_breasts_score_in_predictions_report_and_bundle(home, tmp_path):
+    run = shutil.copytree(home / "run", tmp_path / "run")
+    evaluate_run(run)
+    asked = ["evaluation.breast_score=max"]
+    with pytest.raises(ConfigError, match=r"calibrate .* --set evaluation\.breast_score=max"):
+        evaluate_run(run, run_evaluation_config(run, asked), overwrite=True)
+    calibrate_run(run, asked)
+    rows = pl.read_parquet(run / "predictions.parquet")
+    assert rows["breast_score"].to_list() == rows["score"].to_list()  # one image a breast
+    evaluate_run(run, overwrite=True)
+    assert export_bundle(run, tmp_path / "bundle").aggregation == {
+        "breast": HIGHEST, "exam": "maximum of the breast scores",
+    }  # fmt: skip
+    calibrate_run(run, ["evaluation.breast_score=mean"])
+    assert "breast_score" not in pl.read_parquet(run / "predictions.parquet").columns
+    joined = {"model": {"level": "breast"}, "evaluation": {"breast_score": "max"}}
+    with pytest.raises(ValueError, match="scores breasts itself"):
+        Config.model_validate(joined)
+
+
 def test_a_stopped_cross_validation_goes_on_where_it_was(home, tmp_path, monkeypatch, capsys):
     """Fold 0 is done and not trained again; fold 1 was stopped in its second epoch."""
     run = shutil.copytree(home / "run", tmp_path / "run")
@@ -301,6 +331,34 @@ def test_a_missing_image_is_told_before_anything_is_measured(home, tmp_path):
         evaluate_run(run)
 
 
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda rows: rows.filter(pl.col("image_id") != "i027"), "3 test images, the run scored 4"),
+        (
+            lambda rows: rows.with_columns(
+                score=pl.when(pl.col("image_id") == "i027").then(float("nan")).otherwise("score")
+            ),
+            "1 test images have no finite score",
+        ),
+    ],
+    ids=["missing", "nan"],
+)
+def test_a_spoilt_test_row_changes_no_threshold_and_is_not_calibrated_away(
+    home, tmp_path, spoil, words
+):
+    run = shutil.copytree(home / "run", tmp_path / "run")
+    (run / "operating_points.json").write_text("as they were")
+    rehashed(run, spoil(pl.read_parquet(run / "predictions.parquet")))
+    record = (run / "run.json").read_bytes()
+    with pytest.raises(RunError, match=words):
+        evaluate_run(run)
+    with pytest.raises(RunError, match=words):
+        calibrate_run(run, ["evaluation.calibration=temperature"])
+    assert (run / "operating_points.json").read_text() == "as they were"
+    assert (run / "run.json").read_bytes() == record
+
+
 def test_a_cohort_that_was_prepared_otherwise_does_not_meet_the_weights(home, tmp_path):
     cohort = shutil.copytree((home / "cohort").resolve(), tmp_path / "cohort")
     marker = cohort / "images" / "prepare.json"
@@ -310,6 +368,47 @@ def test_a_cohort_that_was_prepared_otherwise_does_not_meet_the_weights(home, tm
         finish_run(home / "run" / "fold-0", cohort)
     with pytest.raises(RunError, match=r"preprocess\.height differ"):
         claim_folds(cohort, home / "run", settings(), resume=True)
+
+
+def test_weights_of_images_prepared_otherwise_are_refused_or_told(home, tmp_path):
+    cohort = shutil.copytree((home / "cohort").resolve(), tmp_path / "cohort")
+    marker = cohort / "images" / "prepare.json"
+    values = json.loads(marker.read_text())["preprocess"]
+    weights = home / "run" / "fold-0" / "weights.safetensors"
+    model = {"backbone": "baseline_cnn", "weights": weights}
+
+    def started(**changes):
+        config = settings().model_dump() | {"model": {**model, **changes}}
+        return fit(cohort, tmp_path / "run", Config.model_validate(config), overwrite=True).notes
+
+    assert started() == ()
+    # Another crop of the same size is another picture to the weights; more pixels are not.
+    write_json(marker, {"preprocess": {**values, "normalise": "breast", "margin": 0.1}})
+    with pytest.raises(ConfigError, match=r"prepare\.normalise 'breast' \(theirs 'window'\)"):
+        started()
+    [note] = started(weights_prepared="any")
+    assert "prepare.normalise" in note
+    write_json(marker, {"preprocess": {**values, "margin": 0.1}})
+    [note] = started()
+    assert "prepare.margin 0.1 (theirs 0.02)" in note
+
+
+def test_what_is_for_training_only_is_learnt_in_every_fold_and_never_scored(home, tmp_path):
+    cohort = shutil.copytree((home / "cohort").resolve(), tmp_path / "cohort")
+    splits = pl.read_parquet(cohort / "splits.parquet")
+    extra = ["i001", "i002", "i003"]
+    fold = pl.when(pl.col("image_id").is_in(extra)).then(None).otherwise("fold")
+    splits.with_columns(fold=fold).write_parquet(cohort / "splits.parquet")
+    facts = train_all(cohort, tmp_path / "run", settings(epochs=1))
+    assert facts["counts"] == {"train": 24, "val": 21, "test": 4}
+    assert facts["predicted"] == {"val": 21, "test": 4}
+    for member in facts["members"]:
+        assert member["counts"]["train"] + member["counts"]["val"] == 24
+        parts = split_parts(PreparedStore(cohort).rows(), member["fold"])
+        assert set(extra) <= set(parts["train"]["image_id"])
+    predictions = pl.read_parquet(tmp_path / "run" / "predictions.parquet")
+    assert not set(extra) & set(predictions["image_id"])
+    evaluate_run(tmp_path / "run")
 
 
 def rehashed(run: Path, rows: pl.DataFrame) -> None:

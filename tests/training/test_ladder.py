@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import shutil
 from pathlib import Path
@@ -9,11 +10,13 @@ import polars as pl
 import pytest
 import torch
 import yaml
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from mammoscope import ablation
-from mammoscope.ablation import climb, ladder_rows
+from mammoscope.ablation import climb, ladder_tables
 from mammoscope.artefacts import write_json
+from mammoscope.cli import console
 from mammoscope.cohort.findings import write_findings
 from mammoscope.config import PreprocessConfig, load_ladder, rung_settings
 from mammoscope.errors import CohortError, ConfigError, RunError
@@ -291,12 +294,43 @@ def test_published_figures_stand_beside_ours():
         "measured": {name: estimate(0.2) for name in names} | {"precision": estimate(None)},
         "published": {"test_f1": 0.027},
     }
-    header, row = ladder_rows({"rungs": [rung]})
+    (title, (header, row)), (second, (_, further)) = ladder_tables({"rungs": [rung]})
+    assert (title, second) == ("cnn", "cnn, with intervals")
     assert header == [
-        "arm", "rung", "evaluation F1", "test F1", "sensitivity", "precision", "accuracy", "AUROC",
-        "heat on lesion",
+        "rung", "evaluation F1", "test F1", "sensitivity", "precision", "accuracy",
     ]  # fmt: skip
-    assert row == [
-        "cnn", "resized original", "0.200", "0.200 (0.100 to 0.300) [0.027]", "0.200", "undefined",
-        "0.200", "0.200 (0.100 to 0.300)", "0.200 (0.100 to 0.300)",
-    ]  # fmt: skip
+    assert row == ["resized original", "0.200", "0.200 [0.027]", "0.200", "none", "0.200"]
+    assert further == ["resized original", *["0.200 (0.100 to 0.300)"] * 3]
+
+
+def test_every_figure_of_a_ladder_is_whole_in_a_narrow_terminal(monkeypatch):
+    names = (
+        "evaluation_f1",
+        "test_f1",
+        "sensitivity",
+        "precision",
+        "accuracy",
+        "auroc",
+        "pointing",
+    )
+    measured = {name: {"value": 0.123, "low": 0.101, "high": 0.456} for name in names}
+    rungs = [
+        {"arm": arm, "name": "a", "says": says, "measured": measured, "published": published}
+        for arm in ("cnn", "vit")
+        for says, published in (
+            ("resized original", {"evaluation_f1": 0.047, "test_f1": 0.027}),
+            ("+ augmentation", {"evaluation_f1": 0.345, "test_f1": 0.314}),
+        )
+    ]
+    shown = Console(width=80, file=io.StringIO(), highlight=False, markup=False)
+    monkeypatch.setattr(console, "console", shown)
+    for title, rows in ladder_tables({"rungs": rungs}):
+        console.print_rows(rows, title)
+    text = shown.file.getvalue()
+    words = text.replace("│", " ").replace("┃", " ").split()
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "…" not in text
+    for figure in ("[0.047]", "[0.027]", "[0.345]", "[0.314]", "(0.101", "0.456)"):
+        assert words.count(figure) >= 2
+    for head in ("evaluation", "sensitivity", "precision", "accuracy", "AUROC", "augmentation"):
+        assert words.count(head) >= 2

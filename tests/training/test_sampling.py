@@ -9,7 +9,13 @@ import pytest
 
 from mammoscope.config import TrainConfig
 from mammoscope.errors import CohortError
-from mammoscope.training.sampling import EpochSampler, Place, draw_rates, drawn_counts
+from mammoscope.training.sampling import (
+    EpochSampler,
+    Place,
+    draw_rates,
+    drawn_counts,
+    idle_sampling,
+)
 
 NAN = float("nan")
 # 10 positives, 90 negatives, 5 unknown.
@@ -45,6 +51,31 @@ def test_undersampling_draws_other_negatives_each_epoch():
     assert len(set(first)) == 45
     drawn = [{at for at in places if LABELS[at] == 0} for places in (first, second)]
     assert 2 < len(drawn[0] & drawn[1]) < 25
+
+
+def test_undersampling_keeps_a_share_of_the_negatives_however_many_are_positive():
+    assert labels_of(epoch_of(sampling="undersample", keep_negatives=0.3)) == {
+        1.0: 10, 0.0: 27, "unknown": 5,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="keep_negatives needs sampling=undersample"):
+        TrainConfig(keep_negatives=0.3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, None),
+        ({"sampling": "undersample", "negatives_per_positive": 8}, None),
+        ({"sampling": "undersample", "negatives_per_positive": 15.4}, "15.4 negatives a positive"),
+        ({"sampling": "undersample", "keep_negatives": 1}, "1 of the negatives"),
+        ({"sampling": "oversample", "negatives_per_positive": 6}, None),
+        ({"sampling": "oversample", "negatives_per_positive": 9}, "of 10 positives and 90 neg"),
+    ],
+)
+def test_sampling_that_changes_nothing_is_told(settings, words):
+    notes = idle_sampling(LABELS, TrainConfig(**settings))
+    assert len(notes) == (words is not None)
+    assert all(words in note for note in notes)
 
 
 def test_undersampling_never_invents_negatives():

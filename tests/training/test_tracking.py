@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 from mammoscope.cli import run as verbs
 from mammoscope.config import Config, load_config
 from mammoscope.errors import ConfigError, RunError
-from mammoscope.tracking import Tracker, _signature, track_report, tracked, ui_command
+from mammoscope.tracking import Tracker, track_report, tracked, ui_command
+from mammoscope.tracking.model import signature_of
 
 SETTINGS = (
     "model.backbone=baseline_cnn",
@@ -113,7 +114,7 @@ def test_the_signature_of_an_exams_graph_has_all_that_it_takes():
     given = [helper.make_tensor_value_info("breast_score", TensorProto.FLOAT, [2])]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made = _signature(helper.make_model(helper.make_graph([], "exam", taken, given)))
+        made = signature_of(helper.make_model(helper.make_graph([], "exam", taken, given)))
     assert [(spec.name, spec.type.name, spec.shape) for spec in made.inputs] == [
         ("image", "float32", (-1, 1, 64, 32)),
         ("projection", "int64", (-1,)),
@@ -250,3 +251,20 @@ def test_what_a_report_measures_beside_scores_is_tracked_too(tmp_path):
     assert Tracker(client, "1", "here").report(tmp_path, report) == ""
     name = "test.lesion.sensitivity_at_0.25"
     assert client.told == {name: 0.8, f"{name}.low": 0.7}
+
+
+def test_a_run_of_all_folds_is_one_run_with_a_child_for_each(uri, client, make_cohort, tmp_path):
+    folder = tmp_path / "whole"
+    settings = [*SETTINGS, "train.epochs=2", f"tracking.uri={uri}"]
+    verbs.train(make_cohort(36), folder, settings=settings, track=True, folds="all")
+    whole, children = of(client, folder), [of(client, folder / f"fold-{n}") for n in (0, 1)]
+    assert {made.info.status for made in (whole, *children)} == {"FINISHED"}
+    assert whole.data.tags["mammoscope.fold"] == "all"
+    for number, child in enumerate(children):
+        assert child.data.tags["mlflow.parentRunId"] == whole.info.run_id
+        assert child.data.tags["mammoscope.fold"] == str(number)
+        assert child.info.run_name == f"whole fold-{number}"
+        assert len(client.get_metric_history(child.info.run_id, "val_auroc")) == 2
+    facts = json.loads((folder / "run.json").read_text())
+    assert whole.data.tags["mammoscope.model_sha256"] == facts["hashes"]["model.onnx"]
+    assert "run.json" in {item.path for item in client.list_artifacts(whole.info.run_id)}

@@ -36,7 +36,7 @@ def ablate(
 
     Example: `mammoscope ablate cohort ladder --ladder configs/ladders/umich.yaml --arm cnn`
     """
-    from mammoscope.ablation import climb, ladder_rows
+    from mammoscope.ablation import climb, ladder_tables
     from mammoscope.cli.console import console, errors, print_rows, stage
     from mammoscope.config import load_ladder
 
@@ -55,7 +55,8 @@ def ablate(
         )
         current.note = f"{len(record['rungs'])} runs in {out}"
     kind = "SYNTHETIC " if record["synthetic"] else ""
-    print_rows(ladder_rows(record), f"{record['title']} · {kind}{record['level']}s")
+    for title, rows in ladder_tables(record):
+        print_rows(rows, f"{record['title']} · {kind}{record['level']}s · {title}")
     if any(rung["published"] for rung in record["rungs"]):
         console.print(f"In square brackets: {record['source']}", soft_wrap=True, markup=False)
     console.print(f"Ladder: {out / 'ladder.json'}", soft_wrap=True)

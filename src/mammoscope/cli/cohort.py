@@ -244,6 +244,10 @@ def split(
     by: Annotated[
         str | None, typer.Option(help="Column of the table whose train and test are honoured.")
     ] = None,
+    train_only: Annotated[
+        list[str] | None,
+        typer.Option(help="A source whose patients are only trained on; may be repeated."),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Deal patients to a test split and folds, stratified by cancer and site.
@@ -254,14 +258,26 @@ def split(
     from mammoscope.cohort.splits import split_cohort
 
     with stage("split") as current:
-        made = split_cohort(cohort, folds=folds, test=test, seed=seed, by=by, overwrite=overwrite)
+        made = split_cohort(
+            cohort,
+            folds=folds,
+            test=test,
+            seed=seed,
+            by=by,
+            train_only=train_only or [],
+            overwrite=overwrite,
+        )
         held_out = made.table.filter(made.table["split"] == "test")
-        trained = made.table.filter(made.table["split"] == "train")
+        in_training = made.table.filter(made.table["split"] == "train")
+        trained = in_training.filter(in_training["fold"].is_not_null())
+        extra = in_training.filter(in_training["fold"].is_null())
         current.note = (
             f"{trained['patients'].sum()} patients in {trained.height} folds, "
             f"{held_out['patients'].sum()} held out ({held_out['positives'].sum()} of "
             f"{held_out['images'].sum()} images with cancer)"
         )
+        if extra.height:
+            current.note += f"; {extra['patients'].sum()} more for training only"
         if held_out["images"].sum() and not held_out["positives"].sum():
             current.note += "; with none of cancer held out, nothing can be evaluated"
 

@@ -91,7 +91,8 @@ def print_rows(rows: list[list[str]], title: str) -> None:
     table = Table(title=title, title_justify="left")
     header, *body = rows
     for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index == 0 else "right")
+        # What does not fit goes on in the next line; a number is never cut.
+        table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
     for row in body:
         table.add_row(*row)
     console.print(table)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from mammoscope.cohort.store import PreparedStore
     from mammoscope.config import Config
     from mammoscope.evaluation import Report
+    from mammoscope.tracking import Tracker
 
 __all__ = ["register"]
 
@@ -32,6 +34,12 @@ def train(
     config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="One setting, such as train.lr=3e-4.")
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Safetensors file to start from: model.weights."
+        ),
     ] = None,
     fold: Annotated[
         int | None, typer.Option(min=0, help="Fold that validates; 0 by default.")
@@ -57,9 +65,12 @@ def train(
         raise typer.BadParameter(
             "--fold trains one, --folds all trains every one: give one of them"
         )
-    resolved = load_config(config, [*(settings or []), *(["tracking.enabled=true"] * track)])
+    given = [*(settings or []), *(["tracking.enabled=true"] * track)]
+    if weights is not None:
+        given.append(f"model.weights={json.dumps(str(weights))}")
+    resolved = load_config(config, given)
     if folds is not None:
-        check_many(resolved, "train --folds all")
+        check_many(resolved, "train --folds all", tracks=True)
     first = not resolved.train.is_shared or is_first_process()
     # Checked before torch is loaded, which takes seconds.
     if not resume and first:
@@ -82,7 +93,7 @@ def _train_fold(
     """Train on one fold, score with the exported graph, and write it down where that is asked."""
     from functools import partial
 
-    from mammoscope.cli.console import errors, stage
+    from mammoscope.cli.console import stage
     from mammoscope.export import finish_run
     from mammoscope.tracking import tracked
     from mammoscope.training import fit
@@ -97,11 +108,7 @@ def _train_fold(
         with stage("score") as current:
             images = finish_run(run, cohort, progress=current.advance)
             current.note = f"{images} validation and test images scored with the exported graph"
-        if tracker is not None:
-            with stage("track", bar=False) as current:
-                current.note = tracker.finish(run) or f"run {tracker.run_id} of {tracker.uri}"
-        elif resolved.tracking.enabled:
-            errors.print("not tracked: pip install 'mammoscope[track]'", soft_wrap=True)
+        _tracked_to(tracker, resolved, run)
 
 
 def _check_free(run: Path, *, overwrite: bool) -> None:
@@ -120,24 +127,55 @@ def _check_free(run: Path, *, overwrite: bool) -> None:
 
 
 def _train_folds(cohort: Path, run: Path, config: Config, *, resume: bool, overwrite: bool) -> None:
-    from mammoscope.cli.console import stage
-    from mammoscope.folds import claim_folds, combine_folds, train_fold
+    from functools import partial
 
-    with stage("check", bar=False) as current:
-        folds = claim_folds(cohort, run, config, resume=resume, overwrite=overwrite)
-        current.note = f"{len(folds)} folds, each with both classes on both sides"
-    for fold in folds:
-        with stage(f"fold {fold}", bar=False) as current:
-            current.note = train_fold(cohort, run, config, fold)
-    with stage("combine") as current:
-        facts = combine_folds(run, cohort, progress=current.advance)
-        cost = facts["ensemble"]
-        current.note = (
-            f"out-of-fold AUROC {facts['best']['auroc']:.3f} of {facts['predicted']['val']} "
-            f"images; one graph of {cost['folds']} folds: {cost['bytes'] / 1e6:.1f} MB and "
-            f"{cost['ms_per_image']:.3g} ms per image, one fold {cost['fold_bytes'] / 1e6:.1f} MB "
-            f"and {cost['fold_ms_per_image']:.3g} ms"
-        )
+    from mammoscope.cli.console import stage
+    from mammoscope.folds import claim_folds, combine_folds, fold_folder, is_finished, train_fold
+    from mammoscope.tracking import tracked
+
+    with tracked(config, cohort, run, fold="all", resume=resume) as parent:
+        with stage("check", bar=False) as current:
+            folds = claim_folds(cohort, run, config, resume=resume, overwrite=overwrite)
+            current.note = f"{len(folds)} folds, each with both classes on both sides"
+        if parent is not None:
+            parent.mark(run)
+        for fold in folds:
+            own = fold_folder(run, fold)
+            with stage(f"fold {fold}", bar=False) as current:
+                if parent is None or is_finished(run, fold):
+                    current.note = train_fold(cohort, run, config, fold)
+                    continue
+                with tracked(config, cohort, own, fold=fold, resume=resume, parent=parent) as child:
+                    told = partial(child.epoch, run=own) if child else None
+                    current.note = train_fold(cohort, run, config, fold, told=told)
+                    if child is not None and (missed := child.finish(own)):
+                        current.note += f"; {missed}"
+        with stage("combine") as current:
+            facts = combine_folds(run, cohort, progress=current.advance)
+            current.note = _combined(facts)
+        _tracked_to(parent, config, run)
+
+
+def _combined(facts: dict[str, Any]) -> str:
+    """Say what a run of all folds is worth and what it costs."""
+    cost = facts["ensemble"]
+    return (
+        f"out-of-fold AUROC {facts['best']['auroc']:.3f} of {facts['predicted']['val']} "
+        f"images; one graph of {cost['folds']} folds: {cost['bytes'] / 1e6:.1f} MB and "
+        f"{cost['ms_per_image']:.3g} ms per image, one fold {cost['fold_bytes'] / 1e6:.1f} MB "
+        f"and {cost['fold_ms_per_image']:.3g} ms"
+    )
+
+
+def _tracked_to(tracker: Tracker | None, config: Config, run: Path) -> None:
+    """Write a finished run down, and say where, or why it was not."""
+    from mammoscope.cli.console import errors, stage
+
+    if tracker is not None:
+        with stage("track", bar=False) as current:
+            current.note = tracker.finish(run) or f"run {tracker.run_id} of {tracker.uri}"
+    elif config.tracking.enabled:
+        errors.print("not tracked: pip install 'mammoscope[track]'", soft_wrap=True)
 
 
 def calibrate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +34,13 @@ def split_cohort(
     seed: int = 0,
     by: str | None = None,
     label: str = "cancer",
+    train_only: Collection[str] = (),
     overwrite: bool = False,
 ) -> SplitSummary:
-    """Write ``splits.parquet``: image_id, patient_id, split (train or test), fold (null in test).
+    """Write ``splits.parquet``: image_id, patient_id, split (train or test) and fold.
+
+    The fold is null in test, and of patients who are there for training only: every fold trains on
+    them, and none is validated, calibrated or measured on them.
 
     Args:
         cohort: The cohort folder.
@@ -44,11 +49,13 @@ def split_cohort(
         seed: Seed of the draw.
         by: Column of the manifest whose words train and test are honoured.
         label: Column to stratify by.
+        train_only: Words of the manifest's column ``source`` whose patients are trained on only.
         overwrite: Replace splits that are there.
 
     Raises:
         CohortError: If the column is unknown or has other words, a patient is in both of its
-            parts, or there are too few patients.
+            parts, a source is unknown or shares a patient with another, or there are too few
+            patients.
         OutputError: If splits exist already.
     """
     cohort = Path(cohort)
@@ -58,9 +65,13 @@ def split_cohort(
     if label not in LABEL_COLUMNS:
         raise CohortError(f"unknown label {label!r}; known: {', '.join(LABEL_COLUMNS)}")
     manifest = read_manifest(cohort)
-    patients = _patients(manifest, label)
-    held_out = _held_out_by(manifest, by) if by else None
+    extra = _patients_of(manifest, train_only)
+    own = manifest.filter(~pl.col("patient_id").is_in(extra))
+    patients = _patients(own, label)
+    held_out = _held_out_by(own, by) if by else None
     assigned = split_patients(patients, folds=folds, test=test, seed=seed, held_out=held_out)
+    trained = [(name, "train", None) for name in sorted(extra)]
+    assigned = pl.concat([assigned, pl.DataFrame(trained, schema=assigned.schema, orient="row")])
     splits = manifest.select("image_id", "patient_id").join(assigned, on="patient_id", how="left")
     with write_atomically(path) as temporary:
         splits.sort("image_id").write_parquet(temporary)
@@ -145,6 +156,26 @@ def _patients(manifest: pl.DataFrame, label: str) -> pl.DataFrame:
     return manifest.group_by("patient_id").agg(
         pl.concat_str([positive, site], separator="|").alias("stratum")
     )
+
+
+def _patients_of(manifest: pl.DataFrame, sources: Collection[str]) -> set[str]:
+    """Return the patients of sources, none of whom is in another."""
+    known = sorted(set(manifest["source"].drop_nulls()))
+    strange = sorted(set(sources) - set(known))
+    if strange:
+        raise CohortError(
+            f"--train-only {strange[0]} is not a source of the cohort; its manifest has "
+            f"{', '.join(known) or 'none'}"
+        )
+    is_extra = pl.col("source").is_in(list(sources)).fill_null(value=False)
+    parts = manifest.group_by("patient_id").agg(any=is_extra.any(), all=is_extra.all())
+    torn = parts.filter(pl.col("any") != pl.col("all")).height
+    if torn:
+        raise CohortError(
+            f"{torn} patients of --train-only {', '.join(sources)} are in another source too, "
+            "which is validated and tested: merge with --patients apart, or name all their sources"
+        )
+    return set(parts.filter(pl.col("any"))["patient_id"])
 
 
 def _held_out_by(manifest: pl.DataFrame, column: str) -> set[str]:

@@ -59,6 +59,11 @@ class ModelConfig(Frozen):
     )
     pretrained: bool = Field(default=True, description="ImageNet weights where they can be had.")
     weights: Path | None = Field(default=None, description="Local safetensors file of weights.")
+    weights_prepared: Literal["alike", "any"] = Field(
+        default="alike",
+        description="Whether weights of a run must have learnt from images prepared like these, "
+        "their size aside.",
+    )
     shrink: Annotated[int, Field(ge=1)] = Field(
         default=1,
         description="How many times smaller the backbone sees the image, each way; above 1 a small "
@@ -174,6 +179,11 @@ class TrainConfig(Frozen):
     negatives_per_positive: Annotated[float, Field(gt=0)] = Field(
         default=3.0, description="What under- and oversampling bring the classes to."
     )
+    keep_negatives: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="Share of the negatives that undersampling shows, in place of "
+        "negatives_per_positive.",
+    )
     positives_per_batch: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Positive images that each batch has at least."
     )
@@ -187,9 +197,9 @@ class TrainConfig(Frozen):
         default=0.0, description="Decay of an averaged copy of the weights; 0 keeps none."
     )
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "auto"] = Field(
-        default="32-true",
+        default="auto",
         description="Number format of the step, in Lightning's words; auto is bf16-mixed where "
-        "the processor computes in it, else 32-true.",
+        "the processor computes in it, else 32-true, and a run records which.",
     )
     workers: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Processes that read images; 0 reads in the training process."
@@ -225,6 +235,8 @@ class TrainConfig(Frozen):
     def _fits_together(self) -> Self:
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
             raise ValueError("nesterov=true needs optimizer=sgd and a momentum above 0")
+        if self.keep_negatives is not None and self.sampling != "undersample":
+            raise ValueError("keep_negatives needs sampling=undersample")
         if self.positives_per_batch > self.batch_size:
             raise ValueError(
                 f"positives_per_batch={self.positives_per_batch} of a batch_size of "
@@ -250,6 +262,11 @@ class EvaluationConfig(LesionMeasures):
         default="platt",
         description="How validation logits become scores; part of the exported graph, so set for "
         "train or calibrate.",
+    )
+    breast_score: Literal["mean", "max"] = Field(
+        default="mean",
+        description="How the scores of a breast's images become its own, where an image model "
+        "scores them; part of the bundle, so set for train or calibrate.",
     )
     prevalence: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None,
@@ -343,13 +360,24 @@ class Config(Frozen):
             raise ValueError(f"model.auxiliary names {self.train.label}, which is train.label")
         return self
 
+    @model_validator(mode="after")
+    def _judges_breasts_once(self) -> Self:
+        level = self.model.level
+        if self.evaluation.breast_score != "mean" and level != "image":
+            raise ValueError(
+                f"evaluation.breast_score={self.evaluation.breast_score} is of image models: a "
+                f"model of level {level} scores breasts itself"
+            )
+        return self
 
-def check_many(config: Config, verb: str) -> None:
+
+def check_many(config: Config, verb: str, *, tracks: bool = False) -> None:
     """Check that what trains many networks is not asked for what single runs alone can do.
 
     Args:
         config: Of one of the networks.
         verb: What trains them.
+        tracks: Whether it can write them down together.
 
     Raises:
         ConfigError: If it is no classifier, is to be tracked, or to train on several devices.
@@ -358,7 +386,7 @@ def check_many(config: Config, verb: str) -> None:
         raise ConfigError(
             f"{verb} is of classifiers: task={config.task} is trained by a plain mammoscope train"
         )
-    if config.tracking.enabled:
+    if config.tracking.enabled and not tracks:
         raise ConfigError(f"tracking is of single runs: {verb} without it (tracking.enabled=false)")
     if config.train.is_shared:
         raise ConfigError(

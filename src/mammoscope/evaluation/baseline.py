@@ -119,8 +119,8 @@ def _training_rows(rows: pl.DataFrame, cohort: pl.DataFrame, facts: dict[str, An
     """Return the rows that the model has learnt from, none of them of a measured patient."""
     training = cohort.filter(pl.col("split") == "train")
     if facts["fold"] is not None:
-        # Null folds are the test split's.
-        return training.filter(pl.col("fold") != int(facts["fold"]))
+        # What has no fold is there for training only.
+        return training.filter(pl.col("fold").ne_missing(int(facts["fold"])))
     return training.join(rows.select("patient_id").unique(), on="patient_id", how="anti")
 
 

@@ -99,13 +99,13 @@ def _parts(rows: pl.DataFrame, facts: dict[str, Any]) -> dict[str, pl.DataFrame]
     if facts["fold"] is None:
         # Of all folds each is trained on, and validates once.
         return {"train": trained, "test": test}
-    validates = pl.col("fold") == facts["fold"]
+    validates = pl.col("fold").eq_missing(facts["fold"])
     return {"train": trained.filter(~validates), "val": trained.filter(validates), "test": test}
 
 
 def _shared(rows: pl.DataFrame, facts: dict[str, Any]) -> int:
     """Count patients that are in more than one part; each fold is one where each validates."""
-    part = pl.col("fold") if facts["fold"] is None else pl.col("fold") == facts["fold"]
+    part = pl.col("fold") if facts["fold"] is None else pl.col("fold").eq_missing(facts["fold"])
     placed = rows.select("patient_id", "split", part=pl.when(pl.col("split") == "train").then(part))
     counted = placed.unique().group_by("patient_id").len()
     return int((counted["len"] > 1).sum())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
@@ -43,7 +43,7 @@ from mammoscope.evaluation.reliability import reliability
 from mammoscope.evaluation.run_folder import (
     POINTS_FILE,
     Report,
-    check_complete,
+    check_splits,
     checked_predictions,
 )
 from mammoscope.evaluation.subgroups import subgroups
@@ -79,7 +79,7 @@ def evaluate(
     """Measure a classifier's finished run; see :func:`evaluate_run`.
 
     Thresholds are chosen on the validation rows and written to ``operating_points.json``
-    before a test row is read.
+    before a score of the test split is read; that none is missing or no number is known by then.
     """
     check_calibration(run, facts, config)
     predictions = checked_predictions(run, facts)
@@ -91,6 +91,10 @@ def evaluate(
     points = {level: choose(data, config) for level, data in on_validation.items()}
     freeze(run, facts, config, points)
     test = rows_of(predictions, facts, "test", table)
+    check_splits(predictions, facts, table)
+    validation = read_predictions(predictions, "val")
+    points = _frozen(run, facts, on_validation, config)
+    test = read_predictions(predictions, "test")
     rows = with_attributes(test if test.height else validation, table)
     measured_on = as_validated(by_level(rows, facts), on_validation)
     tested, threshold = bool(test.height), _primary(points["image"])
@@ -156,6 +160,7 @@ def of_scores(
 
 
 def head(facts: dict[str, Any], config: EvaluationConfig, *, tested: bool) -> dict[str, Any]:
+def _head(facts: dict[str, Any], config: EvaluationConfig, *, tested: bool) -> dict[str, Any]:
     """Return what the record says of itself and of what was asked."""
     return {
         "format_version": 1,
@@ -178,7 +183,7 @@ def check_calibration(run: Path, facts: dict[str, Any], config: EvaluationConfig
     if "calibration" not in facts:
         return
     own = EvaluationConfig.model_validate(facts["config"]["evaluation"])
-    for key in ("calibration", "prevalence"):
+    for key in ("calibration", "prevalence", "breast_score"):
         made, asked = (
             "null" if getattr(settings, key) is None else getattr(settings, key)
             for settings in (own, config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -13,11 +13,13 @@ from mammoscope.artefacts import read_json, sha256_file
 from mammoscope.config import Config, EvaluationConfig, load_config, validated
 from mammoscope.errors import ConfigError, RunError
 from mammoscope.evaluation.attributes import CohortTable
+from mammoscope.evaluation.tables import named_images
 
 __all__ = [
     "POINTS_FILE",
     "Report",
     "check_complete",
+    "check_splits",
     "checked_predictions",
     "checked_table",
     "frozen_points",
@@ -128,12 +130,26 @@ def check_complete(
         own = table.rows.filter(pl.col("split") == ("test" if split == "test" else "train"))
         if split == "val" and facts["fold"] is not None:
             own = own.filter(pl.col("fold") == facts["fold"])
+        elif split == "val":
+            # What is there for training only is never scored.
+            own = own.filter(pl.col("fold").is_not_null())
         missing = own.join(rows, on="image_id", how="anti")["image_id"]
         named = f", {missing[0]} is not there" if len(missing) else ""
     raise RunError(
         f"{path} holds {rows.height} {split} images, the run scored {expected}{named}; a missing "
         "image is never 'no cancer': train the run again"
     )
+
+
+def check_splits(path: Path, facts: dict[str, Any], table: CohortTable) -> None:
+    """Check both splits of a run's predictions before either is used; see :func:`check_complete`.
+
+    Raises:
+        RunError: If an image is missing, twice there, or without a finite score.
+    """
+    splits: tuple[Literal["val"], Literal["test"]] = ("val", "test")
+    for split in splits:
+        check_complete(path, facts, split, named_images(path, split), table)
 
 
 def run_evaluation_config(run: Path, overrides: Iterable[str] = ()) -> EvaluationConfig:

@@ -18,15 +18,19 @@ __all__ = [
     "Level",
     "Scored",
     "labelled",
+    "named_images",
     "read_predictions",
     "scored",
     "uncalibrated",
     "units",
+    "with_breast_score",
 ]
 
 _COLUMNS = (
     "image_id", "patient_id", "exam_id", "laterality", "view", "split", "logit", "score", "cancer",
 )  # fmt: skip
+
+_BREAST = ("patient_id", "exam_id", "laterality")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +101,21 @@ def read_predictions(path: Path, split: Literal["val", "test"]) -> pl.DataFrame:
     return rows
 
 
+def named_images(path: Path, split: Literal["val", "test"]) -> pl.DataFrame:
+    """Check the rows of one split, and return which images they are: nothing to choose by.
+
+    Raises:
+        RunError: As :func:`read_predictions`.
+    """
+    return read_predictions(path, split).select("image_id")
+
+
 def scored(rows: pl.DataFrame, level: Level) -> Scored:
     """Return scores and labels of a level.
 
     A breast's score is the mean of its images' scores, an exam's the highest of its breasts',
-    unless the model gives scores of its own. A breast or exam is positive if any image is,
-    negative if all are, and unknown otherwise.
+    unless the rows have ``breast_score`` or ``exam_score``. A breast or exam is positive if any
+    image is, negative if all are, and unknown otherwise.
 
     Args:
         rows: From :func:`read_predictions`.
@@ -114,9 +127,27 @@ def scored(rows: pl.DataFrame, level: Level) -> Scored:
 def uncalibrated(rows: pl.DataFrame) -> pl.DataFrame:
     """Return predictions whose scores are the plain sigmoids of their logits."""
     names = [name for name in ("logit", "breast_logit", "exam_logit") if name in rows.columns]
-    return rows.with_columns(
+    plain = rows.with_columns(
         (1 / (1 + (-pl.col(name)).exp())).alias(name.replace("logit", "score")) for name in names
     )
+    if "breast_score" in rows.columns and "breast_logit" not in rows.columns:
+        # No model's own, but the highest of its images'.
+        return with_breast_score(plain, "max")
+    return plain
+
+
+def with_breast_score(rows: pl.DataFrame, how: Literal["mean", "max"]) -> pl.DataFrame:
+    """Write down how an image model's scores become those of breasts.
+
+    Args:
+        rows: Predictions of an image model, with scores.
+        how: ``max`` puts a column ``breast_score`` behind ``score``; without one it is the mean.
+    """
+    rows = rows.drop("breast_score", strict=False)
+    if how == "mean":
+        return rows
+    highest = rows.select(pl.col("score").max().over(_BREAST)).to_series().alias("breast_score")
+    return rows.insert_column(rows.columns.index("score") + 1, highest)
 
 
 def own_logits(rows: pl.DataFrame, level: Level) -> tuple[Floats, Bools, Ints]:
@@ -144,7 +175,7 @@ def units(rows: pl.DataFrame, level: Level, columns: Sequence[str] = ()) -> pl.D
     """
     if level == "image":
         return rows.select("patient_id", "score", "cancer", *columns)
-    breast = ("patient_id", "exam_id", "laterality")
+    breast = _BREAST
     own = "breast_score" if "breast_score" in rows.columns else "score"
     rows = rows.with_columns(score=pl.col(own).mean().over(breast))
     if level == "exam" and "exam_score" in rows.columns:

@@ -14,6 +14,7 @@ from mammoscope.artefacts import new_folder, read_json, sha256_file
 from mammoscope.bundle import (
     AGGREGATION,
     GRAPH_INPUTS,
+    HIGHEST,
     MODEL_FILE,
     Bundle,
     OutputContract,
@@ -63,6 +64,8 @@ def export_bundle(
     _check_tasks([companion for companion, _ in beside])
     scorer = Scorer(run / MODEL_FILE, threads=1)
     level, taken = scorer.level, scorer.inputs
+    # Runs of earlier versions took the mean, and do not say so.
+    highest = facts["config"]["evaluation"].get("breast_score") == "max"
     predictions = pl.read_parquet(run / "predictions.parquet")
     with new_folder(folder, overwrite=overwrite, marker="bundle.json") as fresh:
         return write_bundle(
@@ -79,7 +82,7 @@ def export_bundle(
                 "preprocess": facts["preprocess"],
             },
             output=OutputContract.of(level),
-            aggregation=AGGREGATION[level],
+            aggregation=AGGREGATION[level] | ({"breast": HIGHEST} if highest else {}),
             calibration=facts.get("calibration", {"method": "none"}),
             eligibility=facts["eligibility"],
             operating_points={

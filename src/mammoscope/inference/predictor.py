@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mammoscope.bundle import FACTS, MODEL_FILE, SIDES, Bundle, fact_values, read_bundle
+from mammoscope.bundle import FACTS, HIGHEST, MODEL_FILE, SIDES, Bundle, fact_values, read_bundle
 from mammoscope.errors import (
     BundleError,
     DicomError,
@@ -85,6 +85,7 @@ class Predictor:
         self._scorer = scorer
         self._companions = tuple(companions)
         self._preprocessor = Preprocessor(bundle.input.preprocess)
+        self._highest = bundle.aggregation["breast"] == HIGHEST
         self._image_threshold = bundle.operating_points.threshold("image")
         self._breast_threshold = bundle.operating_points.threshold("breast")
         self._exam_threshold = bundle.operating_points.threshold("exam")
@@ -296,7 +297,8 @@ class Predictor:
         for side in SIDES:
             own = [image for image in images if image.laterality is side]
             if own:
-                score = math.fsum(image.score for image in own) / len(own)
+                scores = [image.score for image in own]
+                score = max(scores) if self._highest else math.fsum(scores) / len(scores)
                 if together is not None:
                     score = together.breasts[side][1]
                 names = tuple(image.image_id for image in own)

@@ -11,7 +11,7 @@ from mammoscope.config import Config, TrainConfig
 from mammoscope.training.sampling import draw_rates, drawn_counts
 from mammoscope.training.units import Unit, group_units
 
-__all__ = ["Shown", "labels_of", "positive_weight", "prior", "shown"]
+__all__ = ["Shown", "labels_of", "one_class_held_out", "positive_weight", "prior", "shown"]
 
 
 class Shown(NamedTuple):
@@ -27,6 +27,22 @@ def labels_of(rows: pl.DataFrame, config: Config) -> list[float]:
     if level != "image":
         return [unit.label for unit in group_units(rows, level, label)]
     return rows[label].cast(pl.Float64).fill_null(float("nan")).to_list()
+
+
+def one_class_held_out(rows: pl.DataFrame, label: str) -> list[str]:
+    """Return a sentence that a user should read where a test split cannot be measured.
+
+    Args:
+        rows: The test images; none is no fault.
+        label: Column that is learnt.
+    """
+    known = sorted(set(rows[label].drop_nulls()))
+    if not rows.height or len(known) > 1:
+        return []
+    return [
+        f"the {rows.height} test images hold {label} values {known} only, so that evaluate will "
+        "refuse them: split again with both, or with --test 0"
+    ]
 
 
 def shown(rows: pl.DataFrame, config: Config) -> dict[str, Shown]:

@@ -20,10 +20,18 @@ from mammoscope.models import Classifier, build_classifier, build_multiview, che
 from mammoscope.training.auxiliary import AuxiliaryHeads, Variable, encode, plan
 from mammoscope.training.balance import labels_of, positive_weight, prior, shown
 from mammoscope.training.dataset import ImageDataset, Reader
+from mammoscope.training.balance import (
+    labels_of,
+    one_class_held_out,
+    positive_weight,
+    prior,
+    shown,
+)
+from mammoscope.training.dataset import ImageDataset
 from mammoscope.training.loading import Loader
 from mammoscope.training.multiview import MultiViewTask, PositiveWeights
 from mammoscope.training.optimisation import check_optimisation, recompute_activations
-from mammoscope.training.sampling import EpochSampler
+from mammoscope.training.sampling import EpochSampler, idle_sampling
 from mammoscope.training.task import ClassificationTask, Network
 from mammoscope.training.tasks import Made, Parts, TaskPlan, split_parts
 from mammoscope.training.units import UnitDataset, collate, group_units
@@ -68,6 +76,14 @@ def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) ->
         _task(network, parts["train"], config, heads),
         _loaders(store, parts, config, variables, lesions),
         notes=(*notes, *left_out, *([caution] if caution else []), *faults),
+        _loaders(store, parts, config, variables),
+        notes=(
+            *notes,
+            *left_out,
+            *([caution] if caution else []),
+            *idle_sampling(labels_of(parts["train"], config), config.train),
+            *one_class_held_out(parts["test"], config.train.label),
+        ),
         facts={"auxiliary": [variable.as_dict() for variable in variables]},
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from mammoscope.training.loop import (
     run_trainer,
     with_precision,
 )
+from mammoscope.training.origin import check_origin
 from mammoscope.training.run_folder import (
     RECORD,
     FitResult,
@@ -36,7 +38,7 @@ from mammoscope.training.run_folder import (
     result_of,
 )
 from mammoscope.training.task import Network
-from mammoscope.training.tasks import Parts, plan_of
+from mammoscope.training.tasks import Made, Parts, plan_of
 
 __all__ = [
     "check_folds",
@@ -95,7 +97,7 @@ def fit(
         return result_of(earlier)
     checkpoint = last_checkpoint(run) if resume and last_checkpoint(run).is_file() else None
     lightning.seed_everything(config.train.seed, workers=True, verbose=False)
-    made = plan_of(config.task).make(store, parts, config, fresh=checkpoint is None)
+    made = _made(store, parts, config, fresh=checkpoint is None)
     facts |= made.facts
     measure = made.task.measure
     history = History(run / "history.csv", made.task.columns(), progress)
@@ -113,6 +115,13 @@ def fit(
     if first:
         write_json(run / RECORD, facts)
     return result_of(facts)
+
+
+def _made(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) -> Made:
+    """Make what a training needs; weights to start from are of images prepared alike."""
+    notes = check_origin(config.model, store.config) if fresh else []
+    made = plan_of(config.task).make(store, parts, config, fresh=fresh)
+    return replace(made, notes=(*notes, *made.notes))
 
 
 def _begin(run: Path, facts: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
@@ -158,7 +167,7 @@ def check_start(
     store, parts = check_input(cohort, config, fold)
     if preprocess is not None:
         store.config = preprocess
-    plan_of(config.task).make(store, parts, config, fresh=True)
+    _made(store, parts, config, fresh=True)
 
 
 def check_folds(
@@ -183,7 +192,8 @@ def check_folds(
     config = with_precision(config)
     store, plan = PreparedStore(cohort), plan_of(config.task)
     rows = store.rows()
-    folds = sorted(set(rows.filter(pl.col("split") == "train")["fold"]))
+    trained = rows.filter(pl.col("split") == "train")
+    folds = sorted(set(trained["fold"].drop_nulls()))
     if len(folds) < 2:
         raise CohortError(f"{cohort} has the folds {folds}; at least two are needed")
     faults = []
@@ -195,9 +205,10 @@ def check_folds(
     if faults:
         raise CohortError("; ".join(faults))
     if fresh:
-        plan.make(store, parts, config, fresh=True)
-    trained = sum(parts[name].height for name in ("train", "val"))
-    counts = {"train": trained, "val": trained, "test": parts["test"].height}
+        _made(store, parts, config, fresh=True)
+    # What is there for training only has no fold and never validates.
+    validated_on = trained["fold"].drop_nulls().len()
+    counts = {"train": trained.height, "val": validated_on, "test": parts["test"].height}
     facts = describe_run(cohort, config, store.config, None, counts)
     return folds, facts | {"folds": folds}
 

@@ -17,7 +17,7 @@ from mammoscope.config import TrainConfig
 from mammoscope.errors import CohortError
 from mammoscope.types import Ints
 
-__all__ = ["EpochSampler", "Place", "draw_rates", "drawn_counts"]
+__all__ = ["EpochSampler", "Place", "draw_rates", "drawn_counts", "idle_sampling"]
 
 
 class Place(NamedTuple):
@@ -55,10 +55,31 @@ def drawn_counts(labels: Sequence[float], config: TrainConfig) -> tuple[int, int
     negatives = sum(label == 0 for label in labels)
     ratio = config.negatives_per_positive
     if config.sampling == "undersample":
-        negatives = min(negatives, round(ratio * positives))
+        share = config.keep_negatives
+        wanted = ratio * positives if share is None else share * negatives
+        negatives = min(negatives, round(wanted))
     elif config.sampling == "oversample":
         positives = max(positives, round(negatives / ratio))
     return positives, negatives
+
+
+def idle_sampling(labels: Sequence[float], config: TrainConfig) -> list[str]:
+    """Return a sentence that a user should read where under- or oversampling changes nothing.
+
+    Args:
+        labels: 0, 1 or NaN for unknown, one for each image.
+        config: How images are drawn.
+    """
+    there = sum(label == 1 for label in labels), sum(label == 0 for label in labels)
+    if config.sampling == "all" or drawn_counts(labels, config) != there:
+        return []
+    asked = f"to {config.negatives_per_positive:g} negatives a positive"
+    if config.keep_negatives is not None:
+        asked = f"to {config.keep_negatives:g} of the negatives"
+    return [
+        f"train.sampling={config.sampling} {asked} changes nothing here: of {there[0]} positives "
+        f"and {there[1]} negatives each is shown once an epoch"
+    ]
 
 
 def draw_rates(labels: Sequence[float], config: TrainConfig) -> list[float]:

@@ -94,18 +94,19 @@ def split_parts(rows: pl.DataFrame, fold: int) -> Parts:
     """Return train, val and test rows.
 
     Args:
-        rows: A row per image with ``split`` and ``fold``.
+        rows: A row per image with ``split`` and ``fold``; training rows without a fold are
+            trained on whichever validates.
         fold: The fold that validates.
 
     Raises:
         ConfigError: If there is no such fold.
     """
     trained = rows.filter(pl.col("split") == "train")
-    folds = sorted(set(trained["fold"]))
+    folds = sorted(set(trained["fold"].drop_nulls()))
     if fold not in folds:
         raise ConfigError(f"--fold {fold} is not one of the cohort's folds {folds}")
     return {
-        "train": trained.filter(pl.col("fold") != fold),
+        "train": trained.filter(pl.col("fold").ne_missing(fold)),
         "val": trained.filter(pl.col("fold") == fold),
         "test": rows.filter(pl.col("split") == "test"),
     }

@@ -15,18 +15,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mammoscope.artefacts import read_json, sha256_file, write_json
 from mammoscope.config import Config, TrackingConfig
 from mammoscope.errors import ConfigError, RunError
 from mammoscope.log import get_logger
 from mammoscope.processes import is_first_process
+from mammoscope.tracking.model import log_model
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.models import ModelSignature
-    from onnx import ModelProto, ValueInfoProto
 
 __all__ = ["RECORD", "Tracker", "track_report", "tracked", "ui_command"]
 
@@ -42,7 +41,6 @@ _ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
 }
 _LONGEST_VALUE = 500
-_LOADED = ("numpy", "onnxruntime")
 
 
 class Tracker:
@@ -68,16 +66,23 @@ class Tracker:
             run: The run folder, which is told once where it is tracked.
         """
         if run is not None and not (run / RECORD).is_file():
-            write_json(run / RECORD, {"uri": self.uri, "run_id": self.run_id})
+            self.mark(run)
         step = int(row["epoch"])
         values = {name: value for name, value in row.items() if name != "epoch"}
         with self._or_later():
             self._metrics(values, step)
             self._sent.add(step)
 
-    def finish(self, run: Path) -> str:
-        """Write down what a finished run made; returns a sentence if something is missing."""
+    def mark(self, run: Path) -> None:
+        """Tell a run folder where it is tracked."""
         write_json(run / RECORD, {"uri": self.uri, "run_id": self.run_id})
+
+    def finish(self, run: Path) -> str:
+        """Write down what a finished run made; returns a sentence if something is missing.
+
+        A run of all folds has no epochs of its own: those of each fold are its children's.
+        """
+        self.mark(run)
         self._lost = ""
         with self._or_later():
             for row in _history(run):
@@ -94,9 +99,10 @@ class Tracker:
             }
             for name, value in tags.items():
                 self._client.set_tag(self.run_id, name, str(value))
-            for name in ("run.json", "history.csv"):
-                self._client.log_artifact(self.run_id, str(run / name))
-            _log_model(self.uri, self.run_id, run)
+            for path in (run / "run.json", run / "history.csv"):
+                if path.is_file():
+                    self._client.log_artifact(self.run_id, str(path))
+            log_model(self.uri, self.run_id, run)
         return self._lost
 
     def report(self, run: Path, report: dict[str, Any]) -> str:
@@ -160,7 +166,13 @@ class Tracker:
 
 @contextmanager
 def tracked(
-    config: Config, cohort: Path, run: Path, *, fold: int = 0, resume: bool = False
+    config: Config,
+    cohort: Path,
+    run: Path,
+    *,
+    fold: int | Literal["all"] = 0,
+    resume: bool = False,
+    parent: Tracker | None = None,
 ) -> Iterator[Tracker | None]:
     """Give a tracker for a training, or ``None`` where none is asked for or MLflow is missing.
 
@@ -168,8 +180,9 @@ def tracked(
         config: Whole configuration of the run.
         cohort: Its cohort folder.
         run: Its folder.
-        fold: The fold that validates.
+        fold: The fold that validates, or all of them in turn.
         resume: Go on with the MLflow run of the part before.
+        parent: The run of all folds that this one is a part of.
 
     Raises:
         RunError: If the server cannot be reached or the file cannot be written, before any
@@ -189,7 +202,7 @@ def tracked(
             _log.warning("not tracked: mlflow is not installed; pip install 'mammoscope[track]'")
             yield None
             return
-    tracker = _opened(config.tracking, run, resume=resume)
+    tracker = _opened(config.tracking, run, resume=resume, parent=parent)
     tracker.begin(config, {"fold": str(fold), **_data(cohort)})
     try:
         yield tracker
@@ -249,7 +262,9 @@ def ui_command(uri: str, port: int) -> list[str]:
     return [sys.executable, "-m", "mlflow", "server", *where]
 
 
-def _opened(config: TrackingConfig, run: Path, *, resume: bool) -> Tracker:
+def _opened(
+    config: TrackingConfig, run: Path, *, resume: bool, parent: Tracker | None = None
+) -> Tracker:
     """Open an MLflow run: a new one, or that of the part before."""
     with _loudly(config.uri):
         client = _client(config.uri)
@@ -264,7 +279,12 @@ def _opened(config: TrackingConfig, run: Path, *, resume: bool) -> Tracker:
             if experiment is None
             else experiment.experiment_id
         )
-        made = client.create_run(experiment_id, run_name=config.name or run.resolve().name)
+        folder = run.resolve()
+        name, tags = config.name or folder.name, {}
+        if parent is not None:
+            name = f"{config.name or folder.parent.name} {folder.name}"
+            tags = {"mlflow.parentRunId": parent.run_id}
+        made = client.create_run(experiment_id, run_name=name, tags=tags)
         return Tracker(client, made.info.run_id, config.uri)
 
 
@@ -327,43 +347,6 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _log_model(uri: str, run_id: str, run: Path) -> None:
-    """Log the exported graph with its signature, as MLflow's own kind of model."""
-    import mlflow
-    import onnx
-
-    graph = onnx.load(str(run / "model.onnx"))
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    try:
-        with mlflow.start_run(run_id=run_id):
-            mlflow.onnx.log_model(
-                graph,
-                name="model",
-                signature=_signature(graph),
-                # Named, as MLflow would start another process to find them out.
-                pip_requirements=list(_LOADED),
-                save_as_external_data=False,
-            )
-    finally:
-        mlflow.set_tracking_uri(before)
-
-
-def _signature(model: ModelProto) -> ModelSignature:
-    """Return what a graph takes and gives in MLflow's words; -1 is a side of any length."""
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-    from onnx import helper
-
-    def spec(value: ValueInfoProto) -> TensorSpec:
-        kind = value.type.tensor_type
-        sides = [side.dim_value or -1 for side in kind.shape.dim]
-        return TensorSpec(helper.tensor_dtype_to_np_dtype(kind.elem_type), sides, value.name)
-
-    taken, given = model.graph.input, model.graph.output
-    return ModelSignature(Schema([spec(v) for v in taken]), Schema([spec(v) for v in given]))
-
-
 def _settings(config: Config) -> dict[str, str]:
     """Return the configuration as dotted names, without what is about tracking itself."""
     values = config.model_dump(mode="json", exclude={"task", "tracking"})
@@ -386,7 +369,9 @@ def _data(cohort: Path) -> dict[str, str]:
 
 
 def _history(run: Path) -> list[dict[str, float]]:
-    """Read ``history.csv``; what an epoch did not measure is left out."""
+    """Read ``history.csv``, if there is one; what an epoch did not measure is left out."""
+    if not (run / "history.csv").is_file():
+        return []
     with (run / "history.csv").open(newline="") as stream:
         return [
             {key: float(value) for key, value in row.items() if value}
