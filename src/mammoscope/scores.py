@@ -121,17 +121,13 @@ def calibrate_run(run: Path, overrides: Iterable[str]) -> Calibration:
         overrides: Settings of section evaluation, such as ``evaluation.prevalence=0.005``.
 
     Raises:
-        RunError: If the run is not finished or no classifier's, or its predictions or graph were
-            edited.
-        RunError: If the run is not finished, its predictions or graph were edited, or an image is
-            missing: a count taken anew would hide it.
+        RunError: If the run is not finished or no classifier's, its predictions or graph were
+            edited, or an image is missing: a count taken anew would hide it.
         ConfigError: If a setting is not accepted.
     """
     run = Path(run)
     facts = read_run(run)
     _check_classifier(run, facts)
-    if (task := facts["config"].get("task", "classify")) != "classify":
-        raise RunError(f"{run} is of task {task}: the scores of classifiers alone are calibrated")
     config = run_evaluation_config(run, overrides)
     path = checked_predictions(run, facts)
     model = run / MODEL_FILE

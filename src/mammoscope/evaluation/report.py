@@ -56,7 +56,6 @@ __all__ = [
     "head",
     "notes_of",
     "of_scores",
-    "rows_of",
     "summary_rows",
     "write_score_figures",
 ]
@@ -86,14 +85,11 @@ def evaluate(
     folder = run / "report"
     check_output(folder, overwrite=overwrite, marker="report.json")
     table, where = read_cohort_table(facts, cohort), cohort_folder(facts, cohort)
-    validation = rows_of(predictions, facts, "val", table)
+    check_splits(predictions, facts, table)
+    validation = read_predictions(predictions, "val")
     on_validation = at_prevalence(by_level(validation, facts), config)
     points = {level: choose(data, config) for level, data in on_validation.items()}
     freeze(run, facts, config, points)
-    test = rows_of(predictions, facts, "test", table)
-    check_splits(predictions, facts, table)
-    validation = read_predictions(predictions, "val")
-    points = _frozen(run, facts, on_validation, config)
     test = read_predictions(predictions, "test")
     rows = with_attributes(test if test.height else validation, table)
     measured_on = as_validated(by_level(rows, facts), on_validation)
@@ -113,19 +109,6 @@ def evaluate(
         _write(fresh, report, measured_on, points)
         write_model_card(fresh, gather(run, facts, report, table, where))
     return Report(folder / "index.html", report)
-
-
-def rows_of(
-    predictions: Path, facts: dict[str, Any], split: Literal["val", "test"], table: CohortTable
-) -> pl.DataFrame:
-    """Read one split's predictions.
-
-    Raises:
-        RunError: If some are missing or damaged.
-    """
-    rows = read_predictions(predictions, split)
-    check_complete(predictions, facts, split, rows, table)
-    return rows
 
 
 def of_scores(
@@ -160,7 +143,6 @@ def of_scores(
 
 
 def head(facts: dict[str, Any], config: EvaluationConfig, *, tested: bool) -> dict[str, Any]:
-def _head(facts: dict[str, Any], config: EvaluationConfig, *, tested: bool) -> dict[str, Any]:
     """Return what the record says of itself and of what was asked."""
     return {
         "format_version": 1,

@@ -18,8 +18,6 @@ from mammoscope.config import Config, PreprocessConfig
 from mammoscope.errors import CohortError, ConfigError
 from mammoscope.models import Classifier, build_classifier, build_multiview, check_backbone
 from mammoscope.training.auxiliary import AuxiliaryHeads, Variable, encode, plan
-from mammoscope.training.balance import labels_of, positive_weight, prior, shown
-from mammoscope.training.dataset import ImageDataset, Reader
 from mammoscope.training.balance import (
     labels_of,
     one_class_held_out,
@@ -27,7 +25,7 @@ from mammoscope.training.balance import (
     prior,
     shown,
 )
-from mammoscope.training.dataset import ImageDataset
+from mammoscope.training.dataset import ImageDataset, Reader
 from mammoscope.training.loading import Loader
 from mammoscope.training.multiview import MultiViewTask, PositiveWeights
 from mammoscope.training.optimisation import check_optimisation, recompute_activations
@@ -75,12 +73,11 @@ def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) ->
     return Made(
         _task(network, parts["train"], config, heads),
         _loaders(store, parts, config, variables, lesions),
-        notes=(*notes, *left_out, *([caution] if caution else []), *faults),
-        _loaders(store, parts, config, variables),
         notes=(
             *notes,
             *left_out,
             *([caution] if caution else []),
+            *faults,
             *idle_sampling(labels_of(parts["train"], config), config.train),
             *one_class_held_out(parts["test"], config.train.label),
         ),

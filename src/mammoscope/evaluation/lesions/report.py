@@ -48,16 +48,16 @@ from mammoscope.evaluation.report import (
     head,
     notes_of,
     of_scores,
-    rows_of,
     write_score_figures,
 )
 from mammoscope.evaluation.run_folder import (
     POINTS_FILE,
     Report,
+    check_splits,
     checked_predictions,
     checked_table,
 )
-from mammoscope.evaluation.tables import Level, Scored
+from mammoscope.evaluation.tables import Level, Scored, read_predictions
 
 __all__ = ["SHOWS_PICTURES", "evaluate", "summary_rows"]
 
@@ -92,14 +92,15 @@ def evaluate(
     table, where = read_cohort_table(facts, cohort), cohort_folder(facts, cohort)
     findings = read_findings(where, table, facts)
 
-    validation = rows_of(predictions, facts, "val", table)
+    check_splits(predictions, facts, table)
+    validation = read_predictions(predictions, "val")
     chosen_on = _found(validation, drawn, "val", findings, config)
     on_validation = _chosen_levels(validation, facts, config)
     points = {level: choose(data, config) for level, data in on_validation.items()}
     cut_off = choose_cut_off(chosen_on, config)
     freeze(run, facts, config, points, candidates=cut_off)
 
-    test = rows_of(predictions, facts, "test", table)
+    test = read_predictions(predictions, "test")
     tested, rows = bool(test.height), test if test.height else validation
     split: Split = "test" if tested else "val"
     found = _found(rows, drawn, split, findings, config)
