@@ -408,6 +408,6 @@ def test_time_without_a_batch_is_counted_as_waiting(cohort, tmp_path, quick, mon
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     row = pl.read_csv(tmp_path / "run" / "history.csv").row(0, named=True)
     assert row["waiting"] == facts["waiting"]
-    # Ten images each to learn from and to validate on, in batches of four.
-    assert facts["waiting"] * row["seconds"] >= 2 + 3
-    assert facts["waiting"] * row["seconds"] <= 2 + 3 + 2
+    # Ten images each to learn from and to validate on, in batches of four: two and three, and that
+    # there are no more is waited for too. Both factors are rounded.
+    assert 4 < facts["waiting"] * row["seconds"] < 9
