@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mammoscope.artefacts import sha256_file, write_atomically, write_json
 from mammoscope.bundle import MODEL_FILE
 from mammoscope.cohort.store import PreparedStore
-from mammoscope.config import Config, MatchingConfig
+from mammoscope.config import Config
 from mammoscope.errors import RunError
 from mammoscope.export.graph import PARITY_TOLERANCE, write_graph
 from mammoscope.inference.detector import (
@@ -166,13 +166,14 @@ def finish(
         overlap=tiles.overlap,
         fusion_iou=config.detect.fusion_iou,
         most=config.detect.most_candidates,
+        matching=config.detect.matching,
     )
     model = run / MODEL_FILE
     export_detector(network.float(), contract, model)
     detector = Detector(model)
     check_boxes(network, detector, _shown(store, rows, contract))
     exported = time.perf_counter() - begun
-    candidates = found(rows, store, detector, config.detect.matching, progress)
+    candidates = found(rows, store, detector, progress)
     predictions = _predictions(rows, candidates, config)
     facts["timings_s"] = {
         **facts.get("timings_s", {}),
@@ -238,7 +239,6 @@ def found(
     rows: pl.DataFrame,
     store: PreparedStore,
     detector: Detector,
-    matching: MatchingConfig,
     progress: Progress | None = None,
 ) -> pl.DataFrame:
     """Return a row per candidate, as ``candidates.parquet`` has them.
@@ -246,11 +246,11 @@ def found(
     Args:
         rows: Which images, from the store's rows.
         store: Where they are.
-        detector: The exported detector.
-        matching: How views are matched.
+        detector: The exported detector, which says how views are matched.
         progress: Called with (done, total) images.
     """
     views: dict[str, ViewCandidates] = {}
+    matching = detector.contract.matching
     for done, row in enumerate(rows.iter_rows(named=True), start=1):
         image = store.read(row["image_id"])
         boxes, depth = detector(image), breast_depth(image, store.config.max_value)

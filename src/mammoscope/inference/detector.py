@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
+from mammoscope.config import MatchingConfig
 from mammoscope.errors import BundleError
 from mammoscope.inference.fusion import Boxes, fused
 from mammoscope.inference.scorer import ERRORS
@@ -39,6 +40,7 @@ class DetectorContract:
         overlap: Share of a tile that the next one sees again, at least.
         fusion_iou: Overlap at which boxes of different tiles are merged.
         most: Candidates of an image at most.
+        matching: How candidates of several views of a breast are matched.
     """
 
     kinds: tuple[str, ...]
@@ -48,16 +50,18 @@ class DetectorContract:
     overlap: float
     fusion_iou: float
     most: int
+    matching: MatchingConfig = field(default_factory=MatchingConfig)
 
     def as_json(self) -> str:
         """Return what the graph's metadata keep."""
-        return json.dumps(asdict(self))
+        return json.dumps({**asdict(self), "matching": self.matching.model_dump()})
 
     @classmethod
     def from_json(cls, text: str) -> DetectorContract:
         """Read what the graph's metadata keep."""
         values = json.loads(text)
-        return cls(**{**values, "kinds": tuple(values["kinds"])})
+        matching = MatchingConfig.model_validate(values["matching"])
+        return cls(**{**values, "kinds": tuple(values["kinds"]), "matching": matching})
 
 
 class Detector:

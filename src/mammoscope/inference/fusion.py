@@ -14,7 +14,7 @@ import numpy as np
 from mammoscope.inference.tiles import Corner
 from mammoscope.types import Bools, Floats, Ints
 
-__all__ = ["Boxes", "fused", "joined", "paired_overlaps"]
+__all__ = ["Boxes", "fused", "paired_overlaps"]
 
 # How near a tile's border a box must come to have been cut by it, in pixels.
 _BORDER_PX = 2.0
@@ -95,17 +95,6 @@ def fused(
         np.array(final, dtype=np.float64)[order],
         # The best of a group says what it is.
         np.array([kind[group[0]] for group in groups], dtype=np.int64)[order],
-    )
-
-
-def joined(parts: list[Boxes]) -> Boxes:
-    """Put candidates after each other, the best first."""
-    score = np.concatenate([part.score for part in parts])
-    order = np.argsort(-score, kind="stable")
-    return Boxes(
-        np.concatenate([part.box for part in parts])[order],
-        score[order],
-        np.concatenate([part.kind for part in parts])[order],
     )
 
 

@@ -27,7 +27,15 @@ from mammoscope.models.detectors.pyramid import STRIDES, Pyramid
 # Hard negatives for each anchor of a lesion, and the lesions' anchors counted at least.
 _NEGATIVES, _LEAST_LESIONS = 3, 4
 
-__all__ = ["AsTheyAre", "FcosDetector", "RetinaNetDetector", "SsdDetector", "anchors", "asked"]
+__all__ = [
+    "AsTheyAre",
+    "FcosDetector",
+    "RetinaNetDetector",
+    "SsdDetector",
+    "anchor_places",
+    "anchors",
+    "asked",
+]
 
 
 class AsTheyAre(nn.Module):
@@ -48,15 +56,10 @@ class _TorchvisionDetector(DenseDetector):
     places: Tensor
 
     def _keep_places(self, backbone: Pyramid) -> None:
-        """Compute the anchors of all levels once: every image has the same size."""
+        """Compute the anchors once: every image has the same size."""
         self.net.transform = AsTheyAre()
-        blank = torch.zeros(1, 1, *self.size)
-        training = backbone.training
-        with torch.no_grad():
-            levels = list(backbone.eval()(blank).values())
-            made = self.net.anchor_generator(ImageList(blank, [self.size]), levels)[0]
-        backbone.train(training)
-        self.register_buffer("places", made, persistent=False)  # (A, 4)
+        places = anchor_places(backbone, self.net.anchor_generator, self.size)
+        self.register_buffer("places", places, persistent=False)  # (A, 4)
 
     def losses(self, images: Tensor, truths: Sequence[Truth]) -> dict[str, Tensor]:
         """Return torchvision's parts of the loss."""
@@ -220,6 +223,16 @@ def anchors(config: DetectionConfig) -> AnchorGenerator:
     """Return anchors of two sides, an octave's half apart, at each level."""
     sides = tuple((side, side * 2**0.5) for side in config.anchors_px)
     return AnchorGenerator(sides, (config.anchor_aspects,) * len(sides))
+
+
+def anchor_places(backbone: Pyramid, generator: AnchorGenerator, size: tuple[int, int]) -> Tensor:
+    """Return the anchors of all levels of an image of (H, W), (A, 4)."""
+    blank, training = torch.zeros(1, 1, *size), backbone.training
+    with torch.no_grad():
+        levels = list(backbone.eval()(blank).values())
+        made: Tensor = generator(ImageList(blank, [size]), levels)[0]
+    backbone.train(training)
+    return made
 
 
 def asked(truths: Sequence[Truth], first_kind: int) -> list[dict[str, Tensor]]:

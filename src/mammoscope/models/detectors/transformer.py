@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import RTDetrResNetConfig, RTDetrV2Config, RTDetrV2ForObjectDetection
 
 from mammoscope.config import DetectionConfig
 from mammoscope.errors import ConfigError
@@ -47,14 +46,14 @@ class RtDetrDetector(DenseDetector):
 
     def __init__(
         self,
-        net: RTDetrV2ForObjectDetection,
+        net: Any,
         config: DetectionConfig,
         kinds: int,
         size: tuple[int, int],
         max_value: int,
     ) -> None:
         super().__init__(config, kinds, size, max_value)
-        self.net: Any = net
+        self.net = net
         height, width = size
         sides = torch.tensor([width, height, width, height], dtype=torch.float32)
         self.register_buffer("sides", sides, persistent=False)
@@ -90,6 +89,8 @@ def build_rt_detr(
     Raises:
         ConfigError: If the image cannot be halved as often as needed.
     """
+    from transformers import RTDetrV2ForObjectDetection
+
     coarsest = 32 if config.pretrained else _STRIDES[-1]
     if size[0] % coarsest or size[1] % coarsest:
         raise ConfigError(
@@ -103,11 +104,12 @@ def build_rt_detr(
     return RtDetrDetector(net, config, kinds, size, max_value), notes
 
 
-def _small(kinds: int, width: int) -> RTDetrV2Config:
+def _small(kinds: int, width: int) -> Any:
+    import transformers
+
     # Both take more words than they declare.
-    layers: Any = RTDetrResNetConfig
-    whole: Any = RTDetrV2Config
-    backbone = layers(
+    library: Any = transformers
+    backbone = library.RTDetrResNetConfig(
         num_channels=1,
         # The first stage halves nothing, for which its widths must be equal.
         embedding_size=_WIDTHS[0],
@@ -116,7 +118,7 @@ def _small(kinds: int, width: int) -> RTDetrV2Config:
         layer_type="basic",
         out_indices=[1, 2, 3],
     )
-    made: RTDetrV2Config = whole(
+    return library.RTDetrV2Config(
         backbone_config=backbone,
         freeze_backbone_batch_norms=False,
         encoder_in_channels=_WIDTHS,
@@ -133,11 +135,12 @@ def _small(kinds: int, width: int) -> RTDetrV2Config:
         num_denoising=_DENOISING,
         num_labels=kinds,
     )
-    return made
 
 
-def _published(kinds: int, notes: list[str]) -> RTDetrV2ForObjectDetection | None:
+def _published(kinds: int, notes: list[str]) -> Any:
     """Load the published weights with a first layer folded to one channel; or say why not."""
+    from transformers import RTDetrV2ForObjectDetection
+
     fault = hub_fault()
     try:
         with bounded_hub(offline=fault is not None):

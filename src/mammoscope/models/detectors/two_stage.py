@@ -15,12 +15,17 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops import MultiScaleRoIAlign
 
 from mammoscope.config import DetectionConfig
-from mammoscope.models.detectors.anchored import AsTheyAre, anchors, asked, decoded
+from mammoscope.models.detectors.anchored import (
+    AsTheyAre,
+    anchor_places,
+    anchors,
+    asked,
+    decoded,
+)
 from mammoscope.models.detectors.contract import DenseDetector, Truth
 from mammoscope.models.detectors.pooling import BoxPool
 from mammoscope.models.detectors.pyramid import STRIDES, Pyramid
@@ -84,12 +89,8 @@ class FasterRcnnDetector(DenseDetector):
         # Its constructor takes no pool but its own, whose operator a CPU-only torch lacks.
         self.net.roi_heads.box_roi_pool = _ListPool(self.pool)
         self.net.transform = AsTheyAre()
-        blank, training = torch.zeros(1, 1, *size), backbone.training
-        with torch.no_grad():
-            levels = list(backbone.eval()(blank).values())
-            made = generator(ImageList(blank, [size]), levels)[0]
-        backbone.train(training)
-        self.register_buffer("places", made, persistent=False)  # (A, 4)
+        places = anchor_places(backbone, generator, size)
+        self.register_buffer("places", places, persistent=False)  # (A, 4)
 
     def losses(self, images: Tensor, truths: Sequence[Truth]) -> dict[str, Tensor]:
         """Return torchvision's parts of the loss, of both stages."""

@@ -12,8 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from ultralytics.cfg import get_cfg
-from ultralytics.nn.tasks import DetectionModel
 
 from mammoscope.config import DetectionConfig
 from mammoscope.errors import ConfigError
@@ -39,16 +37,14 @@ class YoloDetector(DenseDetector):
 
     def __init__(
         self,
-        net: DetectionModel,
+        net: Any,
         config: DetectionConfig,
         kinds: int,
         size: tuple[int, int],
         max_value: int,
     ) -> None:
         super().__init__(config, kinds, size, max_value)
-        self.net: Any = net
-        # Weights of its losses: the library reads them off the network.
-        net.args = get_cfg()
+        self.net = net
 
     def losses(self, images: Tensor, truths: Sequence[Truth]) -> dict[str, Tensor]:
         """Return its losses ``box``, ``kind`` and ``edges``, each per image of the batch."""
@@ -83,6 +79,9 @@ def build_yolo(
     Raises:
         ConfigError: If the image cannot be halved five times.
     """
+    from ultralytics.cfg import get_cfg
+    from ultralytics.nn.tasks import DetectionModel
+
     if size[0] % _COARSEST or size[1] % _COARSEST:
         raise ConfigError(
             f"detect: {config.name} takes images whose sides are multiples of {_COARSEST}, not "
@@ -98,4 +97,6 @@ def build_yolo(
             "starts from random weights. Convert them to safetensors and set detect.weights"
         )
     net = DetectionModel(_PLANS[config.name], ch=1, nc=kinds, verbose=False)
+    # Weights of its losses: the library reads them off the network.
+    net.args = get_cfg()
     return YoloDetector(net, config, kinds, size, max_value), notes
