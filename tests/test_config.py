@@ -29,7 +29,10 @@ def test_defaults_then_file_then_overrides(tmp_path):
         ("train.lr=-1", r"train\.lr: .*greater than 0 \(found -1\)"),
         ("train.lr=.nan", r"train\.lr: .*finite"),
         ("train.epochs=2.5", r"train\.epochs: .*integer.*\(found 2\.5\)"),
-        ("model.pool=median", r"model\.pool: .*'avg', 'max' or 'lse' \(found 'median'\)"),
+        (
+            "model.pool=median",
+            r"model\.pool: .*'avg', 'max', 'lse' or 'attention' \(found 'median'\)",
+        ),
         ("train=3", r"train: .*\(found 3\)"),
         ("train.lr.x=3", r"train\.lr: "),
         ("train.lr", r"--set 'train\.lr' is not of the form key=value"),

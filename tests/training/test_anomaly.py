@@ -129,9 +129,9 @@ def test_an_autoencoder_is_trained_exported_scored_and_measured(vae_run):
     assert report["levels"]["image"]["operating_points"][0]["name"] == "specificity=0.95"
 
 
-def test_no_bundle_and_no_calibration_is_made_of_a_rank(vae_run, tmp_path):
+def test_no_bundle_of_its_own_and_no_calibration_is_made_of_a_rank(vae_run, tmp_path):
     run, _ = vae_run
-    with pytest.raises(RunError, match="task anomaly: bundles are of classifiers"):
+    with pytest.raises(RunError, match="task anomaly: a bundle's scores are a classifier's"):
         export_bundle(run, tmp_path / "bundle")
     with pytest.raises(RunError, match="task anomaly: calibration"):
         calibrate_run(run, ["evaluation.calibration=none"])

@@ -257,9 +257,9 @@ def test_a_failed_trial_has_a_reason_and_no_score(cohort, tmp_path):
 
 
 def test_a_study_whose_first_trials_all_fail_stops(cohort, tmp_path):
-    shared = {**SHARED, "train": {**SHARED["train"], "positives_per_batch": 8}}
-    with pytest.raises(RunError, match=r"the first 3 trials failed.*positives_per_batch=8"):
-        tune(cohort, tmp_path / "s", settings(config=shared), trials=9)
+    wrong = settings({"train.positives_per_batch": {"values": [7, 8]}})
+    with pytest.raises(RunError, match=r"the first 3 trials failed.*positives_per_batch=[78]"):
+        tune(cohort, tmp_path / "s", wrong, trials=9)
     assert states(tmp_path / "s") == ["fail"] * 3
     assert "No trial is complete" in (tmp_path / "s" / "index.html").read_text()
 

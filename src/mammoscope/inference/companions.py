@@ -168,13 +168,9 @@ class _Judging:
         verdicts = []
         for one in seen:
             made = self._scorer([one.prepared.pixels], [one.image.view], [exam.density])
-            score, heat = float(made.score[0]), made.heatmap[0]
-            peak = float(heat.max())
-            # The hottest place has the image's score.
-            told = (heat * (score / peak) if peak > 0 else heat).astype(np.float32)
-            geometry = one.prepared.geometry.as_dict()
+            score, geometry = float(made.score[0]), one.prepared.geometry.as_dict()
             unusual = score >= self._companion.threshold
-            verdicts.append(Verdict(anomaly=Anomaly(score, unusual, told, geometry)))
+            verdicts.append(Verdict(anomaly=Anomaly(score, unusual, made.local_score[0], geometry)))
         return verdicts
 
     def check(self) -> None:
