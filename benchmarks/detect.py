@@ -26,25 +26,35 @@ from mammoscope.inference import read_exam
 from mammoscope.inference.detector import Detector, DetectorContract, in_original
 from mammoscope.inference.matching import ViewCandidates, breast_depth, matched
 from mammoscope.inference.tiles import cut, tile_corners
+from mammoscope.models.detectors import Detector as Network
 from mammoscope.models.detectors import build_detector
 from mammoscope.preprocessing import PreparedImage, Preprocessor, SourceImage
 from measure import Spread, in_turn, leave
+
+
+def _detectors(
+    options: argparse.Namespace, config: PreprocessConfig, model: Path
+) -> tuple[Network, Detector]:
+    """Return one detector twice: in torch, and exported."""
+    settings = DetectionConfig.model_validate(
+        {"name": options.detector, "backbone": options.backbone, "tiles": {"size_px": options.tile}}
+    )
+    side = options.tile
+    seen = (side, side) if side else (config.height, config.width)
+    network, _ = build_detector(settings, kinds=1, size=seen, max_value=config.max_value)
+    network.eval()
+    overlap, most = settings.tiles.overlap, settings.most_candidates
+    contract = DetectorContract((), *seen, side, overlap, settings.fusion_iou, most)
+    export_detector(network, contract, model)
+    return network, Detector(model, threads=torch.get_num_threads())
 
 
 def compare(options: argparse.Namespace, home: Path) -> list[dict[str, object]]:
     """Time exams and engines; a row each."""
     height, width = (int(side) for side in options.size.split("x"))
     config = PreprocessConfig(height=height, width=width)
-    settings = DetectionConfig.model_validate(
-        {"name": options.detector, "backbone": options.backbone, "tiles": {"size_px": options.tile}}
-    )
-    seen = (options.tile, options.tile) if options.tile else (height, width)
-    network, _ = build_detector(settings, kinds=1, size=seen, max_value=config.max_value)
-    network.eval()
-    overlap, most = settings.tiles.overlap, settings.most_candidates
-    contract = DetectorContract((), *seen, options.tile, overlap, settings.fusion_iou, most)
-    export_detector(network, contract, home / "model.onnx")
-    detector = Detector(home / "model.onnx", threads=torch.get_num_threads())
+    network, detector = _detectors(options, config, home / "model.onnx")
+    overlap = detector.contract.overlap
     write_exam(home / "exam", seed=1, cancer=True, scale=options.scale)
     exam, preprocessor = read_exam(home / "exam"), Preprocessor(config)
 
@@ -89,17 +99,17 @@ def compare(options: argparse.Namespace, home: Path) -> list[dict[str, object]]:
         },
         options.repeats,
     )
-    return [
-        {
-            "what": what,
-            "ours, ms": Spread.of(times["ours"]),
-            "torch eager, ms": Spread.of(times["eager"]),
-            "eager / ours": Spread.of(
-                [b / a for a, b in zip(times["ours"], times["eager"], strict=True)]
-            ),
-        }
-        for what, times in (("exam, files to findings", whole), ("floor: engine alone", engine))
-    ]
+    return [_row("exam, files to findings", whole), _row("floor: engine alone", engine)]
+
+
+def _row(what: str, times: dict[str, list[float]]) -> dict[str, object]:
+    ratios = [b / a for a, b in zip(times["ours"], times["eager"], strict=True)]
+    return {
+        "what": what,
+        "ours, ms": Spread.of(times["ours"]),
+        "torch eager, ms": Spread.of(times["eager"]),
+        "eager / ours": Spread.of(ratios),
+    }
 
 
 def main() -> None:

@@ -53,13 +53,7 @@ def export_bundle(
     """
     run = Path(run)
     facts, chosen, report = _evaluated(run)
-    task = _task(facts)
-    if task != "classify":
-        raise RunError(
-            f"{run} is of task {task}: a bundle's scores are a classifier's, and this run can "
-            "stand beside one: mammoscope export CLASSIFIER BUNDLE --with "
-            f"{run}"
-        )
+    _check_scores(run, facts)
     beside = [_companion(Path(other)) for other in companions]
     _check_tasks([companion for companion, _ in beside])
     scorer = Scorer(run / MODEL_FILE, threads=1)
@@ -92,6 +86,15 @@ def export_bundle(
             reference=_reference(predictions, "test" if facts["fold"] is None else "val"),
             training=_training(facts, report),
             companions=[companion for companion, _ in beside],
+        )
+
+
+def _check_scores(run: Path, facts: dict[str, Any]) -> None:
+    task = _task(facts)
+    if task != "classify":
+        raise RunError(
+            f"{run} is of task {task}: a bundle's scores are a classifier's, and this run can "
+            f"stand beside one: mammoscope export CLASSIFIER BUNDLE --with {run}"
         )
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from mammoscope.bundle import density_code, projection_code
 from mammoscope.errors import BundleError
-from mammoscope.inference.scorer import ERRORS
+from mammoscope.inference.runtime import ERRORS, open_graph
 from mammoscope.types import FloatImage, GreyImage
 
 __all__ = ["OUTPUTS", "Anomalies", "AnomalyScorer"]
@@ -61,15 +60,7 @@ class AnomalyScorer:
     """
 
     def __init__(self, model: Path, threads: int = 0) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(model), options, providers=["CPUExecutionProvider"]
-            )
-        except ERRORS as error:
-            raise BundleError(f"{model} cannot be loaded by ONNX Runtime: {error}") from error
+        self._session = open_graph(model, threads)
         #: Names of what the graph takes.
         self.inputs = [item.name for item in self._session.get_inputs()]
         self._outputs = [item.name for item in self._session.get_outputs()]

@@ -10,11 +10,10 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from mammoscope.errors import BundleError
-from mammoscope.inference.scorer import ERRORS
+from mammoscope.inference.runtime import ERRORS, open_graph
 from mammoscope.types import Box, FloatImage, GreyImage
 
 __all__ = ["CUTOUT_KEY", "CutoutScorer", "CutoutScores", "CutoutSettings", "cut_out", "cut_square"]
@@ -68,15 +67,7 @@ class CutoutScorer:
     """
 
     def __init__(self, model: Path, threads: int = 0) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(model), options, providers=["CPUExecutionProvider"]
-            )
-        except ERRORS as error:
-            raise BundleError(f"{model} cannot be loaded by ONNX Runtime: {error}") from error
+        self._session = open_graph(model, threads)
         told = self._session.get_modelmeta().custom_metadata_map.get(CUTOUT_KEY)
         try:
             values = json.loads(told or "")

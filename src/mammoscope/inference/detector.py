@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from mammoscope.config import MatchingConfig
 from mammoscope.errors import BundleError
 from mammoscope.inference.fusion import Boxes, fused
-from mammoscope.inference.scorer import ERRORS
+from mammoscope.inference.runtime import ERRORS, open_graph
 from mammoscope.inference.tiles import cut, tile_corners
 from mammoscope.preprocessing import Geometry
 from mammoscope.types import Box, Finding, GreyImage
@@ -76,15 +75,7 @@ class Detector:
     """
 
     def __init__(self, model: Path, threads: int = 0) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(model), options, providers=["CPUExecutionProvider"]
-            )
-        except ERRORS as error:
-            raise BundleError(f"{model} cannot be loaded by ONNX Runtime: {error}") from error
+        self._session = open_graph(model, threads)
         taken = [item.name for item in self._session.get_inputs()]
         given = [item.name for item in self._session.get_outputs()]
         told = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
-import onnxruntime.capi.onnxruntime_pybind11_state as ort
 from numpy.typing import NDArray
 
 from mammoscope.bundle import FACTS, GRAPH_INPUTS, SIDES, Level, projection_code, side_code
 from mammoscope.errors import BundleError
+from mammoscope.inference.runtime import ERRORS, open_graph
 from mammoscope.types import FloatImage, GreyImage, Laterality
 
-__all__ = ["ERRORS", "ExamInput", "ExamScores", "Scorer", "Scores"]
+__all__ = ["ExamInput", "ExamScores", "Scorer", "Scores"]
 
 _OUTPUTS = ["logit", "score", "heatmap"]
 _BREASTS = ["breast_logit", "breast_score"]
@@ -27,20 +26,6 @@ _LEVEL_OUTPUTS: dict[Level, list[str]] = {
     "exam": [*_OUTPUTS, *_BREASTS, *_EXAM],
 }
 _LOCAL = "local_score"
-#: What ONNX Runtime raises: its own errors, made in C++, share no parent but Exception.
-ERRORS = (
-    RuntimeError,
-    ValueError,
-    OSError,
-    ort.EPFail,
-    ort.Fail,
-    ort.InvalidArgument,
-    ort.InvalidGraph,
-    ort.InvalidProtobuf,
-    ort.NoSuchFile,
-    ort.NotImplemented,
-    ort.RuntimeException,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +89,7 @@ class Scorer:
     """
 
     def __init__(self, model: Path, threads: int = 0) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(model), options, providers=["CPUExecutionProvider"]
-            )
-        except ERRORS as error:
-            raise BundleError(f"{model} cannot be loaded by ONNX Runtime: {error}") from error
+        self._session = open_graph(model, threads)
         #: Names of what the graph takes.
         self.inputs = [item.name for item in self._session.get_inputs()]
         outputs = [item.name for item in self._session.get_outputs()]

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from mammoscope.errors import BundleError
 from mammoscope.inference.outlining import MaskSettings, Outlined, Outliner
-from mammoscope.inference.scorer import ERRORS
+from mammoscope.inference.runtime import ERRORS, open_graph
 from mammoscope.types import FloatImage, GreyImage
 
 __all__ = ["LOGITS", "SETTINGS_KEY", "Segmenter"]
@@ -40,15 +39,7 @@ class Segmenter:
     """
 
     def __init__(self, model: Path, threads: int = 0) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(model), options, providers=["CPUExecutionProvider"]
-            )
-        except ERRORS as error:
-            raise BundleError(f"{model} cannot be loaded by ONNX Runtime: {error}") from error
+        self._session = open_graph(model, threads)
         inputs = [item.name for item in self._session.get_inputs()]
         outputs = [item.name for item in self._session.get_outputs()]
         if inputs != ["image"] or LOGITS not in outputs:

@@ -105,8 +105,7 @@ def fit(
     bars = [EpochBar(measure)] if bar and first else []
     trainer = build_trainer(run, config.train, history, measure, [best, *bars])
     _check_share(made.loaders[0], config, trainer.world_size)
-    stopped = earlier is not None and checkpoint is not None
-    facts["notes"] = earlier.get("notes", []) if earlier and stopped else [*made.notes]
+    facts["notes"] = earlier.get("notes", []) if earlier and checkpoint else [*made.notes]
     facts["devices"] = {"count": trainer.world_size, "kind": trainer.strategy.root_device.type}
     if first:
         _begin(run, facts, resume=resume, overwrite=overwrite)

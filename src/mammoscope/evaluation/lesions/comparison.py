@@ -81,8 +81,8 @@ def compare_lesions(
     check_same_images(*runs)
     _check_same_targets(*runs)
     facts = runs[0].facts
-    table = read_cohort_table(facts, cohort)
-    findings = read_findings(cohort_folder(facts, cohort), table, facts)
+    where = cohort_folder(facts, cohort)
+    findings = read_findings(where, read_cohort_table(facts, cohort), facts)
     found = [_found(run, findings, config) for run in runs]
     if not found[0].wanted.any():
         raise RunError("no test image holds a lesion that is to be found: nothing to compare")
@@ -98,10 +98,7 @@ def compare_lesions(
         "patients": found[0].scene.patients,
         "evaluation": config.model_dump(mode="json"),
         "findings_sha256": findings.sha256,
-        "runs": [
-            _of_run(role, run, what, draws, config)
-            for role, run, what in zip(_ROLES, runs, found, strict=True)
-        ],
+        "runs": [_of_run(*one, draws, config) for one in zip(_ROLES, runs, found, strict=True)],
         "difference": {
             **differences(found[0], found[1], draws, config),
             "cut_off": _at_cut_offs(runs, found, draws, config),

@@ -89,9 +89,8 @@ def evaluate(
     masks = [checked_table(run, facts, name) for name in _MASKS if name in facts["hashes"]]
     folder = run / "report"
     check_output(folder, overwrite=overwrite, marker="report.json")
-    table, where = read_cohort_table(facts, cohort), cohort_folder(facts, cohort)
-    findings = read_findings(where, table, facts)
-
+    table = read_cohort_table(facts, cohort)
+    findings = read_findings(cohort_folder(facts, cohort), table, facts)
     check_splits(predictions, facts, table)
     validation = read_predictions(predictions, "val")
     chosen_on = _found(validation, drawn, "val", findings, config)
