@@ -16,6 +16,9 @@ from mammoscope.inference import Predictor
 
 pytestmark = pytest.mark.browser
 
+# A busy machine may take longer than Playwright's five seconds to score an exam.
+expect.set_options(timeout=30_000)
+
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 QUIET = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
