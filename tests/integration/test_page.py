@@ -148,6 +148,8 @@ def test_where_exams_were_not_measured_the_page_says_so(
         context = browser.new_context(viewport={"width": 1280, "height": 900})
         page = context.new_page()
         page.goto(str(client.base_url))
+        # What is dropped before the page listens is lost.
+        expect(page.locator("body.ready")).to_be_visible()
         drop(page, *exam.values())
         panel = page.locator("#panel")
         expect(panel).to_contain_text("0.60 for exams, which is the breasts', 0.60 for breasts")
