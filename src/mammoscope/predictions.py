@@ -71,7 +71,13 @@ def _of_exams(
 
 
 def table_of(rows: pl.DataFrame, made: list[dict[str, float]], label: str) -> pl.DataFrame:
-    """Return predictions: what each image is, its logits, its label, and where it is hottest."""
+    """Return predictions: what each image is, its logits, its label, and where it is hottest.
+
+    Args:
+        rows: Which images.
+        made: Of each, in order, its logits and what else is told; :data:`HEAT_COLUMNS` come last.
+        label: Column that is told as ``cancer``.
+    """
     names = list(made[0]) if made else ["logit", *HEAT_COLUMNS]
     told = pl.DataFrame(made, schema=dict.fromkeys(names, pl.Float64()))
     return rows.select(
@@ -88,7 +94,7 @@ def table_of(rows: pl.DataFrame, made: list[dict[str, float]], label: str) -> pl
         .alias("split"),
         *(told[name] for name in names if name not in HEAT_COLUMNS),
         pl.col(label).alias("cancer"),
-        *(told[name] for name in HEAT_COLUMNS),
+        *(told[name] for name in names if name in HEAT_COLUMNS),
     )
 
 

@@ -12,12 +12,12 @@ from mammoscope.config.detection import (
     MatchingConfig,
     TileConfig,
 )
+from mammoscope.config.evaluation import EvaluationConfig
 from mammoscope.config.imaging import EligibilityConfig, IngestConfig, PreprocessConfig
 from mammoscope.config.ladder import LadderConfig, Rung, load_ladder, rung_settings
 from mammoscope.config.learning import (
     AuxiliaryName,
     Config,
-    EvaluationConfig,
     ModelConfig,
     Task,
     TrainConfig,

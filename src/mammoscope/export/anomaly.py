@@ -22,6 +22,7 @@ from mammoscope.errors import RunError
 from mammoscope.evaluation.anomaly_maps import MAPS_FILE, MAPS_SCHEMA
 from mammoscope.evaluation.run_folder import POINTS_FILE
 from mammoscope.export.graph import PARITY_TOLERANCE, check_difference, write_graph
+from mammoscope.export.timings import tell_timings
 from mammoscope.inference import Anomalies, AnomalyScorer
 from mammoscope.inference.anomaly import OUTPUTS
 from mammoscope.models.anomaly import AnomalyModel
@@ -123,11 +124,7 @@ def finish(
     _check_parity(model, scorer, store, rows[:_PARITY_IMAGES])
     exported = time.perf_counter() - begun
     predictions, maps = _scored(rows, store, scorer, label, progress)
-    facts["timings_s"] = {
-        **facts.get("timings_s", {}),
-        "export": round(exported, 2),
-        "score": round(time.perf_counter() - begun - exported, 2),
-    }
+    tell_timings(facts, begun, exported)
     facts["normal"] = {
         "images": normal.height,
         "centre": float(model.centre),

@@ -14,6 +14,7 @@ import torch
 from mammoscope.bundle import MODEL_FILE, SIDES
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.export.graph import check_difference, export_graph
+from mammoscope.export.timings import tell_timings
 from mammoscope.inference import Scorer
 from mammoscope.models import Classifier, MultiViewClassifier
 from mammoscope.predictions import exam_input, predicted
@@ -54,11 +55,7 @@ def finish(
         )
     exported = time.perf_counter() - begun
     predictions = predicted(rows, store, scorer, label, progress)
-    facts["timings_s"] = {
-        **facts.get("timings_s", {}),
-        "export": round(exported, 2),
-        "score": round(time.perf_counter() - begun - exported, 2),
-    }
+    tell_timings(facts, begun, exported)
     settle_scores(run, facts, predictions)
 
 

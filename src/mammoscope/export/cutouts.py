@@ -21,6 +21,7 @@ from mammoscope.config import Config, StagesConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation.stages import CUTOUTS_FILE
 from mammoscope.export.graph import add_settings, check_difference, write_graph
+from mammoscope.export.timings import tell_timings
 from mammoscope.inference import CutoutScorer, CutoutSettings, Outlined, Segmenter, cut_square
 from mammoscope.inference.cutouts import CUTOUT_KEY
 from mammoscope.models import CutoutClassifier, CutoutGraph
@@ -62,11 +63,7 @@ def finish(
     _check_parity(network, scorer, store, annotated(rows["image_id"], regions)[:_PARITY_CUTOUTS])
     exported = time.perf_counter() - begun
     made = _told(rows, store, regions, segmenter, scorer, config, progress)
-    facts["timings_s"] = {
-        **facts.get("timings_s", {}),
-        "export": round(exported, 2),
-        "score": round(time.perf_counter() - begun - exported, 2),
-    }
+    tell_timings(facts, begun, exported)
     with write_atomically(run / CUTOUTS_FILE) as temporary:
         made.write_parquet(temporary)
     test = int((rows["split"] == "test").sum())

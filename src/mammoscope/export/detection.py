@@ -22,6 +22,7 @@ from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config
 from mammoscope.errors import RunError
 from mammoscope.export.graph import PARITY_TOLERANCE, write_graph
+from mammoscope.export.timings import tell_timings
 from mammoscope.inference.detector import (
     DETECTOR_OUTPUTS,
     METADATA_KEY,
@@ -33,6 +34,7 @@ from mammoscope.inference.fusion import Boxes
 from mammoscope.inference.matching import ViewCandidates, breast_depth, matched
 from mammoscope.inference.tiles import cut, tile_corners
 from mammoscope.models.detectors import Detector as Network
+from mammoscope.predictions import table_of
 from mammoscope.training import load_network
 from mammoscope.training.detection.plan import kinds_of
 from mammoscope.types import GreyImage
@@ -175,11 +177,7 @@ def finish(
     exported = time.perf_counter() - begun
     candidates = found(rows, store, detector, progress)
     predictions = _predictions(rows, candidates, config)
-    facts["timings_s"] = {
-        **facts.get("timings_s", {}),
-        "export": round(exported, 2),
-        "score": round(time.perf_counter() - begun - exported, 2),
-    }
+    tell_timings(facts, begun, exported)
     _settle(run, facts, {"predictions": predictions, "candidates": candidates})
 
 
@@ -324,23 +322,12 @@ def _predictions(rows: pl.DataFrame, candidates: pl.DataFrame, config: Config) -
     """Return a row per image: its highest candidate is its score."""
     highest = candidates.group_by("image_id").agg(pl.col("score").max())
     score = pl.col("score").fill_null(_NOTHING).clip(_NOTHING, 1 - _NOTHING)
-    joined = rows.join(highest, on="image_id", how="left", maintain_order="left")
-    return joined.select(
-        "image_id",
-        "patient_id",
-        "exam_id",
-        "laterality",
-        "view",
-        "site_id",
-        "fold",
-        pl.when(pl.col("split") == "test")
-        .then(pl.lit("test"))
-        .otherwise(pl.lit("val"))
-        .alias("split"),
-        (score / (1 - score)).log().alias("logit"),
-        score.alias("score"),
-        pl.col(config.train.label).alias("cancer"),
-    ).sort("image_id")
+    made = (
+        rows.select("image_id")
+        .join(highest, on="image_id", how="left", maintain_order="left")
+        .select((score / (1 - score)).log().alias("logit"), score.alias("score"))
+    )
+    return table_of(rows, made.to_dicts(), config.train.label).sort("image_id")
 
 
 def _settle(run: Path, facts: dict[str, Any], tables: dict[str, pl.DataFrame]) -> None:

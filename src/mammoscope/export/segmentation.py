@@ -21,6 +21,7 @@ from mammoscope.errors import RunError
 from mammoscope.evaluation.pointing import mean_over_patients
 from mammoscope.explain import clipped
 from mammoscope.export.graph import add_settings, write_graph
+from mammoscope.export.timings import tell_timings
 from mammoscope.inference import MaskSettings, Outlined, Outliner, Segmenter, cut_out
 from mammoscope.inference.segmenter import LOGITS, SETTINGS_KEY
 from mammoscope.masks import encode
@@ -89,11 +90,7 @@ def finish(
     _check_parity(network, segmenter, store, _shown(rows, regions))
     exported = time.perf_counter() - begun
     tables = _scored(rows, store, regions, segmenter, config, progress)
-    facts["timings_s"] = {
-        **facts.get("timings_s", {}),
-        "export": round(exported, 2),
-        "score": round(time.perf_counter() - begun - exported, 2),
-    }
+    tell_timings(facts, begun, exported)
     earlier = [note for note in facts.get("notes", []) if not note.startswith(_IN_A_WINDOW)]
     facts["notes"] = [*earlier, *_told_of_patches(tables, config.evaluation)]
     _write(run, facts, tables)
