@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
+from mammoscope.bundle import MODEL_FILE
 from mammoscope.config import ModelConfig
+from mammoscope.export import PARITY_TOLERANCE, export_graph
+from mammoscope.inference import Scorer
 from mammoscope.models import Classifier, build_classifier
 from mammoscope.models.classifier import FeatureExtractor
 
@@ -74,6 +79,53 @@ def test_attention_pools_where_it_looks_and_adds_what_the_whole_image_says():
     assert torch.allclose(
         classifier.lesion_logits(features)[0, 0], torch.tensor([0.25, 3.25, 6.25])
     )
+
+
+def test_flips_at_the_test_are_means_and_turn_the_map_back():
+    class Lopsided(FeatureExtractor):
+        channels = 1
+
+        def forward(self, image: Tensor) -> Tensor:
+            height, width = image.shape[-2] // 8, image.shape[-1] // 8
+            return torch.nn.functional.avg_pool2d(image, 8) * torch.rand(
+                height, width, generator=torch.Generator().manual_seed(5)
+            )
+
+    image = torch.rand(2, 1, 32, 16, generator=torch.Generator().manual_seed(0)) * 255
+    flipped = Classifier(
+        Lopsided(), max_value=255, pool="max", test_flips=("vertical", "horizontal")
+    )
+    torch.nn.init.ones_(flipped.local_logits.weight)
+    plain = Classifier(Lopsided(), max_value=255, pool="max").eval()
+    plain.load_state_dict(flipped.state_dict())
+    looks = [plain(image), plain(image.flip(-2)), plain(image.flip(-1))]
+    made = flipped.eval()(image)
+    assert torch.allclose(made.logit, torch.stack([look.logit for look in looks]).mean(dim=0))
+    assert not torch.allclose(made.logit, looks[0].logit)
+    turned = [looks[0].heatmap, looks[1].heatmap.flip(-2), looks[2].heatmap.flip(-1)]
+    local = torch.stack([torch.logit(heat) for heat in turned]).mean(dim=0)
+    assert torch.allclose(made.heatmap, torch.sigmoid(local), atol=1e-5)
+    # A step of training looks once.
+    assert torch.allclose(flipped.train()(image).logit, looks[0].logit)
+
+
+def test_a_graph_turns_images_as_its_network_does(tmp_path):
+    config = ModelConfig(backbone="residual_cnn", pretrained=False, test_flips=("vertical",))
+    network, _ = build_classifier(config, max_value=255, size=(64, 32))
+    export_graph(network.eval(), (64, 32), tmp_path / MODEL_FILE)
+    images = np.random.default_rng(0).integers(0, 255, (3, 64, 32), np.uint8)
+    made = Scorer(tmp_path / MODEL_FILE)(list(images))
+    with torch.no_grad():
+        expected = network(torch.from_numpy(images[:, None].astype(np.float32)))
+    assert made.logit == pytest.approx(expected.logit.numpy(), abs=PARITY_TOLERANCE)
+    assert made.heatmap == pytest.approx(expected.heatmap.numpy(), abs=PARITY_TOLERANCE)
+
+
+def test_flips_at_the_test_are_of_image_models():
+    with pytest.raises(ValidationError, match=r"test_flips.*image models: level is exam"):
+        ModelConfig(level="exam", test_flips=("vertical",))
+    with pytest.raises(ValidationError, match="vertical more than once"):
+        ModelConfig(test_flips=("vertical", "vertical"))
 
 
 def test_only_attention_says_where_lesions_are():

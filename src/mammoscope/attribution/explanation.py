@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor, nn
 
 from mammoscope import __version__
 from mammoscope.artefacts import check_output, new_folder, write_json
@@ -188,7 +189,12 @@ def _maps(
     maps: dict[str, FloatImage] = {"heatmap": scorer([pixels]).heatmap[0]}
     if classifier is not None:
         batch = torch.from_numpy(pixels.astype(np.float32))[None, None]
-        cam = grad_cam(classifier, classifier.backbone, batch, lambda m, x: m(x).logit)
+
+        def logit(_model: nn.Module, images: Tensor) -> Tensor:
+            # One look, where the score is the mean of several (model.test_flips).
+            return classifier.read(classifier.features(images)).logit
+
+        cam = grad_cam(classifier, classifier.backbone, batch, logit)
         maps["grad_cam"] = cam[0].numpy()
     return maps
 

@@ -86,6 +86,11 @@ class ModelConfig(Frozen):
         description="Layers of 3 x 3 convolutions between the backbone and the map of local "
         "logits, in order.",
     )
+    test_flips: tuple[Literal["vertical", "horizontal"], ...] = Field(
+        default=(),
+        description="Ways in which an image is turned and scored again, outside training; its "
+        "score is of the mean logit, and each way costs as much as the image itself.",
+    )
     auxiliary: tuple[AuxiliaryName, ...] = Field(
         default=(),
         description="Columns that further heads learn to tell, in training only; an image whose "
@@ -100,7 +105,15 @@ class ModelConfig(Frozen):
             )
         return self
 
-    @field_validator("auxiliary")
+    @model_validator(mode="after")
+    def _turns_images(self) -> ModelConfig:
+        if self.test_flips and self.level != "image":
+            raise ValueError(
+                f"test_flips={list(self.test_flips)} are of image models: level is {self.level}"
+            )
+        return self
+
+    @field_validator("auxiliary", "test_flips")
     @classmethod
     def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         twice = sorted({name for name in names if names.count(name) > 1})

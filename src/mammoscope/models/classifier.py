@@ -28,6 +28,8 @@ _MEAN, _SPREAD = 0.25, 0.25
 _SHARPNESS = 3.0
 # Where attention starts: lesions cover about a fiftieth of a breast.
 _LESION_LOGIT = -4.0
+# The axis of (B, 1, H, W), and of (B, h, w) from the end, along which an image is turned.
+_FLIPPED_AXIS = {"vertical": -2, "horizontal": -1}
 # Shares nearer to 0 and 1 than this have no logit in float32.
 _CLIP = 1e-6
 
@@ -95,6 +97,8 @@ class Classifier(nn.Module):
         dropout: Share of feature channels dropped in training.
         prior: Share of positives, at which the untrained output starts.
         head: Layers between backbone and map of local logits, by kind.
+        test_flips: Ways in which an image is turned and looked at again outside training; logits
+            and local logits are means over all looks.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class Classifier(nn.Module):
         dropout: float = 0.0,
         prior: float = 0.5,
         head: Sequence[Literal["conv", "residual"]] = (),
+        test_flips: Sequence[Literal["vertical", "horizontal"]] = (),
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -113,6 +118,7 @@ class Classifier(nn.Module):
         #: Channels of :meth:`features`.
         self.channels = min(backbone.channels, HEAD_CHANNELS) if head else backbone.channels
         self.pool = pool
+        self.test_flips = tuple(_FLIPPED_AXIS[name] for name in test_flips)
         self.max_value = float(max_value)
         self.dropout = nn.Dropout2d(dropout)
         self.local_logits = _to_one(self.channels)
@@ -133,7 +139,13 @@ class Classifier(nn.Module):
         Args:
             image: (B, 1, H, W) float32 grey values in [0, max_value].
         """
-        return self.read(self.features(image))
+        readings = [self.look(self.features(image))]
+        for axis in () if self.training else self.test_flips:
+            turned = self.look(self.features(image.flip(axis)))
+            readings.append(Reading(turned.logit, turned.local.flip(axis)))
+        logit = torch.stack([reading.logit for reading in readings]).mean(dim=0)
+        local = torch.stack([reading.local for reading in readings]).mean(dim=0)
+        return ClassifierOutput(logit, torch.sigmoid(local))
 
     def features(self, image: Tensor) -> Tensor:
         """Return what the backbone and the head's layers make of a batch, (B, channels, h, w)."""
@@ -141,7 +153,7 @@ class Classifier(nn.Module):
         return features
 
     def read(self, features: Tensor) -> ClassifierOutput:
-        """Score features (B, channels, h, w)."""
+        """Score features (B, channels, h, w), of images looked at once."""
         reading = self.look(features)
         return ClassifierOutput(reading.logit, torch.sigmoid(reading.local))
 

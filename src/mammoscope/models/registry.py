@@ -50,6 +50,7 @@ def build_classifier(
         dropout=config.dropout,
         prior=prior,
         head=config.head,
+        test_flips=config.test_flips,
     )
     if config.weights is not None:
         notes += load_head(classifier, config.weights)
