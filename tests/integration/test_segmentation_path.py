@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -16,10 +17,12 @@ from mammoscope.config import Config, EvaluationConfig, LesionsConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation import evaluate_run
 from mammoscope.export import finish_run
+from mammoscope.export.mask_threshold import choose_threshold
 from mammoscope.inference import Segmenter
 from mammoscope.masks import decode
 from mammoscope.scores import calibrate_run
 from mammoscope.training import fit, load_network
+from mammoscope.training.segmentation.task import dice_around
 
 
 def configured(**segment):
@@ -131,6 +134,61 @@ def test_the_graph_gives_the_masks_of_the_tables_again(run, cohort):
     for row in table(run, "masks").head(4).iter_rows(named=True):
         (made,) = segmenter([store.read(row["image_id"])])
         np.testing.assert_array_equal(decode(row["predicted"], (64, 32)), made.mask)
+
+
+def test_the_threshold_of_masks_is_the_best_one_of_validation_lesions(run, cohort):
+    segmenter, store = Segmenter(run / "model.onnx"), PreparedStore(cohort)
+    regions = regions_of(cohort, store, LesionsConfig())
+    facts = json.loads((run / "run.json").read_text())
+    (said,) = [note for note in facts["notes"] if note.startswith("threshold ")]
+    names = table(run, "predictions").filter(pl.col("split") == "val")["image_id"]
+    margin = EvaluationConfig().patch_margin
+    chosen = choose_threshold(names, store, regions, segmenter, margin)
+    assert said == chosen.sentence
+    assert segmenter.settings.threshold == chosen.value
+    assert segmenter.settings.candidate_threshold <= chosen.value
+    assert chosen.lesions == 6
+    # Measured anew, in the windows of the report.
+    tried = {}
+    for threshold in (0.25, 0.5, 0.75, chosen.value):
+        tried[threshold] = [
+            dice_around(segmenter([store.read(name)])[0].scores >= threshold, truth, margin)
+            for name in names
+            for truth in map(regions.mask, regions.of(name))
+        ]
+    assert chosen.dice == pytest.approx(np.mean(tried[chosen.value]))
+    assert chosen.usual == pytest.approx(np.mean(tried[0.5]))
+    assert chosen.dice >= max(np.mean(dice) for dice in tried.values())
+
+
+def test_an_unsure_network_gets_a_low_threshold(cohort):
+    store = PreparedStore(cohort)
+    regions = regions_of(cohort, store, LesionsConfig())
+    names = [name for name in store if regions.of(name)]
+    looked_at = iter(names)
+
+    def unsure(_images):
+        scores = np.where(regions.union(next(looked_at)), 0.32, 0.12)
+        return [SimpleNamespace(scores=scores)]
+
+    chosen = choose_threshold(names, store, regions, unsure, 0.5)
+    assert 0.12 < chosen.value < 0.32
+    assert (chosen.dice, chosen.usual) == (1.0, 0.0)
+    assert choose_threshold([], store, regions, unsure, 0.5) is None
+
+
+def test_a_threshold_that_is_told_is_kept(cohort, tmp_path):
+    config = configured(threshold=0.8)
+    fit(
+        cohort,
+        tmp_path / "run",
+        config.model_copy(update={"train": config.train.model_copy(update={"epochs": 1})}),
+        bar=False,
+    )
+    finish_run(tmp_path / "run", cohort)
+    assert Segmenter(tmp_path / "run" / "model.onnx").settings.threshold == 0.8
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert not [note for note in facts["notes"] if note.startswith("threshold ")]
 
 
 def test_the_report_measures_outlines_of_held_out_patients(run):

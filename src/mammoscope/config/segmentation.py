@@ -79,12 +79,15 @@ class SegmentConfig(Frozen):
         description="How windows that overlap are joined: the middle of each weighs most, or all "
         "of it alike.",
     )
-    threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.5, description="Score from which a pixel belongs to a predicted mask."
+    threshold: Literal["validation"] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        default="validation",
+        description="Score from which a pixel belongs to a predicted mask; validation chooses the "
+        "one at which validation lesions have the highest mean Dice.",
     )
     candidate_threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.2,
-        description="Score from which pixels that hang together are a candidate, with a box.",
+        description="Score from which pixels that hang together are a candidate, with a box; no "
+        "higher than the threshold.",
     )
     min_area_px: Annotated[int, Field(ge=1)] = Field(
         default=4, description="Smallest predicted lesion, in pixels of prepared images."
@@ -101,7 +104,7 @@ class SegmentConfig(Frozen):
     def _fits_together(self) -> Self:
         if self.encoder == "small" and self.decoder != "unet":
             raise ValueError(f"encoder=small has a U-Net's decoder: decoder is {self.decoder}")
-        if self.candidate_threshold > self.threshold:
+        if self.threshold != "validation" and self.candidate_threshold > self.threshold:
             raise ValueError(
                 f"candidate_threshold={self.candidate_threshold} is above "
                 f"threshold={self.threshold}: a mask would have no candidate"

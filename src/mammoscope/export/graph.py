@@ -105,10 +105,13 @@ def write_graph(
 
 
 def add_settings(path: Path, key: str, settings: dict[str, Any]) -> None:
-    """Write into an ONNX file how its output is to be used, as JSON under a key of its own."""
+    """Write into an ONNX file how its output is to be used, as JSON under a key of its own.
+
+    What stood under that key before is replaced.
+    """
     model = onnx.load(path)
-    entry = model.metadata_props.add()
-    entry.key, entry.value = key, canonical_json(settings)
+    told = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, told | {key: canonical_json(settings)})
     with write_atomically(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
 

@@ -21,6 +21,7 @@ from mammoscope.errors import RunError
 from mammoscope.evaluation.pointing import mean_over_patients
 from mammoscope.explain import clipped
 from mammoscope.export.graph import add_settings, write_graph
+from mammoscope.export.mask_threshold import USUAL, choose_threshold
 from mammoscope.export.timings import tell_timings
 from mammoscope.inference import MaskSettings, Outlined, Outliner, Segmenter, cut_out
 from mammoscope.inference.segmenter import LOGITS, SETTINGS_KEY
@@ -86,13 +87,15 @@ def finish(
     regions = regions_of(store.cohort, store, config.lesions)
     model = run / MODEL_FILE
     export_segmenter(network, config.segment, input_size(config.segment, preprocess), model)
+    _check_parity(network, Segmenter(model), store, _shown(rows, regions))
+    notes = _settle_threshold(model, rows, store, regions, config)
     segmenter = Segmenter(model)
-    _check_parity(network, segmenter, store, _shown(rows, regions))
     exported = time.perf_counter() - begun
     tables = _scored(rows, store, regions, segmenter, config, progress)
     tell_timings(facts, begun, exported)
-    earlier = [note for note in facts.get("notes", []) if not note.startswith(_IN_A_WINDOW)]
-    facts["notes"] = [*earlier, *_told_of_patches(tables, config.evaluation)]
+    own = (_IN_A_WINDOW, "threshold ")
+    earlier = [note for note in facts.get("notes", []) if not note.startswith(own)]
+    facts["notes"] = [*earlier, *notes, *_told_of_patches(tables, config.evaluation)]
     _write(run, facts, tables)
 
 
@@ -118,8 +121,36 @@ def export_segmenter(
         outputs=[LOGITS],
         dynamic_shapes={"image": {0: torch.export.Dim("images")}},
     )
+    add_settings(path, SETTINGS_KEY, _mask_settings(segment, USUAL))
+
+
+def _mask_settings(segment: SegmentConfig, unless_told: float) -> dict[str, Any]:
+    """Return what a map is made into, with a threshold where the configuration names none."""
     told = {field.name: getattr(segment, field.name) for field in fields(MaskSettings)}
-    add_settings(path, SETTINGS_KEY, told)
+    if segment.threshold == "validation":
+        told["threshold"] = unless_told
+        # A mask has a candidate wherever it is.
+        told["candidate_threshold"] = min(segment.candidate_threshold, unless_told)
+    return told
+
+
+def _settle_threshold(
+    model: Path, rows: pl.DataFrame, store: PreparedStore, regions: Regions, config: Config
+) -> list[str]:
+    """Choose the threshold on validation images, if it is to be, and write it into the graph."""
+    if config.segment.threshold != "validation":
+        return []
+    chosen = choose_threshold(
+        rows.filter(pl.col("split") != "test")["image_id"],
+        store,
+        regions,
+        Segmenter(model),
+        config.evaluation.patch_margin,
+    )
+    if chosen is None:
+        return [f"threshold {USUAL:g} of masks: no validation image has a lesion to choose it on"]
+    add_settings(model, SETTINGS_KEY, _mask_settings(config.segment, chosen.value))
+    return [chosen.sentence]
 
 
 def _shown(rows: pl.DataFrame, regions: Regions) -> list[str]:

@@ -26,7 +26,7 @@ class SegmentationTask(LearningTask):
     Args:
         segmenter: The network.
         config: Rates, weights and schedule.
-        segment: Losses, and the threshold of a mask.
+        segment: Losses, and the threshold of a mask; one half where it is chosen afterwards.
         margin: By how much the window around a lesion, in which it is judged, is wider than its
             box on every side, as a share of the box's longer side.
     """
@@ -42,6 +42,8 @@ class SegmentationTask(LearningTask):
         super().__init__(segmenter, config)
         self.segment = segment
         self.margin = margin
+        # Where export chooses it, epochs are compared at a half, which favours none of them.
+        self._threshold = 0.5 if segment.threshold == "validation" else segment.threshold
         self._losses: list[tuple[float, int]] = []
         self._dice: list[float] = []
 
@@ -73,7 +75,7 @@ class SegmentationTask(LearningTask):
                 "the last good checkpoint is kept"
             )
         self._losses.append((float(self._loss(logits, labels)), len(images)))
-        predicted = (torch.sigmoid(logits) >= self.segment.threshold).cpu().numpy()[:, 0]
+        predicted = (torch.sigmoid(logits) >= self._threshold).cpu().numpy()[:, 0]
         for mask, numbers in zip(predicted, labels.cpu().numpy()[:, 0], strict=True):
             for number in np.unique(numbers[numbers > 0]):
                 lesion = numbers == number
