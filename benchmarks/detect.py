@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from mammoscope.cohort.synthetic import write_exam
-from mammoscope.config import DetectionConfig, MatchingConfig, PreprocessConfig
+from mammoscope.config import DetectionConfig, PreprocessConfig, ViewMatching
 from mammoscope.export.detection import check_boxes, export_detector
 from mammoscope.inference import read_exam
 from mammoscope.inference.detector import Detector, DetectorContract, in_original
@@ -71,8 +71,8 @@ def compare(options: argparse.Namespace, home: Path) -> list[dict[str, object]]:
             in_original(boxes, prepared.geometry, ())
             depth = breast_depth(prepared.pixels, config.max_value)
             views.append(ViewCandidates(image.image_id, image.view, boxes, depth))
-        matched(views[:2], MatchingConfig())
-        matched(views[2:], MatchingConfig())
+        matched(views[:2], ViewMatching())
+        matched(views[2:], ViewMatching())
 
     def in_torch(pixels: np.ndarray) -> None:
         parts = [pixels]

@@ -16,7 +16,7 @@ from mammoscope.artefacts import (
     write_atomically,
     write_json,
 )
-from mammoscope.config import EligibilityConfig, MatchingConfig, PreprocessConfig, validated
+from mammoscope.config import EligibilityConfig, PreprocessConfig, ViewMatching, validated
 from mammoscope.errors import BundleError, ConfigError
 from mammoscope.results import CompanionInfo
 from mammoscope.types import Density, Laterality, Level, View
@@ -229,7 +229,7 @@ class Companion(_Part):
     preprocess: PreprocessConfig
     threshold: float
     target: str
-    matching: MatchingConfig | None = None
+    matching: ViewMatching | None = None
     training: dict[str, Any] = {}
 
     @property

@@ -11,6 +11,7 @@ from mammoscope.config.detection import (
     DetectorName,
     MatchingConfig,
     TileConfig,
+    ViewMatching,
 )
 from mammoscope.config.evaluation import EvaluationConfig
 from mammoscope.config.imaging import EligibilityConfig, IngestConfig, PreprocessConfig
@@ -57,6 +58,7 @@ __all__ = [
     "TrackingConfig",
     "TrainConfig",
     "TuneConfig",
+    "ViewMatching",
     "check_many",
     "load_config",
     "load_ladder",

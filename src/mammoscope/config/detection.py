@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from mammoscope.config.loading import Frozen
 
-__all__ = ["DetectionConfig", "DetectorName", "MatchingConfig", "TileConfig"]
+__all__ = ["DetectionConfig", "DetectorName", "MatchingConfig", "TileConfig", "ViewMatching"]
 
 #: Names of the registry of detectors.
 DetectorName = Literal[
@@ -48,10 +48,10 @@ class MatchingConfig(Frozen):
         description="Match candidates of CC and of MLO, ML, LM or LMO views of a breast, and move "
         "their scores.",
     )
-    depth_tolerance: _Positive = Field(
-        default=0.08,
+    depth_tolerance: Literal["validation"] | _Positive = Field(
+        default="validation",
         description="Difference in depth, as a share of the breast's own depth, at which two "
-        "candidates' agreement has fallen to 1/e.",
+        "candidates' agreement has fallen to 1/e; validation chooses it with rise.",
     )
     size_tolerance: _Positive = Field(
         default=0.7,
@@ -61,11 +61,19 @@ class MatchingConfig(Frozen):
     least_agreement: _Share = Field(
         default=0.3, description="Agreement below which two candidates are not one lesion."
     )
-    gain: Annotated[float, Field(ge=0)] = Field(
-        default=2.0,
+    rise: Literal["validation"] | Annotated[float, Field(ge=0)] = Field(
+        default="validation",
         description="Logits by which a score rises, at most, where the other view has a matching "
-        "candidate, and falls where it has none.",
+        "candidate; validation chooses what finds most validation lesions, none where nothing "
+        "helps.",
     )
+
+
+class ViewMatching(MatchingConfig):
+    """The same with every number settled, as a detector's graph and a bundle keep it."""
+
+    depth_tolerance: _Positive = 0.1
+    rise: Annotated[float, Field(ge=0)] = 0.0
 
 
 class DetectionConfig(Frozen):

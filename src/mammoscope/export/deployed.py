@@ -23,6 +23,7 @@ from mammoscope.bundle import (
 from mammoscope.errors import RunError
 from mammoscope.evaluation.run_folder import frozen_points
 from mammoscope.inference import Scorer
+from mammoscope.inference.detector import Detector
 from mammoscope.results import INTENDED_USE
 
 __all__ = ["export_bundle"]
@@ -120,7 +121,9 @@ def _companion(run: Path) -> tuple[dict[str, Any], Path]:
             f"{run} is of task {task}: beside a classifier can stand runs of detect, segment and "
             "anomaly"
         )
-    matching = facts["config"]["detect"]["matching"] if task == "detect" else None
+    matching = None
+    if task == "detect":
+        matching = Detector(run / MODEL_FILE).contract.matching.model_dump()
     told = {
         "task": task,
         "name": run.resolve().name,

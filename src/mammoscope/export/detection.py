@@ -7,22 +7,24 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import polars as pl
 import torch
 from torch import Tensor, nn
 
 from mammoscope.artefacts import sha256_file, write_atomically, write_json
 from mammoscope.bundle import MODEL_FILE
+from mammoscope.cohort.regions import regions_of
 from mammoscope.cohort.store import PreparedStore
-from mammoscope.config import Config
+from mammoscope.config import Config, ViewMatching
 from mammoscope.errors import RunError
-from mammoscope.export.graph import PARITY_TOLERANCE, write_graph
+from mammoscope.export.graph import PARITY_TOLERANCE, add_settings, write_graph
 from mammoscope.export.timings import tell_timings
+from mammoscope.export.view_matching import ChosenMatching, choose_matching
 from mammoscope.inference.detector import (
     DETECTOR_OUTPUTS,
     METADATA_KEY,
@@ -39,7 +41,7 @@ from mammoscope.training import load_network
 from mammoscope.training.detection.plan import kinds_of
 from mammoscope.types import GreyImage
 
-__all__ = ["CANDIDATES_SCHEMA", "check_boxes", "export_detector", "finish", "found"]
+__all__ = ["CANDIDATES_SCHEMA", "check_boxes", "export_detector", "finish"]
 
 #: Columns of ``candidates.parquet``; boxes in original pixels.
 CANDIDATES_SCHEMA: dict[str, pl.DataType] = {
@@ -95,9 +97,7 @@ def export_detector(network: Network, contract: DetectorContract, path: Path) ->
     with write_atomically(path) as temporary:
         with _without_checks():
             (_write_traced if network.traced else _write_one)(network, temporary)
-        model = onnx.load(temporary)
-        onnx.helper.set_model_props(model, {METADATA_KEY: contract.as_json()})
-        temporary.write_bytes(model.SerializeToString())
+        add_settings(temporary, METADATA_KEY, contract.as_dict())
 
 
 def _write_traced(network: Network, path: Path) -> None:
@@ -168,14 +168,18 @@ def finish(
         overlap=tiles.overlap,
         fusion_iou=config.detect.fusion_iou,
         most=config.detect.most_candidates,
-        matching=config.detect.matching,
     )
     model = run / MODEL_FILE
     export_detector(network.float(), contract, model)
     detector = Detector(model)
     check_boxes(network, detector, _shown(store, rows, contract))
     exported = time.perf_counter() - begun
-    candidates = found(rows, store, detector, progress)
+    views = _looked_at(rows, store, detector, progress)
+    chosen = _chosen_matching(rows, views, store, config)
+    add_settings(model, METADATA_KEY, replace(contract, matching=chosen.matching).as_dict())
+    earlier = [note for note in facts.get("notes", []) if not note.startswith("matching of views")]
+    facts["notes"] = [*earlier, *([chosen.sentence] if chosen.lesions else [])]
+    candidates = _found(rows, views, store, chosen.matching, contract.kinds)
     predictions = _predictions(rows, candidates, config)
     tell_timings(facts, begun, exported)
     _settle(run, facts, {"predictions": predictions, "candidates": candidates})
@@ -233,33 +237,69 @@ def _without_counterpart(ones: Boxes, others: Boxes) -> list[float]:
     return [float(score) for score in ones.score[alone]]
 
 
-def found(
-    rows: pl.DataFrame,
-    store: PreparedStore,
-    detector: Detector,
-    progress: Progress | None = None,
-) -> pl.DataFrame:
-    """Return a row per candidate, as ``candidates.parquet`` has them.
+def _looked_at(
+    rows: pl.DataFrame, store: PreparedStore, detector: Detector, progress: Progress | None = None
+) -> dict[str, ViewCandidates]:
+    """Return the candidates of each image, by its name, before views are matched.
 
     Args:
         rows: Which images, from the store's rows.
         store: Where they are.
-        detector: The exported detector, which says how views are matched.
+        detector: The exported detector.
         progress: Called with (done, total) images.
     """
     views: dict[str, ViewCandidates] = {}
-    matching = detector.contract.matching
     for done, row in enumerate(rows.iter_rows(named=True), start=1):
         image = store.read(row["image_id"])
         boxes, depth = detector(image), breast_depth(image, store.config.max_value)
         views[row["image_id"]] = ViewCandidates(row["image_id"], row["view"], boxes, depth)
         if progress is not None:
             progress(done, rows.height)
-    made: list[dict[str, Any]] = []
-    # An image without an exam stands for itself.
+    return views
+
+
+def _by_breast(rows: pl.DataFrame) -> list[pl.DataFrame]:
+    """Return the rows of each breast; an image without an exam stands for itself."""
     exam = pl.coalesce("exam_id", "image_id").alias("_exam")
     by = ["patient_id", "_exam", "laterality"]
-    for part in rows.with_columns(exam).partition_by(by, maintain_order=True):
+    return rows.with_columns(exam).partition_by(by, maintain_order=True)
+
+
+def _chosen_matching(
+    rows: pl.DataFrame, views: dict[str, ViewCandidates], store: PreparedStore, config: Config
+) -> ChosenMatching:
+    """Settle on validation images how views are matched."""
+    regions = regions_of(store.cohort, store, config.lesions)
+    judged = rows.filter(pl.col("split") != "test")
+    lesions = {
+        name: np.array(
+            [[b.x_min, b.y_min, b.x_max, b.y_max] for b in regions.boxes(name)], np.float64
+        ).reshape(-1, 4)
+        for name in judged["image_id"]
+        if name not in regions.uncertain
+    }
+    breasts = [[views[name] for name in part["image_id"]] for part in _by_breast(judged)]
+    return choose_matching(breasts, lesions, config.detect.matching, config.evaluation)
+
+
+def _found(
+    rows: pl.DataFrame,
+    views: dict[str, ViewCandidates],
+    store: PreparedStore,
+    matching: ViewMatching,
+    kinds: tuple[str, ...],
+) -> pl.DataFrame:
+    """Return a row per candidate, as ``candidates.parquet`` has them.
+
+    Args:
+        rows: Which images, from the store's rows.
+        views: Their candidates, from :func:`_looked_at`.
+        store: Where the images are.
+        matching: How candidates of a breast's views are matched.
+        kinds: Names of the kinds of lesion; none where none are told.
+    """
+    made: list[dict[str, Any]] = []
+    for part in _by_breast(rows):
         breast = [views[name] for name in part["image_id"]]
         if matching.enabled:
             moved = matched(breast, matching)
@@ -272,7 +312,7 @@ def found(
         for row, view, (score, partner) in zip(
             part.iter_rows(named=True), breast, moved, strict=True
         ):
-            made += _rows_of(row, view, score, partner, ranks, store, detector.contract.kinds)
+            made += _rows_of(row, view, score, partner, ranks, store, kinds)
     table = pl.DataFrame(made, schema=CANDIDATES_SCHEMA, orient="row")
     return table.sort("image_id", "candidate")
 

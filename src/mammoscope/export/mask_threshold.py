@@ -11,7 +11,7 @@ from mammoscope.cohort.regions import Regions
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.evaluation.lesions.overlap import window
 from mammoscope.inference import Segmenter
-from mammoscope.types import Bools, Floats
+from mammoscope.types import Bools, FloatImage, Floats
 
 __all__ = ["USUAL", "ChosenThreshold", "choose_threshold"]
 
@@ -89,7 +89,7 @@ def choose_threshold(
     return ChosenThreshold(float(_TRIED[best]), float(mean[best]), usual, len(dice))
 
 
-def _dice_by_threshold(scores: Floats, truth: Bools, free: Bools) -> Floats:
+def _dice_by_threshold(scores: FloatImage, truth: Bools, free: Bools) -> Floats:
     """Return the Dice of a lesion at each threshold; pixels that are not free do not count."""
     masks = (scores >= _TRIED[:, None, None]) & free
     shared = (masks & truth).sum(axis=(1, 2))

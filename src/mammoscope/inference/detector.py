@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mammoscope.config import MatchingConfig
+from mammoscope.config import ViewMatching
 from mammoscope.errors import BundleError
 from mammoscope.inference.fusion import Boxes, fused
 from mammoscope.inference.runtime import ERRORS, open_graph
@@ -49,17 +49,17 @@ class DetectorContract:
     overlap: float
     fusion_iou: float
     most: int
-    matching: MatchingConfig = field(default_factory=MatchingConfig)
+    matching: ViewMatching = field(default_factory=ViewMatching)
 
-    def as_json(self) -> str:
-        """Return what the graph's metadata keep."""
-        return json.dumps({**asdict(self), "matching": self.matching.model_dump()})
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the graph's metadata keep, as JSON."""
+        return {**asdict(self), "matching": self.matching.model_dump()}
 
     @classmethod
     def from_json(cls, text: str) -> DetectorContract:
         """Read what the graph's metadata keep."""
         values = json.loads(text)
-        matching = MatchingConfig.model_validate(values["matching"])
+        matching = ViewMatching.model_validate(values["matching"])
         return cls(**{**values, "kinds": tuple(values["kinds"]), "matching": matching})
 
 

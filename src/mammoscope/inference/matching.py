@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mammoscope.config import MatchingConfig
+from mammoscope.config import ViewMatching
 from mammoscope.inference.fusion import Boxes
 from mammoscope.types import Floats, GreyImage, View
 
@@ -67,14 +67,15 @@ def breast_depth(image: GreyImage, max_value: int) -> float:
 
 
 def matched(
-    views: Sequence[ViewCandidates], config: MatchingConfig
+    views: Sequence[ViewCandidates], config: ViewMatching
 ) -> list[tuple[Floats, list[tuple[str, int] | None]]]:
     """Match the candidates of one breast, and move their scores.
 
     Each pair of images of different projections is matched by itself: of all pairs of candidates
     that agree enough, the pair whose agreement times both scores is highest is taken first, and
-    each candidate once. A candidate's score rises with the agreement and score of its counterpart
-    and falls where it has none; one of a breast with a single projection stays as it is.
+    each candidate once. A candidate's score rises with the agreement and score of its counterpart.
+    One without stays as it is: if it fell, candidates of breasts with a single projection, which
+    nothing can match, would overtake those of all others.
 
     Args:
         views: The images of one breast.
@@ -86,12 +87,10 @@ def matched(
     """
     support = [np.zeros(len(view.boxes)) for view in views]
     partner: list[list[tuple[str, int] | None]] = [[None] * len(view.boxes) for view in views]
-    has_other = [False] * len(views)
     for one, first in enumerate(views):
         for other, second in enumerate(views[one + 1 :], start=one + 1):
             if not _differ(first.view, second.view):
                 continue
-            has_other[one] = has_other[other] = True
             for a, b, agreement in _pairs(first, second, config):
                 for here, place, there, counterpart in (
                     (one, a, other, b),
@@ -101,11 +100,10 @@ def matched(
                     if backing > support[here][place]:
                         support[here][place] = backing
                         partner[here][place] = (views[there].image_id, counterpart)
-    made = []
-    for number, view in enumerate(views):
-        moves = config.gain * (2 * support[number] - 1) if has_other[number] else 0.0
-        made.append((_moved(view.boxes.score, moves), partner[number]))
-    return made
+    return [
+        (_moved(view.boxes.score, config.rise * support[number]), partner[number])
+        for number, view in enumerate(views)
+    ]
 
 
 def _differ(one: str | None, other: str | None) -> bool:
@@ -114,7 +112,7 @@ def _differ(one: str | None, other: str | None) -> bool:
 
 
 def _pairs(
-    first: ViewCandidates, second: ViewCandidates, config: MatchingConfig
+    first: ViewCandidates, second: ViewCandidates, config: ViewMatching
 ) -> list[tuple[int, int, float]]:
     """Return candidates that are one lesion, with their agreement in [0, 1]."""
     if not len(first.boxes) or not len(second.boxes):
@@ -132,7 +130,7 @@ def _pairs(
     return made
 
 
-def _moved(score: Floats, logits: Floats | float) -> Floats:
+def _moved(score: Floats, logits: Floats) -> Floats:
     """Move scores by logits."""
     bounded = np.clip(score, _CLIP, 1 - _CLIP)
     odds = np.log(bounded / (1 - bounded)) + logits

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from mammoscope.config import Config
 from mammoscope.errors import RunError
-from mammoscope.evaluation.lesions.froc import FalseMarks, Targets, sensitivities
-from mammoscope.evaluation.lesions.matching import Candidates, Lesions, Outcome, match
+from mammoscope.evaluation.lesions.one_figure import sensitivity_of
 from mammoscope.inference.fusion import Boxes, fused
 from mammoscope.models.detectors import Detector
 from mammoscope.training.detection.data import DetectionBatch
@@ -65,37 +64,18 @@ class DetectionTask(LearningTask):
             self._there.append(truth.boxes.cpu().numpy().astype(np.float64))
 
     def measured(self) -> dict[str, float]:
-        """Return the sensitivity at the price that is asked for, and the mean over several.
-
-        Each image is taken for a patient of its own, which matters to intervals alone.
-        """
+        """Return the sensitivity at the price that is asked for, and the mean over several."""
         found, there = self._found, self._there
         self._found, self._there = [], []
-        candidates = Candidates(
-            np.repeat(np.arange(len(found)), [len(part) for part in found]),
-            np.concatenate([part.box for part in found]),
-            np.concatenate([part.score for part in found]),
-        )
-        if not np.isfinite(candidates.score).all() or not np.isfinite(candidates.box).all():
-            raise RunError(
-                f"a candidate is not finite in epoch {self.current_epoch}; the last good "
-                "checkpoint is kept"
-            )
-        image = np.repeat(np.arange(len(there)), [len(boxes) for boxes in there])
-        lesions = Lesions(image, np.concatenate(there), np.ones(image.size, np.bool_))
-        matched = match(candidates, lesions, self.settings.evaluation)
-        false = matched.outcome == Outcome.FALSE
-        marks = FalseMarks(
-            candidates.score[false], candidates.image[false], np.ones(len(found), np.int64)
-        )
-        wanted = self.settings.evaluation.candidate_false_positives
-        rates = [*self.settings.evaluation.froc_false_positives, wanted]
-        once = np.ones((1, len(found)), np.int64)
-        reached = sensitivities(marks, {"all": Targets(matched.score, image)}, rates, once)["all"]
-        return {
-            "mean_sensitivity": float(reached[0, :-1].mean()),
-            "sensitivity": float(reached[0, -1]),
-        }
+        for part in found:
+            if not np.isfinite(part.score).all() or not np.isfinite(part.box).all():
+                raise RunError(
+                    f"a candidate is not finite in epoch {self.current_epoch}; the last good "
+                    "checkpoint is kept"
+                )
+        evaluation = self.settings.evaluation
+        mean, wanted = sensitivity_of([(part.box, part.score) for part in found], there, evaluation)
+        return {"mean_sensitivity": mean, "sensitivity": wanted}
 
 
 def _boxes(network: Any, images: Tensor) -> list[Boxes]:
