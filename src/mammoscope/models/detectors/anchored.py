@@ -219,7 +219,7 @@ class SsdDetector(_TorchvisionDetector):
         return torch.softmax(outputs["cls_logits"], dim=2)[..., 1:]
 
 
-class CentredAnchors(AnchorGenerator):
+class CentredAnchors(AnchorGenerator):  # type: ignore[misc]
     """Anchors around the middles of cells; torchvision's lie around their upper left corners.
 
     Our backbones keep a cell's view centred on the cell, so that those would lie half a cell, up to
