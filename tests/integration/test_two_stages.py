@@ -169,6 +169,19 @@ def test_a_class_that_is_not_there_is_named(make_lesions, first, monkeypatch):
         PLAN.check(store, rows, 1, configured(first))
 
 
+def test_classes_weigh_alike_however_they_are_drawn(cohort, first):
+    config = configured(first)
+    fewer = config.train.model_copy(
+        update={"sampling": "undersample", "negatives_per_positive": 0.5}
+    )
+    store, parts = PreparedStore(cohort), checked(cohort, config)
+    for train, weights in ((config.train, [1.0, 1.0]), (fewer, [1.5, 0.75])):
+        asked = config.model_copy(update={"train": train})
+        made = PLAN.make(store, parts, asked, fresh=True)
+        # 12 of each kind are there; the second shows 6 benign ones in an epoch.
+        assert made.task.weights.tolist() == pytest.approx(weights, abs=0.15)
+
+
 # --- cut-outs -----------------------------------------------------------------------
 
 

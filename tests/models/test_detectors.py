@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from mammoscope.config import DetectionConfig
 from mammoscope.errors import ConfigError, RunError
 from mammoscope.models.detectors import Truth, build_detector
+from mammoscope.models.detectors.anchored import anchor_places, anchors
 from mammoscope.models.detectors.pooling import BoxPool, pooled
 from mammoscope.models.detectors.selection import best_candidates, overlaps, suppressed
 
@@ -79,6 +80,38 @@ def test_boxes_are_pooled_from_the_level_of_their_size():
     pool = BoxPool((4, 8, 16), reference=16.0, cells=1)
     boxes = torch.tensor([[[8.0, 24, 15, 31], [8, 24, 27, 43], [0, 16, 32, 48]]])
     assert pool(levels, boxes).flatten().tolist() == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn", "retinanet", "fcos", "ssd"])
+def test_anchors_lie_around_the_middles_of_cells(name):
+    places = build(name=name)[0].places
+    middles = (places[:, :2] + places[:, 2:]) / 2
+    assert set(middles.unique(dim=0)[:, 0].tolist()) == {
+        stride * (cell + 0.5) for stride in (4, 8, 16) for cell in range(SIZE[1] // stride)
+    }
+    # No side of the image is nearer to them than the other.
+    turned = torch.tensor([SIZE[1], SIZE[0]]) - middles
+    assert torch.equal(middles.unique(dim=0), turned.unique(dim=0))
+
+
+def test_anchors_are_those_of_32_bits_where_features_have_fewer():
+    """Training in bfloat16 must not learn from other boxes than are decoded after it."""
+
+    class Halves(torch.nn.Module):
+        dtype = torch.float32
+
+        def forward(self, images):
+            sides = [(images.shape[2] // s, images.shape[3] // s) for s in (4, 8, 16)]
+            return {
+                str(i): torch.zeros(1, 1, *side, dtype=self.dtype) for i, side in enumerate(sides)
+            }
+
+    generator, maps = anchors(DetectionConfig()), Halves()
+    exact = anchor_places(maps, generator, (1024, 512))
+    maps.dtype = torch.bfloat16
+    fewer = anchor_places(maps, generator, (1024, 512))
+    assert fewer.dtype == torch.float32
+    assert torch.equal(exact, fewer)
 
 
 def test_a_lesion_between_cells_still_has_a_centre():

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from fixtures.lesions import SIZE
 from mammoscope.artefacts import read_json, sha256_file
-from mammoscope.cohort.regions import regions_of
+from mammoscope.cohort.regions import Region, Regions, regions_of
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import AugmentConfig, Config, LesionsConfig, TileConfig
 from mammoscope.errors import CohortError, ConfigError, RunError
@@ -16,9 +17,15 @@ from mammoscope.evaluation import evaluate_run
 from mammoscope.export.detection import CANDIDATES_SCHEMA
 from mammoscope.export.finish import finish_run
 from mammoscope.inference.detector import Detector
+from mammoscope.masks import encode
+from mammoscope.models.detectors import Truth
+from mammoscope.preprocessing import Geometry
 from mammoscope.training import fit
+from mammoscope.training.augment import AugmentParameters
 from mammoscope.training.detection.data import LesionImages, WholeImages, collate
 from mammoscope.training.fit import check_input
+from mammoscope.training.sampling import Place
+from mammoscope.types import Box
 
 WHOLE = TileConfig()
 STILL = AugmentConfig(flip_vertical=False, rotate_degrees=0, scale=0, shift=0, gamma=0, noise=0)
@@ -71,6 +78,43 @@ def test_without_changes_boxes_are_those_of_the_findings(store, regions):
             wanted = [expected.x_min, expected.y_min, expected.x_max, expected.y_max]
             (box,) = image[place].truths[0].boxes.tolist()
             assert np.abs(np.array(box) - wanted).max() <= 1
+
+
+def one_lesion(mask, augment):
+    """Return what training shows of one image that is black but for one lesion."""
+
+    class Store:
+        def read(self, _):
+            return mask.astype(np.uint8) * 200
+
+    ys, xs = np.nonzero(mask)
+    box = Box(float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1))
+    seen = Geometry.fit(SIZE, (0, 0, SIZE[1], SIZE[0]), SIZE, mirrored=False)
+    lesion = (Region("f", "i", None, None, box), encode(mask))
+    return shown(Store(), Regions([lesion], SIZE, {"i": seen}), ["i"], augment)
+
+
+def test_a_lesion_of_one_pixel_is_asked_for_wherever_it_moves():
+    mask = np.zeros(SIZE, bool)
+    mask[30, 16] = True
+    images = one_lesion(mask, AugmentConfig(rotate_degrees=10, scale=0.1, shift=0.05, gamma=0))
+    for epoch in range(20):
+        batch = images[Place(0, epoch)]
+        ((left, top, right, bottom),) = batch.truths[0].boxes.tolist()
+        y, x = divmod(int(batch.images[0, 0].argmax()), SIZE[1])
+        assert left <= x < right <= left + 2
+        assert top <= y < bottom <= top + 2
+
+
+@pytest.mark.parametrize(("rows", "asked"), [(slice(28, 40), 0), (slice(22, 38), 1)])
+def test_what_a_resized_crop_mostly_cuts_away_is_not_asked_for_though_it_grew(rows, asked):
+    """The upper half is enlarged to the whole: a third of the first lesion is left."""
+    mask = np.zeros(SIZE, bool)
+    mask[rows, 10:20] = True
+    whole = Truth(torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64))
+    upper_half = AugmentParameters(window=(0.0, 0.0, 0.5, 1.0))
+    moved = one_lesion(mask, None)._moved("i", whole, upper_half)
+    assert len(moved.boxes) == asked
 
 
 def test_tiles_hold_lesions_as_often_as_asked_and_their_boxes_fit(store, regions):

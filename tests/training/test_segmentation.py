@@ -106,6 +106,19 @@ def test_losses_are_those_of_their_papers():
     )
 
 
+def test_a_small_lesion_counts_as_much_as_a_large_one_where_dice_is_of_images():
+    config = SegmentConfig(losses={"image_dice": 1.0})
+    truth, logits = torch.zeros(3, 1, 16, 16), torch.full((3, 1, 16, 16), -9.0)
+    truth[0, :, 4:6, 4:6], truth[1, :, 2:14, 2:14] = 1, 1
+    logits[1] = 18 * truth[1] - 9  # the large one is found, the small one is missed
+    alone = [float(LOSSES["dice"](logits[i : i + 1], truth[i : i + 1], config)) for i in (0, 1)]
+    assert mask_loss(logits, truth, config) == pytest.approx(sum(alone) / 2)
+    assert LOSSES["dice"](logits, truth, config) < alone[0] / 10
+    # What an image without a lesion shows is the other losses' affair.
+    logits[2] = 9
+    assert mask_loss(logits, truth, config) == pytest.approx(sum(alone) / 2)
+
+
 def test_a_sum_of_losses_has_their_weights():
     logits, truth = parts()
     config = SegmentConfig(losses={"dice": 2.0, "focal": 0.5})
@@ -222,11 +235,7 @@ def checked(store, fold=0, **settings):
     return PLAN.check(store, store.rows(), fold, configured(**settings))
 
 
-def test_settings_that_segmenters_cannot_follow_are_refused(store):
-    with pytest.raises(ConfigError, match=r"train.layer_decay"):
-        checked(store, train={"layer_decay": 0.5})
-    with pytest.raises(ConfigError, match=r"train.gradient_checkpointing"):
-        checked(store, train={"gradient_checkpointing": True})
+def test_an_unknown_decoder_or_fold_is_refused(store):
     with pytest.raises(ConfigError, match=r"segment.decoder: 'nonet'"):
         checked(store, encoder="resnet18", decoder="nonet")
     with pytest.raises(ConfigError, match="fold 7 is not"):
@@ -252,9 +261,11 @@ def test_images_whose_lesions_nobody_places_are_not_learnt_from(make_lesions):
     assert any("1 images have a lesion of which nobody says where" in note for note in notes)
 
 
-@pytest.mark.parametrize(("share", "tissue"), [(1.0, 0), (0.8, 1), (0.5, 4)])
+@pytest.mark.parametrize(("share", "tissue"), [(1.0, 0), (0.8, 1), (0.5, 4), (0.2, 16)])
 def test_patches_are_mixed_in_their_shares(store, share, tissue):
-    config = configured(train_on="patches", lesion_share=share)
+    # However whole images would be drawn.
+    train = {"sampling": "undersample", "keep_negatives": 0.1}
+    config = configured(train, train_on="patches", lesion_share=share)
     parts = PLAN.check(store, store.rows(), 0, config)
     made = PLAN.make(store, parts, config, fresh=True)
     lesions = sum(parts["train"]["cancer"])

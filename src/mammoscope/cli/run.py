@@ -38,7 +38,9 @@ def train(
     weights: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="Safetensors file to start from: model.weights."
+            exists=True,
+            dir_okay=False,
+            help="Safetensors file to start from: weights of the task's section.",
         ),
     ] = None,
     fold: Annotated[
@@ -66,9 +68,10 @@ def train(
             "--fold trains one, --folds all trains every one: give one of them"
         )
     given = [*(settings or []), *(["tracking.enabled=true"] * track)]
-    if weights is not None:
-        given.append(f"model.weights={json.dumps(str(weights))}")
     resolved = load_config(config, given)
+    if weights is not None:
+        named = f"{resolved.weights_key}={json.dumps(str(weights))}"
+        resolved = load_config(config, [*given, named])
     if folds is not None:
         check_many(resolved, "train --folds all", tracks=True)
     first = not resolved.train.is_shared or is_first_process()

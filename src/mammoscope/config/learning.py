@@ -200,7 +200,9 @@ class TrainConfig(Frozen):
         default=0, description="Positive images that each batch has at least."
     )
     patience: Annotated[int, Field(ge=0)] = Field(
-        default=10, description="Epochs without better validation AUROC before stopping; 0: never."
+        default=10,
+        description="Epochs without a better validation measure (AUROC of classifiers) before "
+        "stopping; 0: never.",
     )
     gradient_clip: Annotated[float, Field(ge=0)] = Field(
         default=1.0, description="Largest norm of the gradient; 0: not clipped."
@@ -271,6 +273,19 @@ class Config(Frozen):
     anomaly: AnomalyConfig = AnomalyConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @property
+    def weights_key(self) -> str:
+        """The setting that names the weights from which the task's network starts."""
+        own = {"segment": "segment", "detect": "detect", "anomaly": "anomaly"}
+        return f"{own.get(self.task, 'model')}.weights"
+
+    @property
+    def weights(self) -> Path | None:
+        """The file that it names."""
+        section = getattr(self, self.weights_key.partition(".")[0])
+        named: Path | None = section.weights
+        return named
 
     @model_validator(mode="after")
     def _attends_to_lesions(self) -> Self:

@@ -12,7 +12,7 @@ from mammoscope.config.loading import Frozen
 __all__ = ["MaskLoss", "SegmentConfig"]
 
 #: Losses of masks; weighted sums of them are what is trained.
-MaskLoss = Literal["dice", "bce", "focal", "tversky"]
+MaskLoss = Literal["dice", "image_dice", "bce", "focal", "tversky"]
 _Weight = Annotated[float, Field(gt=0)]
 
 
@@ -40,7 +40,8 @@ class SegmentConfig(Frozen):
     losses: dict[MaskLoss, _Weight] = Field(
         default={"dice": 1.0, "bce": 1.0},
         min_length=1,
-        description="Weight of each loss in the sum: dice, bce, focal, tversky.",
+        description="Weight of each loss in the sum: dice, bce, focal, tversky, and image_dice, in "
+        "which a small lesion counts as much as a large one.",
     )
     focal_gamma: Annotated[float, Field(ge=0)] = Field(
         default=2.0, description="How much the focal loss forgets what is already right."

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import polars as pl
 import torch
 from torch import Tensor
 
-from mammoscope.artefacts import read_json, sha256_file
 from mammoscope.bundle import density_code, projection_code
 from mammoscope.cohort.manifest import LABEL_COLUMNS
 from mammoscope.cohort.store import PreparedStore
@@ -21,9 +19,15 @@ from mammoscope.models.anomaly import CELL, AnomalyModel, ConvVae, PatchCore, bu
 from mammoscope.training.dataset import ImageDataset, Reader
 from mammoscope.training.learning import BatchLoss, LearningTask, Measure
 from mammoscope.training.loading import Loader
-from mammoscope.training.run_folder import RECORD
 from mammoscope.training.sampling import EpochSampler
-from mammoscope.training.tasks import Made, Parts, TaskPlan, split_parts
+from mammoscope.training.tasks import (
+    CLASSIFIERS_ONLY,
+    Made,
+    Parts,
+    TaskPlan,
+    refuse_settings,
+    split_parts,
+)
 
 __all__ = ["PLAN", "AutoencoderTask", "MemoryTask", "condition_codes"]
 
@@ -210,8 +214,7 @@ def _check_settings(config: Config) -> None:
     label, anomaly = config.train.label, config.anomaly
     if label not in LABEL_COLUMNS:
         raise ConfigError(f"train.label is {label!r}; accepted: {', '.join(LABEL_COLUMNS)}")
-    if config.model.level != "image":
-        raise ConfigError(f"task=anomaly scores images: model.level is {config.model.level}")
+    refuse_settings(config, *CLASSIFIERS_ONLY, "model.weights", "train.frozen_epochs")
     if anomaly.method == "patchcore" and config.train.is_shared:
         raise ConfigError(
             "patchcore fills one memory in one process: set train.devices=1 and train.nodes=1"
@@ -243,7 +246,6 @@ def _check_images(preprocess: PreprocessConfig, rows: pl.DataFrame, config: Conf
 def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) -> Made:
     """Make model, task and batches; notes say what was left out."""
     network, notes = _network(config, store.config, fresh=fresh)
-    notes += _of_another_fold(config.anomaly.weights, store, int(parts["val"]["fold"][0]))
     told, facts = _told_of_left_out(store, parts, config)
     loaders = (
         _loader(store, parts["train"], config, train=True),
@@ -301,23 +303,6 @@ def _loader(store: PreparedStore, rows: pl.DataFrame, config: Config, *, train: 
     sampler = EpochSampler([0.0] * rows.height, plain)
     drop_last = changes and len(sampler) > settings.batch_size
     return Loader(images, sampler=sampler, drop_last=drop_last, **options)
-
-
-def _of_another_fold(weights: Path | None, store: PreparedStore, fold: int) -> list[str]:
-    """Say so where the feature network has learnt from the images that choose thresholds here."""
-    record = None if weights is None else weights.parent / RECORD
-    if record is None or not record.is_file():
-        return []
-    facts = read_json(record, RunError)
-    splits = facts.get("cohort", {}).get("splits_sha256")
-    same = splits == sha256_file(store.cohort / "splits.parquet")
-    if not same or facts.get("fold") == fold:
-        return []
-    return [
-        f"{weights} has learnt from the images of fold {fold}, whose normal ones choose thresholds "
-        f"here: they may look more normal to it than others. Validate on its fold, "
-        f"{facts.get('fold')}"
-    ]
 
 
 def _told_of_left_out(

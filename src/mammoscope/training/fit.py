@@ -118,7 +118,8 @@ def fit(
 
 def _made(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) -> Made:
     """Make what a training needs; weights to start from are of images prepared alike."""
-    notes = check_origin(config.model, store.config) if fresh else []
+    fold = int(parts["val"]["fold"][0])
+    notes = check_origin(config, store, fold) if fresh else []
     made = plan_of(config.task).make(store, parts, config, fresh=fresh)
     return replace(made, notes=(*notes, *made.notes))
 

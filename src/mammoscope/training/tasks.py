@@ -20,7 +20,17 @@ from mammoscope.errors import ConfigError
 from mammoscope.training.learning import LearningTask
 from mammoscope.training.loading import Loader
 
-__all__ = ["TASKS", "Made", "Maker", "Parts", "TaskPlan", "plan_of", "split_parts"]
+__all__ = [
+    "CLASSIFIERS_ONLY",
+    "TASKS",
+    "Made",
+    "Maker",
+    "Parts",
+    "TaskPlan",
+    "plan_of",
+    "refuse_settings",
+    "split_parts",
+]
 
 #: The rows of train, val and test.
 Parts = dict[str, pl.DataFrame]
@@ -33,6 +43,15 @@ TASKS: dict[Task, str] = {
     "detect": "mammoscope.training.detection",
     "anomaly": "mammoscope.training.anomaly",
 }
+
+#: Settings that classifiers of whole images, breasts or exams follow and no other task does.
+CLASSIFIERS_ONLY = (
+    "model.level",
+    "model.auxiliary",
+    "train.layer_decay",
+    "train.gradient_checkpointing",
+    "train.lesion_weight",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +129,24 @@ def split_parts(rows: pl.DataFrame, fold: int) -> Parts:
         "val": trained.filter(pl.col("fold") == fold),
         "test": rows.filter(pl.col("split") == "test"),
     }
+
+
+def refuse_settings(config: Config, *keys: str) -> None:
+    """Refuse settings that a task cannot follow, before they are left undone in silence.
+
+    Args:
+        config: What is asked for.
+        keys: Dotted names of what the task does not know.
+
+    Raises:
+        ConfigError: If one of them is not at its default.
+    """
+    for key in keys:
+        section, _, name = key.partition(".")
+        asked, default = (getattr(getattr(c, section), name) for c in (config, Config()))
+        if asked != default:
+            instead = "" if key != "model.weights" else f": {config.weights_key} is its own"
+            raise ConfigError(
+                f"{key}={asked}: task={config.task} cannot follow it{instead}; leave it at "
+                f"{default}"
+            )

@@ -135,7 +135,7 @@ class FcosDetector(_TorchvisionDetector):
         max_value: int,
     ) -> None:
         super().__init__(config, kinds, size, max_value)
-        points = AnchorGenerator(tuple((s,) for s in STRIDES), ((1.0,),) * len(STRIDES))
+        points = CentredAnchors(tuple((s,) for s in STRIDES), ((1.0,),) * len(STRIDES))
         self.net = FCOS(backbone, kinds, anchor_generator=points)
         self._keep_places(backbone)
 
@@ -219,10 +219,34 @@ class SsdDetector(_TorchvisionDetector):
         return torch.softmax(outputs["cls_logits"], dim=2)[..., 1:]
 
 
+class CentredAnchors(AnchorGenerator):  # type: ignore[misc]
+    """Anchors around the middles of cells; torchvision's lie around their upper left corners.
+
+    Our backbones keep a cell's view centred on the cell, so that those would lie half a cell, up to
+    8 pixels, beside what it sees, and none would cover the image's lower right border.
+    """
+
+    def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
+        """Keep 32 bits whatever features have: in bfloat16 a place above 256 is off by a pixel."""
+        del dtype
+        super().set_cell_anchors(torch.float32, device)
+
+    def grid_anchors(
+        self, grid_sizes: list[list[int]], strides: list[list[Tensor]]
+    ) -> list[Tensor]:
+        """Return the anchors of each level, (A, 4)."""
+        return [
+            level + torch.stack([across, down, across, down]) / 2
+            for level, (down, across) in zip(
+                super().grid_anchors(grid_sizes, strides), strides, strict=True
+            )
+        ]
+
+
 def anchors(config: DetectionConfig) -> AnchorGenerator:
     """Return anchors of two sides, an octave's half apart, at each level."""
     sides = tuple((side, side * 2**0.5) for side in config.anchors_px)
-    return AnchorGenerator(sides, (config.anchor_aspects,) * len(sides))
+    return CentredAnchors(sides, (config.anchor_aspects,) * len(sides))
 
 
 def anchor_places(backbone: Pyramid, generator: AnchorGenerator, size: tuple[int, int]) -> Tensor:

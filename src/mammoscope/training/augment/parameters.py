@@ -75,6 +75,12 @@ class AugmentParameters:
     detail_seed: int = 0
     holes: tuple[Box, ...] = ()
 
+    @property
+    def enlargement(self) -> float:
+        """How many times larger areas become, where nothing bends them."""
+        top, left, bottom, right = self.window
+        return self.zoom**2 / ((bottom - top) * (right - left))
+
 
 def draw(config: AugmentConfig, generator: torch.Generator) -> AugmentParameters:
     """Draw the changes of one image.

@@ -21,8 +21,15 @@ from mammoscope.training.cutouts.listing import Cutout, annotated, predicted, ti
 from mammoscope.training.cutouts.task import CutoutDataset, CutoutTask
 from mammoscope.training.loading import Loader
 from mammoscope.training.run_folder import read_run
-from mammoscope.training.sampling import EpochSampler
-from mammoscope.training.tasks import Made, Parts, TaskPlan, split_parts
+from mammoscope.training.sampling import EpochSampler, draw_rates
+from mammoscope.training.tasks import (
+    CLASSIFIERS_ONLY,
+    Made,
+    Parts,
+    TaskPlan,
+    refuse_settings,
+    split_parts,
+)
 
 __all__ = ["PLAN", "first_stage"]
 
@@ -69,11 +76,7 @@ def first_stage(config: Config, store: PreparedStore, fold: int) -> Path:
 
 def _check(store: PreparedStore, rows: pl.DataFrame, fold: int, config: Config) -> Parts:
     check_backbone(config.model.backbone)
-    if config.train.layer_decay < 1 or config.train.gradient_checkpointing:
-        raise ConfigError(
-            "train.layer_decay and train.gradient_checkpointing: classifiers of cut-outs have "
-            "neither; set them to 1 and false"
-        )
+    refuse_settings(config, *CLASSIFIERS_ONLY)
     first_stage(config, store, fold)
     regions = regions_of(store.cohort, store, config.lesions)
     parts = split_parts(rows, fold)
@@ -138,9 +141,8 @@ def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) ->
     else:
         train = _true(store, parts["train"], regions, config)
     val = _true(store, parts["val"], regions, config)
-    shown = [config.stages.names.index(cutout.shows) for cutout in train]
     return Made(
-        CutoutTask(network, config.train, shown, len(config.stages.names)),
+        CutoutTask(network, config.train, _drawn(train, config)),
         (_loader(store, train, config, train=True), _loader(store, val, config, train=False)),
         notes=(*notes, *regions.notes),
         facts={
@@ -148,6 +150,21 @@ def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) ->
             "first_stage": {"run": str(graph.parent), "model_sha256": sha256_file(graph)},
         },
     )
+
+
+def _drawn(cutouts: list[Cutout], config: Config) -> list[float]:
+    """Return how many cut-outs of each class an epoch shows, on average."""
+    rates = draw_rates(_labels(cutouts), config.train)
+    shown = [cutout.shows for cutout in cutouts]
+    return [
+        sum(rate for rate, shows in zip(rates, shown, strict=True) if shows == name)
+        for name in config.stages.names
+    ]
+
+
+def _labels(cutouts: list[Cutout]) -> list[float]:
+    """Say of each cut-out whether it is malignant, for the sampler."""
+    return [float(cutout.shows == "malignant") for cutout in cutouts]
 
 
 def _rebuild(config: Config, preprocess: PreprocessConfig) -> CutoutClassifier:
@@ -191,8 +208,7 @@ def _loader(store: PreparedStore, cutouts: list[Cutout], config: Config, *, trai
     }
     if not train:
         return Loader(images, **options)
-    labels = [float(cutout.shows == "malignant") for cutout in cutouts]
-    sampler = EpochSampler(labels, settings)
+    sampler = EpochSampler(_labels(cutouts), settings)
     # A last batch of one image would break batch normalisation; it is drawn again later.
     return Loader(images, sampler=sampler, drop_last=len(sampler) > settings.batch_size, **options)
 

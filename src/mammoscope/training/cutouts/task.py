@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -79,8 +78,7 @@ class CutoutTask(LearningTask):
     Args:
         classifier: The network.
         config: Rates, weights and schedule.
-        shown: Classes of the training cut-outs, by which rare ones weigh more.
-        classes: How many there are.
+        shown: How many cut-outs of each class an epoch shows; those of rare ones weigh more.
     """
 
     measure: ClassVar[Measure] = Measure("balanced_accuracy", "balanced accuracy")
@@ -89,11 +87,10 @@ class CutoutTask(LearningTask):
     network: CutoutClassifier
 
     def __init__(
-        self, classifier: CutoutClassifier, config: TrainConfig, shown: Sequence[int], classes: int
+        self, classifier: CutoutClassifier, config: TrainConfig, shown: Sequence[float]
     ) -> None:
         super().__init__(classifier, config)
-        there = Counter(shown)
-        weights = [len(shown) / (classes * max(1, there[number])) for number in range(classes)]
+        weights = [sum(shown) / (len(shown) * max(1.0, count)) for count in shown]
         self.register_buffer("weights", torch.tensor(weights), persistent=False)
         self.weights: Tensor
         self._seen: list[tuple[Tensor, Tensor]] = []

@@ -124,10 +124,12 @@ class LesionImages(Dataset[DetectionBatch]):
         regions = self._regions.of(image_id)
         for region, kind in zip(regions, truth.kinds, strict=True):
             mask = torch.from_numpy(self._regions.mask(region).astype(np.float32))[None]
-            moved = cropped(warped(mask, parameters), parameters)[0] >= 0.5
+            share = cropped(warped(mask, parameters), parameters)[0]  # (H, W), of each pixel
             # Lesions may grow or shrink; what mostly left the image is no longer asked for.
-            if moved.sum() < _SHOWN * mask.sum() * parameters.zoom**2:
+            if share.sum() < _SHOWN * mask.sum() * parameters.enlargement:
                 continue
+            # Of a lesion that is smaller than a pixel, no pixel is mostly lesion.
+            moved = share >= share.max().clamp(max=0.5)
             rows, columns = (moved.any(dim=side).nonzero()[:, 0] for side in (1, 0))
             boxes.append([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
             kinds.append(kind)

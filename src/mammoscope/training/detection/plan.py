@@ -18,7 +18,14 @@ from mammoscope.training.detection.data import LesionImages, WholeImages, collat
 from mammoscope.training.detection.task import DetectionTask
 from mammoscope.training.loading import Loader
 from mammoscope.training.sampling import EpochSampler
-from mammoscope.training.tasks import Made, Parts, TaskPlan, split_parts
+from mammoscope.training.tasks import (
+    CLASSIFIERS_ONLY,
+    Made,
+    Parts,
+    TaskPlan,
+    refuse_settings,
+    split_parts,
+)
 
 __all__ = ["PLAN", "input_size", "kinds_of"]
 
@@ -47,6 +54,7 @@ def input_size(config: Config, preprocess: PreprocessConfig) -> tuple[int, int]:
 
 def _check(store: PreparedStore, rows: pl.DataFrame, fold: int, config: Config) -> Parts:
     """Return train, val and test rows, checked for what training needs."""
+    refuse_settings(config, *CLASSIFIERS_ONLY, "model.weights", "train.frozen_epochs")
     kinds_of(config)
     parts = split_parts(rows, fold)
     regions = regions_of(store.cohort, store, config.lesions)

@@ -1,4 +1,8 @@
-"""Losses of masks: Dice, Tversky, cross-entropy, its focal form, and weighted sums of them."""
+"""Losses of masks: Dice, Tversky, cross-entropy, its focal form, and weighted sums of them.
+
+Of single images Dice and Tversky would be unfair to those without a lesion, so that both are over
+a whole batch, in which large lesions decide; ``image_dice`` is over the images that have one.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from torch.nn import functional
 
 from mammoscope.config import MaskLoss, SegmentConfig
 
-__all__ = ["LOSSES", "bce", "dice", "focal", "mask_loss", "tversky"]
+__all__ = ["LOSSES", "bce", "dice", "focal", "image_dice", "mask_loss", "tversky"]
 
 # Keeps the loss of a batch without any lesion finite, and small where little is predicted.
 _SMOOTH = 1.0
@@ -41,7 +45,22 @@ def dice(logits: Tensor, truth: Tensor, config: SegmentConfig) -> Tensor:
     pixel would weigh as much as a hundred of another's. Source: Milletari et al., V-Net, 3DV 2016.
     """
     del config
-    return _tversky(logits, truth, missed=0.5)
+    return _tversky(logits.reshape(1, -1), truth.reshape(1, -1), missed=0.5)[0]
+
+
+def image_dice(logits: Tensor, truth: Tensor, config: SegmentConfig) -> Tensor:
+    """Return 1 - the Dice coefficient of each image or patch with a lesion, their mean.
+
+    A small lesion counts as much as a large one, as it does where lesions are judged one by one.
+    What is marked where there is no lesion is left to the losses of single pixels.
+
+    Returns:
+        0, with a gradient of 0, where no image has a lesion.
+    """
+    del config
+    own = _tversky(logits.flatten(1), truth.flatten(1), missed=0.5)
+    there = truth.flatten(1).amax(dim=1) > 0
+    return (own * there).sum() / there.sum().clamp(min=1)
 
 
 def tversky(logits: Tensor, truth: Tensor, config: SegmentConfig) -> Tensor:
@@ -50,7 +69,7 @@ def tversky(logits: Tensor, truth: Tensor, config: SegmentConfig) -> Tensor:
     Source: Salehi et al., Tversky loss function for image segmentation using 3D fully
     convolutional deep networks, MLMI 2017; missed pixels weigh ``tversky_missed``, their beta.
     """
-    return _tversky(logits, truth, missed=config.tversky_missed)
+    return _tversky(logits.reshape(1, -1), truth.reshape(1, -1), config.tversky_missed)[0]
 
 
 def focal(logits: Tensor, truth: Tensor, config: SegmentConfig) -> Tensor:
@@ -66,16 +85,18 @@ def focal(logits: Tensor, truth: Tensor, config: SegmentConfig) -> Tensor:
 
 
 def _tversky(logits: Tensor, truth: Tensor, missed: float) -> Tensor:
+    """Return 1 - the Tversky index of each row of (N, pixels), (N,)."""
     score = torch.sigmoid(logits)
-    found = (score * truth).sum()
+    found = (score * truth).sum(dim=1)
     not_found, too_many = (1 - score) * truth, score * (1 - truth)
-    wrong = missed * not_found.sum() + (1 - missed) * too_many.sum()
+    wrong = missed * not_found.sum(dim=1) + (1 - missed) * too_many.sum(dim=1)
     return 1 - (found + _SMOOTH) / (found + wrong + _SMOOTH)
 
 
 #: By the name that they have in settings.
 LOSSES: dict[MaskLoss, Callable[[Tensor, Tensor, SegmentConfig], Tensor]] = {
     "dice": dice,
+    "image_dice": image_dice,
     "bce": bce,
     "focal": focal,
     "tversky": tversky,

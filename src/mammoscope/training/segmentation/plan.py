@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import polars as pl
@@ -10,13 +11,20 @@ import torch
 from mammoscope.cohort.regions import Regions, regions_of
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config, PreprocessConfig, SegmentConfig, TrainConfig
-from mammoscope.errors import CohortError, ConfigError
+from mammoscope.errors import CohortError
 from mammoscope.models import Segmenter, build_segmenter, check_segmenter
 from mammoscope.training.loading import Loader
 from mammoscope.training.sampling import EpochSampler
 from mammoscope.training.segmentation.dataset import Item, LesionImages, LesionPatches, Patch
 from mammoscope.training.segmentation.task import SegmentationTask
-from mammoscope.training.tasks import Made, Parts, TaskPlan, split_parts
+from mammoscope.training.tasks import (
+    CLASSIFIERS_ONLY,
+    Made,
+    Parts,
+    TaskPlan,
+    refuse_settings,
+    split_parts,
+)
 
 __all__ = ["PLAN", "input_size"]
 
@@ -34,7 +42,7 @@ def _check(store: PreparedStore, rows: pl.DataFrame, fold: int, config: Config) 
     Images with a lesion of which nobody says where it is are neither trained nor validated on.
     """
     check_segmenter(config.segment)
-    _check_settings(config.train)
+    refuse_settings(config, *CLASSIFIERS_ONLY, "model.weights")
     regions = regions_of(store.cohort, store, config.lesions)
     parts = split_parts(rows, fold)
     for name, title in (("train", "training"), ("val", "validation")):
@@ -47,21 +55,6 @@ def _check(store: PreparedStore, rows: pl.DataFrame, fold: int, config: Config) 
     patches = _patches(parts["train"], regions, config.segment)
     _sampler(parts["train"], patches, regions, config)
     return parts
-
-
-def _check_settings(train: TrainConfig) -> None:
-    """Refuse what segmenters cannot do, before it is left undone in silence.
-
-    Raises:
-        ConfigError: If a setting asks for it.
-    """
-    if train.layer_decay < 1:
-        raise ConfigError("train.layer_decay: segmenters have one rate for all layers; set it to 1")
-    if train.gradient_checkpointing:
-        raise ConfigError(
-            "train.gradient_checkpointing: segmenters cannot recompute their activations; set it "
-            "to false"
-        )
 
 
 def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) -> Made:
@@ -108,16 +101,22 @@ def _with_lesions(rows: pl.DataFrame, regions: Regions) -> list[str]:
 
 
 def _patches(rows: pl.DataFrame, regions: Regions, segment: SegmentConfig) -> list[Patch]:
-    """Return a patch for each lesion, as often as asked, and one of tissue for each image."""
+    """Return patches of each lesion, as often as asked, and enough of each image's tissue."""
+    names = rows["image_id"].to_list()
     around = [
         Patch(name, box)
-        for name in rows["image_id"]
+        for name in names
         for box in regions.boxes(name)
         for _ in range(segment.lesion_repeats)
     ]
-    if segment.lesion_share == 1:
-        return around
-    return around + [Patch(name, None) for name in rows["image_id"]]
+    # An epoch draws as many of them as the share asks for.
+    each = math.ceil(len(around) * _tissue_per_lesion(segment) / max(1, len(names)))
+    return around + [Patch(name, None) for name in names for _ in range(each)]
+
+
+def _tissue_per_lesion(segment: SegmentConfig) -> float:
+    """Return how many patches of tissue an epoch shows for each around a lesion."""
+    return (1 - segment.lesion_share) / segment.lesion_share
 
 
 def _sampler(
@@ -127,10 +126,11 @@ def _sampler(
     if config.segment.train_on == "whole":
         labels = [float(bool(regions.of(name))) for name in rows["image_id"]]
         return EpochSampler(labels, config.train)
-    share = config.segment.lesion_share
-    drawn = {"sampling": "undersample", "negatives_per_positive": (1 - share) / share}
-    if share == 1:
-        drawn = {"sampling": "all"}
+    drawn = {
+        "sampling": "undersample",
+        "negatives_per_positive": _tissue_per_lesion(config.segment),
+        "keep_negatives": None,
+    }
     return EpochSampler(
         [float(patch.box is not None) for patch in patches],
         config.train.model_copy(update=drawn),
