@@ -17,7 +17,7 @@ import polars as pl
 from mammoscope.artefacts import check_output, new_folder, write_json
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
-from mammoscope.evaluation.bootstrap import Interval, draw, interval_of, widened_share
+from mammoscope.evaluation.bootstrap import Interval, draw, honest, interval_of, widened_share
 from mammoscope.evaluation.metrics import auroc
 from mammoscope.evaluation.page import banner, facts_table, plain_config
 from mammoscope.evaluation.page_groups import estimate, kind, span
@@ -202,9 +202,7 @@ def _of(
     made = interval_of(value, sample, config.confidence)
     if share:
         made = widened_share(made, int(patient.max()) + 1, config.confidence)
-    if made.low is not None and made.low == made.high:
-        made = Interval(made.value, None, None, made.undefined)
-    return made.as_dict()
+    return honest(made).as_dict()
 
 
 def _mean_of(

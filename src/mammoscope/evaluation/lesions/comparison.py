@@ -11,7 +11,7 @@ from mammoscope import __version__
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation.attributes import cohort_folder, read_cohort_table
-from mammoscope.evaluation.bootstrap import Draws
+from mammoscope.evaluation.bootstrap import Draws, with_interval
 from mammoscope.evaluation.comparison import (
     Contender,
     check_same_images,
@@ -20,7 +20,7 @@ from mammoscope.evaluation.comparison import (
 )
 from mammoscope.evaluation.lesions.found import Found, find, measured
 from mammoscope.evaluation.lesions.froc import told_at
-from mammoscope.evaluation.lesions.gains import differences, gained
+from mammoscope.evaluation.lesions.gains import differences
 from mammoscope.evaluation.lesions.tables import (
     CANDIDATES_FILE,
     Findings,
@@ -208,7 +208,9 @@ def _at_cut_offs(
         sample = (draws @ more.astype(np.float64)) / (draws @ images.astype(np.float64))
     return {
         "sensitivity": share_difference(hits[0], hits[1], patient, config.confidence),
-        "false_positives_per_image": gained(more.sum() / images.sum(), sample, config),
+        "false_positives_per_image": with_interval(
+            more.sum() / images.sum(), sample, config.confidence
+        ),
     }
 
 
@@ -230,12 +232,14 @@ def _sentence(made: dict[str, Any]) -> str:
         f"On {made['n']} lesions of these {made['images']} {kind}images of {made['patients']} test "
         "patients"
     )
+    start = f"{where} both runs have the same mean sensitivity"
     if gain["value"] == 0 and gain["low"] == gain["high"]:
-        return f"{where} both runs have the same mean sensitivity."
-    word = "higher" if gain["value"] > 0 else "lower"
-    start = f"{where} the second run's mean sensitivity is {abs(gain['value']):.3f} {word}"
+        return f"{start}."
+    if gain["value"] != 0:
+        word = "higher" if gain["value"] > 0 else "lower"
+        start = f"{where} the second run's mean sensitivity is {abs(gain['value']):.3f} {word}"
     if gain["low"] is None:
-        return f"{start}; without replicates nothing is said of chance."
+        return f"{start}; without an interval nothing is said of chance."
     start += (
         f" ({made['evaluation']['confidence']:.0%} interval of the difference "
         f"{gain['low']:+.3f} to {gain['high']:+.3f})"
