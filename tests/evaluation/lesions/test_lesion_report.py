@@ -213,13 +213,37 @@ def test_on_an_image_whose_lesion_nobody_placed_no_mark_is_false(tmp_path):
     assert any("2 test images hold a lesion of which nobody says" in n for n in made["notes"])
 
 
+def test_on_an_image_with_a_finding_that_ingest_refused_no_mark_is_false(tmp_path):
+    frame = predictions()
+    tested = frame.filter((pl.col("cancer") == 0) & (pl.col("split") == "test"))["image_id"]
+    run = write_lesion_run(tmp_path / "run")
+    before = evaluate_run(run, QUICK).report["detection"]["counts"]
+    cohort = tmp_path / "run-cohort"
+    healthy = sorted(set(tested) - set(pl.read_parquet(cohort / "findings.parquet")["image_id"]))
+    (cohort / "rejects.csv").write_text(
+        "stage,path,image_id,reason,message\n"
+        f"ingest,roi.csv,{healthy[0]},invalid_finding,row 3 of roi.csv: no box\n"
+        f"ingest,copy.dcm,{healthy[1]},duplicate,copy.dcm has the same pixels as a.dcm\n"
+    )
+    after = evaluate_run(run, QUICK, overwrite=True).report["detection"]["counts"]
+    assert after["uncertain_images"] == before["uncertain_images"] + 1
+    normal = EvaluationConfig(bootstrap=20, false_positives_on="normal")
+    made = evaluate_run(run, normal, overwrite=True).report["detection"]["counts"]
+    (cohort / "rejects.csv").unlink()
+    told = evaluate_run(run, normal, overwrite=True).report["detection"]["counts"]
+    assert made["counted_images"] == told["counted_images"] - 1
+
+
 def test_without_candidates_nothing_is_found_and_nothing_breaks(tmp_path, figures):
     frame = predictions()
     none = candidates(frame, findings(frame)).head(0)
     run = write_lesion_run(tmp_path / "run", drawn=none, task="segment")
     made = evaluate_run(run, QUICK).report
     assert made["detection"]["froc"]["lesion"]["sensitivity_at_2"]["value"] == 0
-    assert made["detection"]["average_precision"]["all"]["ap50"]["value"] == 0
+    precision = made["detection"]["average_precision"]["all"]["ap50"]
+    assert precision["value"] == 0
+    # All replicates repeat it: of how sure that is nothing is known.
+    assert (precision["low"], precision["high"]) == (None, None)
     assert made["overlap"]["window"]["dice"]["value"] == 0
     assert made["overlap"]["window"]["hausdorff_95"]["value"] is None
 
