@@ -21,7 +21,7 @@ from mammoscope.config import Config, StagesConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation.stages import CUTOUTS_FILE
 from mammoscope.export.graph import add_settings, check_difference, write_graph
-from mammoscope.export.timings import tell_timings
+from mammoscope.export.record import tell_timings
 from mammoscope.inference import CutoutScorer, CutoutSettings, Outlined, Segmenter, cut_square
 from mammoscope.inference.cutouts import CUTOUT_KEY
 from mammoscope.models import CutoutClassifier, CutoutGraph
