@@ -66,16 +66,23 @@ def finish(
     tell_timings(facts, begun, exported)
     with write_atomically(run / CUTOUTS_FILE) as temporary:
         made.write_parquet(temporary)
-    test = int((rows["split"] == "test").sum())
+    sure = rows.filter(~pl.col("image_id").is_in(list(regions.uncertain)))
     files = (MODEL_FILE, SEGMENTER_FILE, CUTOUTS_FILE)
     facts |= {
         "status": "finished",
         "classes": list(config.stages.names),
         "calibration": {"method": "none"},
-        "predicted": {"val": rows.height - test, "test": test},
+        "predicted": _by_split(rows),
+        # Images on which a part that meets no lesion is a false one.
+        "counted": _by_split(sure),
         "hashes": {name: sha256_file(run / name) for name in files},
     }
     write_json(run / "run.json", facts)
+
+
+def _by_split(rows: pl.DataFrame) -> dict[str, int]:
+    test = int((rows["split"] == "test").sum())
+    return {"val": rows.height - test, "test": test}
 
 
 def _export(network: CutoutClassifier, stages: StagesConfig, path: Path) -> None:
