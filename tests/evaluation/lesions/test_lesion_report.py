@@ -15,8 +15,12 @@ from fixtures.runs import predictions
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation import evaluate_run, read_report, run_evaluation_config, summary_rows
+from mammoscope.evaluation.attributes import read_cohort_table
 from mammoscope.evaluation.lesions import report as lesion_report
-from mammoscope.evaluation.run_folder import frozen_points
+from mammoscope.evaluation.lesions.found import find
+from mammoscope.evaluation.lesions.gallery import gallery
+from mammoscope.evaluation.lesions.tables import read_candidates, read_findings, scene_of
+from mammoscope.evaluation.run_folder import frozen_points, read_run
 from mammoscope.evaluation.tables import read_predictions
 
 QUICK = EvaluationConfig(bootstrap=20)
@@ -156,6 +160,21 @@ def test_the_page_shows_figures_and_pictures_and_says_synthetic(detector, segmen
     assert {"froc.svg", "precision.svg", "dice.svg", "image_roc.svg"} <= {
         path.name for path in folder.iterdir()
     }
+
+
+def test_pictures_of_false_marks_show_one(tmp_path):
+    run = write_lesion_run(tmp_path / "run")
+    facts = read_run(run)
+    there = read_findings(tmp_path / "run-cohort", read_cohort_table(facts), facts)
+    rows = read_predictions(run / "predictions.parquet", "test")
+    drawn = read_candidates(run / "candidates.parquet", "test")
+    found = find(scene_of(rows, drawn, there, QUICK), QUICK)
+    pictures = FakePictures(rows["image_id"])
+    wrong = [one.words for one in gallery(found, 0.6, None, pictures)[8:]]
+    assert len(wrong) == 4
+    assert all("false mark" in words for words in wrong)
+    # Nothing reaches 1, so that nothing is marked and no image is shown for its marks.
+    assert len(gallery(found, 1.0, None, pictures)) == 8
 
 
 def test_lesions_that_are_no_targets_are_neither_found_nor_false(tmp_path):
