@@ -84,6 +84,13 @@ def nothing_between(first, *_):
     return {unit: {"mean_sensitivity": gain} for unit in first.targets}
 
 
+def test_a_cut_off_that_was_chosen_by_another_rule_is_told_of(runs):
+    assert compare_lesions(*runs, QUICK)["notes"] == []
+    made = compare_lesions(*runs, EvaluationConfig(bootstrap=20, hit="iou"))
+    assert len(made["notes"]) == 2
+    assert "was chosen under evaluation.hit=centre" in made["notes"][0]
+
+
 def test_what_cannot_be_compared_is_refused(runs, tmp_path):
     plain = write_run(tmp_path / "plain", pl.read_parquet(runs[0] / "predictions.parquet"))
     with pytest.raises(RunError, match="finds no lesions"):

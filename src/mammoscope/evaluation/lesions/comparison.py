@@ -41,6 +41,8 @@ __all__ = ["compare_lesions", "finds_lesions", "lesion_comparison_rows"]
 
 FORMAT_VERSION = 1
 _ROLES = ("first", "second")
+# Settings under which a cut-off keeps its rate.
+_RULES = ("hit", "false_positives_on")
 
 
 def finds_lesions(run: Path) -> bool:
@@ -103,7 +105,7 @@ def compare_lesions(
             **differences(found[0], found[1], draws, config),
             "cut_off": _at_cut_offs(runs, found, draws, config),
         },
-        "notes": _notes(runs),
+        "notes": _notes(runs, config),
     }
     return made | {"sentence": _sentence(made)}
 
@@ -214,14 +216,24 @@ def _at_cut_offs(
     }
 
 
-def _notes(runs: list[Contender]) -> list[str]:
-    if len({run.name for run in runs}) == 1:
-        return []
-    names = " and ".join(run.name for run in runs)
-    return [
-        f"The cut-offs were chosen for different targets ({names}), so what they give differs by "
-        "choice too."
-    ]
+def _notes(runs: list[Contender], config: EvaluationConfig) -> list[str]:
+    said = []
+    if len({run.name for run in runs}) > 1:
+        names = " and ".join(run.name for run in runs)
+        said.append(
+            f"The cut-offs were chosen for different targets ({names}), so what they give differs "
+            "by choice too."
+        )
+    for run in runs:
+        chosen_by = frozen_points(run.path)[1]["evaluation"]
+        other = [name for name in _RULES if chosen_by[name] != getattr(config, name)]
+        if other:
+            told = ", ".join(f"evaluation.{name}={chosen_by[name]}" for name in other)
+            said.append(
+                f"The cut-off of {run.path} was chosen under {told}, which is not the rule of this "
+                "comparison: it need not keep its target here."
+            )
+    return said
 
 
 def _sentence(made: dict[str, Any]) -> str:
