@@ -327,6 +327,10 @@ def test_what_matched_views_add_is_told_where_candidates_were_matched(tmp_path, 
     assert gain["value"] == pytest.approx(told)
     assert gain["low"] > 0
     assert "each view alone" in made.path.read_text()
+    # A match that moves no score adds nothing, and no page says that it did.
+    still = alone.with_columns(own_score=pl.col("score") + 1e-15)
+    run = write_lesion_run(tmp_path / "still", drawn=still)
+    assert evaluate_run(run, QUICK).report["detection"]["views"] is None
 
 
 def test_edited_tables_and_a_cohort_that_is_not_there_are_refused(tmp_path):
