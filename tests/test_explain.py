@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mammoscope.explain import find_regions, heatmap_in_original_pixels, overlay
+from mammoscope.masks import outline
 from mammoscope.preprocessing import Geometry
 from mammoscope.types import Box, Finding, ImageResult, Laterality, View
 
@@ -119,3 +120,19 @@ def test_an_overlay_draws_outlines_instead_of_boxes_and_names_what_was_found():
     # At the image's upper border the words stand below.
     high = Finding(Box(100, 2, 200, 100), 0.5, "mass", "detector", matched=("b", 0))
     assert overlay(pixels, result(heat, findings=(high,))).any(axis=2)[105:].any()
+
+
+def test_an_outline_is_drawn_on_the_outermost_pixels_of_its_mask():
+    mask = np.zeros((400, 300), bool)
+    mask[120:180, 60:110] = mask[170:200, 100:140] = True
+    (ring,) = outline(mask)
+    corners = tuple(zip(ring[::2], ring[1::2], strict=True))
+    finding = Finding(Box(60, 120, 140, 200), 0.5, "mass", "segmenter", corners)
+    heat = np.zeros((12, 4), np.float32)
+    picture = overlay(np.zeros(mask.shape, np.float32), result(heat, findings=(finding,)))
+    drawn = picture.any(axis=2)
+    # The words stand above.
+    drawn[:119] = False
+    inner = np.zeros_like(mask)
+    inner[1:-1, 1:-1] = mask[2:, 1:-1] & mask[:-2, 1:-1] & mask[1:-1, 2:] & mask[1:-1, :-2]
+    np.testing.assert_array_equal(drawn, mask & ~inner)

@@ -19,7 +19,6 @@ __all__ = [
 
 _OPACITY = 0.45
 _LINE_COLOUR = (255, 196, 0)
-_FEWEST_CELLS = 1
 _MOST_REGIONS = 5
 
 
@@ -40,9 +39,7 @@ def find_regions(heatmap: FloatImage, geometry: Geometry, threshold: float) -> t
     down, across = geometry.height / heatmap.shape[0], geometry.width / heatmap.shape[1]
     findings: list[Finding] = []
     for label in range(1, count):
-        left, top, width, height, cells = (int(v) for v in stats[label])
-        if cells < _FEWEST_CELLS:
-            continue
+        left, top, width, height = (int(v) for v in stats[label][:4])
         on_grid = Box(left * across, top * down, (left + width) * across, (top + height) * down)
         box = clipped(geometry.to_original(on_grid), geometry)
         if box is not None:
@@ -100,7 +97,8 @@ def overlay(pixels: FloatImage, result: ImageResult) -> ByteImage:
     for finding in result.findings:
         box = finding.box
         if finding.outline:
-            corners = np.array(finding.outline).round().astype(np.int32)
+            # The pixel in which a corner lies, not the nearest one.
+            corners = np.floor(finding.outline).astype(np.int32)
             cv2.polylines(picture, [corners], True, _LINE_COLOUR, thickness)  # noqa: FBT003
         else:
             low, high = (round(box.x_min), round(box.y_min)), (round(box.x_max), round(box.y_max))

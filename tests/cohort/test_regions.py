@@ -231,13 +231,14 @@ def test_findings_that_share_a_name_are_refused(cohort):
 def test_images_whose_lesions_nobody_places_are_uncertain(cohort):
     more = [row_of(number, sick=number != 3) for number in (1, 2, 3, 4)]
     reject = Reject("ingest", "boxes.json", "i003", "invalid_finding", "no area")
+    copy = Reject("ingest", "copy.png", "i000", "duplicate", "the same pixels as i000.png")
     regions = cohort(
         circle("i000", 30, 60, 12),
         finding("i002", kind="mass"),
         circle("i004", 30, 60, 12),
         circle("gone", 30, 60, 12),
         more=more,
-        rejects=[reject],
+        rejects=[reject, copy],
     )
     # A cancer without a finding, a finding without a place, a finding that ingest refused.
     assert regions.uncertain == {"i001", "i002", "i003"}

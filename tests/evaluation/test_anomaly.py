@@ -131,6 +131,26 @@ def test_few_normal_images_warn(tmp_path):
     assert any("of which less than one is to lie above" in text for text in made["warnings"])
 
 
+def test_just_one_normal_image_above_a_threshold_is_no_warning(tmp_path):
+    # 1 - 0.9 of ten is a last digit short of one.
+    frame = predictions()
+    normal = frame.filter((pl.col("split") == "val") & (pl.col("cancer") == 0))["image_id"]
+    kept = pl.col("image_id").is_in(normal.head(10).to_list()) | (pl.col("split") == "test")
+    made = evaluate_run(anomaly_run(tmp_path / "run", frame.filter(kept))).report
+    few = [text for text in made["warnings"] if "of which less than one" in text]
+    assert not any("specificity=0.9 by image" in text for text in few)
+    assert any("specificity=0.95 by image" in text for text in few)
+
+
+def test_a_test_image_that_is_missing_is_said_before_a_threshold_is_written(tmp_path):
+    run = anomaly_run(tmp_path / "run", predictions())
+    facts = read_json(run / "run.json", RunError)
+    write_json(run / "run.json", facts | {"predicted": {"val": 80, "test": 81}})
+    with pytest.raises(RunError, match="holds 80 test images, the run scored 81"):
+        evaluate_run(run)
+    assert not (run / "operating_points.json").exists()
+
+
 def test_without_normal_validation_images_nothing_is_measured(tmp_path):
     val = pl.col("split") == "val"
     frame = predictions().with_columns(

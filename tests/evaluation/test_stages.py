@@ -11,7 +11,7 @@ from fixtures import runs
 from mammoscope.artefacts import sha256_file
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
-from mammoscope.evaluation import evaluate_run, summary_rows
+from mammoscope.evaluation import compare_runs, evaluate_run, summary_rows
 
 CLASSES = ("normal", "benign", "malignant")
 
@@ -87,6 +87,19 @@ def test_each_stage_loses_what_it_loses(run):
     assert report["warnings"] == ["4 lesions in the test split: figures rest on few."]
 
 
+def test_false_parts_are_counted_on_images_whose_lesions_are_all_placed(run):
+    folder = run()
+    facts = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(facts | {"counted": {"val": 1, "test": 4}}))
+    assert evaluated(folder).report["first_stage"]["false_parts"]["value"] == 2 / 4
+
+
+def test_test_images_without_any_cut_out_do_not_give_way_to_validation(run):
+    report = evaluated(run([row for row in ROWS if row["split"] == "val"])).report
+    assert report["measured_on"] == "test"
+    assert report["first_stage"]["lesions"] == 0
+
+
 def test_malignant_is_ranked_against_benign_whatever_is_said_of_normal(run):
     report = evaluated(run()).report
     # On true masks: a above c and d, b level with them.
@@ -132,6 +145,15 @@ def test_two_classes_leave_false_parts_out_of_what_is_told_apart(run):
     report = evaluated(run([row for row in ROWS if row["origin"] != "tissue"], CLASSES[1:])).report
     assert report["predicted"]["n"] == 3
     assert report["first_stage"]["false_parts"]["value"] == pytest.approx(2 / 5)
+
+
+def test_what_a_run_of_two_stages_does_not_leave_is_not_asked_to_be_trained(run):
+    folder = run()
+    facts = json.loads((folder / "run.json").read_text())
+    del facts["hashes"]["predictions.parquet"]
+    (folder / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(RunError, match="a run of task segment-then-classify leaves none"):
+        compare_runs(folder, folder, "image")
 
 
 def test_a_table_that_was_edited_or_lacks_a_column_is_refused(run):

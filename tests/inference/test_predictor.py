@@ -11,14 +11,16 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import mammoscope
-from mammoscope.bundle import HIGHEST, OperatingPoints
+from mammoscope.bundle import HIGHEST, Companion, OperatingPoints
 from mammoscope.config import PreprocessConfig
 from mammoscope.errors import BundleError, IncompleteExamError
 from mammoscope.evaluation.calibration import Calibration
 from mammoscope.graphs import write_calibrated
 from mammoscope.inference import Predictor, Scorer, read_exam
+from mammoscope.inference.companions import Verdict
 from mammoscope.preprocessing import Preprocessor, read_pixels
 from mammoscope.results import results_document, results_schema
+from mammoscope.types import Box, Finding
 
 
 def constant_graph(path, logit):
@@ -71,6 +73,34 @@ def test_a_breast_is_the_mean_of_its_images_and_an_exam_its_higher_breast(predic
     assert result.suspicious == (result.score >= 0.7)
     assert result.missing_views == ()
     assert result.warnings == ()
+
+
+def test_a_counterpart_is_named_by_its_place_whatever_the_order_of_companions(
+    predictor, exam_folder
+):
+    def companion(task):
+        config = predictor.bundle.input.preprocess
+        values = {"name": task, "file": f"{task}.onnx", "synthetic": True, "target": "any"}
+        return Companion(task=task, threshold=0.1, preprocess=config, **values)
+
+    def outlines(seen, _):
+        return [Verdict((Finding(Box(0, 0, 9, 9), 0.5, found_by="segmenter"),))] * len(seen)
+
+    def detects(seen, _):
+        others = [one.image.image_id for one in seen[::-1]]
+        return [
+            Verdict((Finding(Box(1, 1, 5, 5), 0.4, found_by="detector", matched=(other, 0)),))
+            for other in others
+        ]
+
+    beside = tuple(companion(task) for task in ("segment", "detect"))
+    bundle = predictor.bundle.model_copy(update={"companions": beside})
+    result = Predictor(bundle, predictor._scorer, [outlines, detects])(read_exam(exam_folder))
+    by_name = {image.image_id: image for image in result.images}
+    for image in result.images:
+        assert [finding.found_by for finding in image.findings] == ["detector", "segmenter"]
+        name, place = image.findings[0].matched
+        assert by_name[name].findings[place].found_by == "detector"
 
 
 def test_a_breast_is_its_highest_image_where_the_bundle_says_so(predictor, exam_folder):

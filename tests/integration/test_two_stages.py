@@ -93,7 +93,9 @@ def test_every_lesion_is_told_on_its_true_mask_and_where_found_on_the_predicted_
     met = drawn["finding_id"].drop_nulls()
     assert met.n_unique() == len(met) >= 10
     assert set(met) <= set(true["finding_id"])
-    classes = json.loads((run / "run.json").read_text())["classes"]
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["counted"] == facts["predicted"] == {"val": 15, "test": 9}
+    classes = facts["classes"]
     shares = rows.select(pl.sum_horizontal(f"score_{name}" for name in classes)).to_series()
     np.testing.assert_allclose(shares, 1, atol=1e-5)
     assert ("tissue" in rows["origin"].unique()) == ("normal" in classes)
@@ -227,6 +229,14 @@ def test_of_several_parts_on_a_lesion_the_best_is_taken():
     parts = (part(10, 10, 14, 20), part(15, 10, 20, 20))
     (made,) = predicted("i", outlined(*parts), regions, 0.1)
     assert made.box == parts[1].box
+
+
+def test_a_small_part_within_a_lesion_is_neither_the_lesion_nor_normal_tissue():
+    regions = Regions([region("a", np.s_[5:35, 5:25], malignant=True)], SIZE, {})
+    # Five of its seven columns lie in the lesion, two of seven.
+    parts = (part(10, 20, 14, 27), part(20, 23, 24, 30))
+    (made,) = predicted("i", outlined(*parts), regions, 0.1)
+    assert (made.shows, made.box) == ("normal", parts[1].box)
 
 
 def test_a_lesion_of_unknown_nature_is_no_cut_out_and_uncertain_images_have_no_normal_ones():

@@ -21,7 +21,7 @@ from mammoscope.cohort.findings import read_findings
 from mammoscope.cohort.manifest import read_rejects, source_roots
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import LesionsConfig
-from mammoscope.errors import CohortError
+from mammoscope.errors import CohortError, Reason
 from mammoscope.masks import decode
 from mammoscope.preprocessing import Geometry
 from mammoscope.types import Bools, Box, ByteImage
@@ -288,8 +288,12 @@ def _counted(findings: int) -> str:
 
 
 def _refused_findings(cohort: Path) -> set[str]:
-    """Return images with a finding that ingest refused."""
-    return {reject.image_id for reject in read_rejects(cohort) if reject.stage == "ingest"}
+    """Return images with a finding that ingest refused; a second copy of an image is none."""
+    return {
+        reject.image_id
+        for reject in read_rejects(cohort)
+        if reject.stage == "ingest" and reject.reason != Reason.DUPLICATE
+    }
 
 
 def _unplaced(images: pl.DataFrame, findings: pl.DataFrame) -> set[str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
 from mammoscope.artefacts import check_output, new_folder, sha256_file, write_json
 from mammoscope.config import Config, EvaluationConfig, validated
 from mammoscope.errors import RunError
-from mammoscope.evaluation.anomaly_maps import checked_maps, shown_anomalies
+from mammoscope.evaluation.anomaly_maps import MAPS_FILE, shown_anomalies
 from mammoscope.evaluation.anomaly_page import render_anomaly_page
 from mammoscope.evaluation.anomaly_points import choose_on_normal, normal_only
 from mammoscope.evaluation.attributes import (
@@ -24,11 +24,13 @@ from mammoscope.evaluation.levels import measured_levels
 from mammoscope.evaluation.measures import estimated
 from mammoscope.evaluation.overfitting import broken_promises, fitted_warnings
 from mammoscope.evaluation.pointing import pointing, read_lesions
+from mammoscope.evaluation.report import freeze, head
 from mammoscope.evaluation.run_folder import (
     POINTS_FILE,
     Report,
-    check_complete,
+    check_splits,
     checked_predictions,
+    checked_table,
 )
 from mammoscope.evaluation.subgroups import subgroups
 from mammoscope.evaluation.tables import Level, Scored, read_predictions, scored
@@ -76,14 +78,15 @@ def evaluate(
     before a test row is read. Cancers of the fold that validates choose nothing: where there is
     any, ``validation`` tells how they are ranked.
     """
-    predictions, maps = checked_predictions(run, facts), checked_maps(run, facts)
+    predictions, maps = checked_predictions(run, facts), checked_table(run, facts, MAPS_FILE)
     folder = run / "report"
     check_output(folder, overwrite=overwrite, marker="report.json")
     table, where = read_cohort_table(facts, cohort), cohort_folder(facts, cohort)
-    validation = _rows(predictions, facts, "val", table)
+    check_splits(predictions, facts, table)
+    validation = read_predictions(predictions, "val")
     on_validation = {level: scored(validation, level) for level in _LEVELS}
     points = _frozen(run, facts, on_validation, config)
-    test = _rows(predictions, facts, "test", table)
+    test = read_predictions(predictions, "test")
     rows = with_attributes(test if test.height else validation, table)
     measured_on = {k: data for k in points if (data := scored(rows, k)).label.size}
     if not measured_on:
@@ -93,14 +96,9 @@ def evaluate(
     known = {k: on_validation[k] for k in points if _both(on_validation[k])}
     threshold = float(points["image"][0]["threshold"])
     report = {
-        "format_version": 1,
-        "kind": "report",
+        **head(facts, config.model_copy(update={"prevalence": None}), tested=bool(test.height)),
         "task": "anomaly",
-        "synthetic": bool(facts["synthetic"]),
-        "measured_on": "test" if test.height else "val",
-        "label": facts["config"]["train"]["label"],
         "primary": points["image"][0]["name"],
-        "evaluation": config.model_copy(update={"prevalence": None}).model_dump(mode="json"),
         "operating_points_sha256": sha256_file(run / POINTS_FILE),
         "levels": levels,
         "validation": measured_levels(known, points, config),
@@ -137,15 +135,6 @@ def summary_rows(report: Report) -> list[list[str]]:
     ]
 
 
-def _rows(
-    predictions: Path, facts: dict[str, Any], split: Literal["val", "test"], table: CohortTable
-) -> pl.DataFrame:
-    """Read one split's predictions, none of them missing."""
-    rows = read_predictions(predictions, split)
-    check_complete(predictions, facts, split, rows, table)
-    return rows
-
-
 def _both(data: Scored) -> bool:
     return 0 < data.positives < data.label.size
 
@@ -168,17 +157,8 @@ def _frozen(
         normal = normal_only(data)
         if normal.score.size or level == "image":
             points[level] = choose_on_normal(normal, anomaly.specificities, config)
-    write_json(
-        run / POINTS_FILE,
-        {
-            "format_version": 1,
-            "chosen_on": "val",
-            "chosen_from": "normal",
-            "scored_by": "model",
-            "primary": points["image"][0]["name"],
-            "points": points,
-        },
-    )
+    primary = points["image"][0]["name"]
+    freeze(run, facts, config, points, chosen_from="normal", primary=primary)
     return points
 
 
@@ -195,8 +175,8 @@ def _warnings(
         normal = normal_only(on_validation[level])
         for point, found in zip(points[level], values["operating_points"], strict=True):
             share = 1 - float(point["target"].partition("=")[2])
-            # The expected number of normal ones above it.
-            if share * normal.score.size < 1:
+            # The expected number of normal ones above it; a share may miss it by its last digit.
+            if share * normal.score.size < 1 - 1e-9:
                 said.append(
                     f"{point['name']} by {level}: chosen on {normal.score.size} normal {level}s, "
                     "of which less than one is to lie above it."

@@ -8,17 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import polars as pl
 
-from mammoscope.artefacts import sha256_file
 from mammoscope.errors import RunError
 from mammoscope.types import ByteImage, FloatImage
 
-__all__ = ["MAPS_FILE", "MAPS_SCHEMA", "ShownAnomaly", "checked_maps", "shown_anomalies"]
+__all__ = ["MAPS_FILE", "MAPS_SCHEMA", "ShownAnomaly", "shown_anomalies"]
 
 MAPS_FILE = "anomaly_maps.parquet"
 #: A row per scored image: the map's cells, half-precision floats row by row; and, where the image
@@ -52,21 +50,6 @@ class ShownAnomaly:
     reconstruction: ByteImage | None
     heatmap: FloatImage
     lesions: FloatImage
-
-
-def checked_maps(run: Path, facts: dict[str, Any]) -> Path:
-    """Return where the maps lie, if they are those that the run made.
-
-    Raises:
-        RunError: If they are missing or were edited.
-    """
-    path = run / MAPS_FILE
-    expected = facts.get("hashes", {}).get(MAPS_FILE)
-    if not path.is_file():
-        raise RunError(f"{path} is missing: train the run again")
-    if sha256_file(path) != expected:
-        raise RunError(f"{path} was edited: its SHA-256 is not {expected} of run.json")
-    return path
 
 
 def shown_anomalies(path: Path, image_ids: list[str]) -> Iterator[ShownAnomaly]:

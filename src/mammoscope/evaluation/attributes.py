@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
 from mammoscope.artefacts import sha256_file
 from mammoscope.errors import RunError
 
-__all__ = ["CohortTable", "cohort_folder", "read_cohort_table", "with_attributes"]
+__all__ = [
+    "CohortTable",
+    "cohort_folder",
+    "read_cohort_table",
+    "refused_images",
+    "with_attributes",
+]
 
 _FILES = {"manifest.parquet": "manifest_sha256", "splits.parquet": "splits_sha256"}
 _ATTRIBUTES = {
@@ -81,7 +87,11 @@ def read_cohort_table(facts: dict[str, Any], cohort: Path | None = None) -> Coho
         if name not in manifest.columns
     )
     joined = manifest.drop("split", strict=False).join(splits, on="image_id")
-    refused = _refused(folder).filter(pl.col("image_id").is_in(joined["image_id"].to_list()))
+    refused = (
+        refused_images(folder, "prepare")
+        .unique("image_id")
+        .filter(pl.col("image_id").is_in(joined["image_id"].to_list()))
+    )
     counts = refused["reason"].value_counts().sort("reason")
     return CohortTable(
         joined.join(refused, on="image_id", how="anti", maintain_order="left"),
@@ -89,16 +99,23 @@ def read_cohort_table(facts: dict[str, Any], cohort: Path | None = None) -> Coho
     )
 
 
-def _refused(folder: Path) -> pl.DataFrame:
-    """Return image_id and reason of what ``prepare`` refused: the store leaves these out."""
+def refused_images(folder: Path, stage: Literal["ingest", "prepare"]) -> pl.DataFrame:
+    """Return image_id and reason of what a stage refused.
+
+    What ``prepare`` refused the store leaves out; ``ingest`` may have refused an image, or no more
+    than a finding of it.
+
+    Raises:
+        RunError: If the cohort's rejects cannot be read.
+    """
     path = folder / "rejects.csv"
     if not path.is_file():
         return pl.DataFrame(schema={"image_id": pl.String(), "reason": pl.String()})
     try:
-        rows = pl.read_csv(path, infer_schema=False).filter(pl.col("stage") == "prepare")
+        rows = pl.read_csv(path, infer_schema=False).filter(pl.col("stage") == stage)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise RunError(f"{path} cannot be read as a table of rejects: {error}") from error
-    return rows.select("image_id", "reason").unique("image_id")
+    return rows.select("image_id", "reason")
 
 
 def with_attributes(rows: pl.DataFrame, table: CohortTable) -> pl.DataFrame:

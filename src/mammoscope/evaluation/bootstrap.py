@@ -21,12 +21,14 @@ __all__ = [
     "Interval",
     "Measure",
     "draw",
+    "honest",
     "interval_of",
     "intervals",
     "samples",
     "values",
     "widened",
     "widened_share",
+    "with_interval",
 ]
 
 
@@ -105,11 +107,11 @@ def widened(
         for name, (side, top) in sides.items()
         if name in made
     }
-    return {name: _honest(exact.get(name, found)) for name, found in made.items()}
+    return {name: honest(exact.get(name, found)) for name, found in made.items()}
 
 
-def _honest(found: Interval) -> Interval:
-    """Leave out an interval without a width."""
+def honest(found: Interval) -> Interval:
+    """Leave out an interval without a width: replicates that all repeat a value say nothing."""
     if found.low is None or found.high is None or found.high - found.low > _ROUNDING:
         return found
     return Interval(found.value, None, None, found.undefined)
@@ -195,3 +197,9 @@ def interval_of(value: float | None, sample: Floats, confidence: float) -> Inter
         tail = (1 - confidence) / 2
         low, high = (float(q) for q in np.quantile(defined, [tail, 1 - tail]))
     return Interval(value, low, high, int(sample.size - defined.size))
+
+
+def with_interval(value: float, sample: Floats, confidence: float) -> dict[str, float | None]:
+    """Return a value with the interval of its replicates as reports hold it; NaN is undefined."""
+    known = None if np.isnan(value) else float(value)
+    return honest(interval_of(known, sample, confidence)).as_dict()

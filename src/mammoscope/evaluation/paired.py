@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mammoscope.config import EvaluationConfig
-from mammoscope.evaluation.bootstrap import draw, interval_of, samples, values
+from mammoscope.evaluation.bootstrap import draw, honest, interval_of, samples, values
 from mammoscope.evaluation.delong import compare_areas
 from mammoscope.evaluation.measures import measures_of_ranks
 from mammoscope.evaluation.tables import Scored
@@ -53,7 +53,7 @@ def area_difference(
         data = Scored(score, pair.label, pair.patient)
         sample = samples(data, measure, draws)["auroc"]
         value = values(data, measure)["auroc"]
-        found.append(interval_of(value, sample, config.confidence).as_dict())
+        found.append(honest(interval_of(value, sample, config.confidence)).as_dict())
         drawn.append(sample)
     test = compare_areas(pair.first, pair.second, pair.label, pair.patient, config.confidence)
     resampled = interval_of(test.value, drawn[1] - drawn[0], config.confidence)

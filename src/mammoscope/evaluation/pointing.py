@@ -18,7 +18,7 @@ from mammoscope.artefacts import sha256_file
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation.attributes import CohortTable
-from mammoscope.evaluation.bootstrap import Interval, draw, interval_of, widened_share
+from mammoscope.evaluation.bootstrap import Interval, draw, honest, interval_of, widened_share
 from mammoscope.types import Bools, Floats, Ints
 
 __all__ = [
@@ -271,7 +271,7 @@ def mean_over_patients(
     draws = draw(int(owner.max()) + 1, config.bootstrap, config.seed).astype(np.float64)
     sample = (draws @ np.bincount(owner, values)) / (draws @ np.bincount(owner))
     found = interval_of(float(values.mean()), sample, config.confidence)
-    return widened_share(found, draws.shape[1], config.confidence) if share else found
+    return honest(widened_share(found, draws.shape[1], config.confidence) if share else found)
 
 
 def _groups(

@@ -171,9 +171,13 @@ def check_calibration(run: Path, facts: dict[str, Any], config: EvaluationConfig
             for settings in (own, config)
         )
         if made != asked:
+            setting = f"--set evaluation.{key}={asked}"
+            todo = f"run mammoscope calibrate {run} {setting} first"
+            # Runs of earlier versions name no task.
+            if facts["config"].get("task", "classify") != "classify":
+                todo = f"train anew with {setting}, as only a classifier can be calibrated"
             raise ConfigError(
-                f"evaluation.{key} is {asked}, the scores of {run} were made with {made}: run "
-                f"mammoscope calibrate {run} --set evaluation.{key}={asked} first"
+                f"evaluation.{key} is {asked}, the scores of {run} were made with {made}: {todo}"
             )
 
 

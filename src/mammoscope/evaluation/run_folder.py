@@ -77,6 +77,9 @@ def checked_table(run: Path, facts: dict[str, Any], name: str) -> Path:
     """
     path = run / name
     expected = facts.get("hashes", {}).get(name)
+    if facts.get("status") == "finished" and expected is None:
+        task = facts["config"].get("task", "classify")
+        raise RunError(f"{run} has no {name}: a run of task {task} leaves none")
     if facts.get("status") != "finished" or not path.is_file():
         lacks = f"{run} is {facts.get('status')}, not finished"
         if facts.get("status") == "finished":

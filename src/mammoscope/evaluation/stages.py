@@ -17,7 +17,7 @@ import polars as pl
 from mammoscope.artefacts import check_output, new_folder, write_json
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
-from mammoscope.evaluation.bootstrap import Interval, draw, interval_of, widened_share
+from mammoscope.evaluation.bootstrap import Interval, draw, honest, interval_of, widened_share
 from mammoscope.evaluation.metrics import auroc
 from mammoscope.evaluation.page import banner, facts_table, plain_config
 from mammoscope.evaluation.page_groups import estimate, kind, span
@@ -40,7 +40,7 @@ _FEW = 30
 _TITLES = {
     "found": "Lesions that the first stage finds",
     "dice": "Dice of its masks in a window around the lesion",
-    "false_parts": "Its false parts per image",
+    "false_parts": "Its false parts per image, where all lesions are placed",
     "true": "Second stage on true masks",
     "predicted": "Second stage on predicted masks of the lesions that are found",
     "same_true": "The same lesions on their true masks",
@@ -81,9 +81,10 @@ def evaluate(
     rows = _read(checked_table(run, facts, CUTOUTS_FILE))
     folder = Path(run) / "report"
     check_output(folder, overwrite=overwrite, marker="report.json")
-    tested = bool((rows["split"] == "test").any())
+    tested = bool(facts["predicted"]["test"])
     split = "test" if tested else "val"
-    images = int(facts["predicted"][split])
+    # Runs of earlier versions did not leave out images with a lesion that nobody placed.
+    images = int(facts.get("counted", facts["predicted"])[split])
     report = {
         **head(facts, config, tested=tested),
         "task": facts["config"]["task"],
@@ -202,9 +203,7 @@ def _of(
     made = interval_of(value, sample, config.confidence)
     if share:
         made = widened_share(made, int(patient.max()) + 1, config.confidence)
-    if made.low is not None and made.low == made.high:
-        made = Interval(made.value, None, None, made.undefined)
-    return made.as_dict()
+    return honest(made).as_dict()
 
 
 def _mean_of(

@@ -14,15 +14,13 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from mammoscope.artefacts import sha256_file, write_atomically, write_json
 from mammoscope.bundle import MODEL_FILE
 from mammoscope.cohort.findings import FINDINGS_SCHEMA, read_findings
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.errors import RunError
 from mammoscope.evaluation.anomaly_maps import MAPS_FILE, MAPS_SCHEMA
-from mammoscope.evaluation.run_folder import POINTS_FILE
 from mammoscope.export.graph import PARITY_TOLERANCE, check_difference, write_graph
-from mammoscope.export.timings import tell_timings
+from mammoscope.export.record import settle_tables, tell_timings
 from mammoscope.inference import Anomalies, AnomalyScorer
 from mammoscope.inference.anomaly import OUTPUTS
 from mammoscope.models.anomaly import AnomalyModel
@@ -34,7 +32,6 @@ from mammoscope.types import Box, FloatImage
 
 __all__ = ["AnomalyGraph", "export_anomaly", "finish"]
 
-_PREDICTIONS = "predictions.parquet"
 _GRAPHS = ("the exported graph", "the training graph")
 _PARITY_IMAGES = 8
 _BATCH = 8
@@ -130,7 +127,7 @@ def finish(
         "centre": float(model.centre),
         "spread": float(model.spread),
     }
-    _write(run, facts, predictions, maps)
+    settle_tables(run, facts, {"predictions": predictions, Path(MAPS_FILE).stem: maps})
 
 
 @torch.inference_mode()
@@ -286,19 +283,3 @@ def _for_show(predictions: pl.DataFrame) -> list[str]:
 
 def _png(pixels: Any) -> bytes:
     return bytes(cv2.imencode(".png", pixels)[1].tobytes())
-
-
-def _write(run: Path, facts: dict[str, Any], predictions: pl.DataFrame, maps: pl.DataFrame) -> None:
-    """Write the tables and, last, the finished record."""
-    tables = {_PREDICTIONS: predictions, MAPS_FILE: maps}
-    for name, table in tables.items():
-        with write_atomically(run / name) as temporary:
-            table.write_parquet(temporary)
-    # Thresholds of other scores.
-    (run / POINTS_FILE).unlink(missing_ok=True)
-    facts |= {
-        "status": "finished",
-        "predicted": {s: int((predictions["split"] == s).sum()) for s in ("val", "test")},
-        "hashes": {name: sha256_file(run / name) for name in (MODEL_FILE, *tables)},
-    }
-    write_json(run / "run.json", facts)

@@ -14,7 +14,7 @@ import torch
 from mammoscope.bundle import MODEL_FILE, SIDES
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.export.graph import check_difference, export_graph
-from mammoscope.export.timings import tell_timings
+from mammoscope.export.record import tell_timings
 from mammoscope.inference import Scorer
 from mammoscope.models import Classifier, MultiViewClassifier
 from mammoscope.predictions import exam_input, predicted

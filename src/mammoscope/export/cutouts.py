@@ -21,7 +21,7 @@ from mammoscope.config import Config, StagesConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation.stages import CUTOUTS_FILE
 from mammoscope.export.graph import add_settings, check_difference, write_graph
-from mammoscope.export.timings import tell_timings
+from mammoscope.export.record import tell_timings
 from mammoscope.inference import CutoutScorer, CutoutSettings, Outlined, Segmenter, cut_square
 from mammoscope.inference.cutouts import CUTOUT_KEY
 from mammoscope.models import CutoutClassifier, CutoutGraph
@@ -66,16 +66,23 @@ def finish(
     tell_timings(facts, begun, exported)
     with write_atomically(run / CUTOUTS_FILE) as temporary:
         made.write_parquet(temporary)
-    test = int((rows["split"] == "test").sum())
+    sure = rows.filter(~pl.col("image_id").is_in(list(regions.uncertain)))
     files = (MODEL_FILE, SEGMENTER_FILE, CUTOUTS_FILE)
     facts |= {
         "status": "finished",
         "classes": list(config.stages.names),
         "calibration": {"method": "none"},
-        "predicted": {"val": rows.height - test, "test": test},
+        "predicted": _by_split(rows),
+        # Images on which a part that meets no lesion is a false one.
+        "counted": _by_split(sure),
         "hashes": {name: sha256_file(run / name) for name in files},
     }
     write_json(run / "run.json", facts)
+
+
+def _by_split(rows: pl.DataFrame) -> dict[str, int]:
+    test = int((rows["split"] == "test").sum())
+    return {"val": rows.height - test, "test": test}
 
 
 def _export(network: CutoutClassifier, stages: StagesConfig, path: Path) -> None:

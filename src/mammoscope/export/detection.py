@@ -16,14 +16,14 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from mammoscope.artefacts import sha256_file, write_atomically, write_json
+from mammoscope.artefacts import write_atomically
 from mammoscope.bundle import MODEL_FILE
 from mammoscope.cohort.regions import regions_of
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config, ViewMatching
 from mammoscope.errors import RunError
 from mammoscope.export.graph import PARITY_TOLERANCE, add_settings, write_graph
-from mammoscope.export.timings import tell_timings
+from mammoscope.export.record import settle_tables, tell_timings
 from mammoscope.export.view_matching import ChosenMatching, choose_matching
 from mammoscope.inference.detector import (
     DETECTOR_OUTPUTS,
@@ -182,7 +182,7 @@ def finish(
     candidates = _found(rows, views, store, chosen.matching, contract.kinds)
     predictions = _predictions(rows, candidates, config)
     tell_timings(facts, begun, exported)
-    _settle(run, facts, {"predictions": predictions, "candidates": candidates})
+    settle_tables(run, facts, {"predictions": predictions, "candidates": candidates})
 
 
 def _shown(store: PreparedStore, rows: pl.DataFrame, contract: DetectorContract) -> list[GreyImage]:
@@ -368,26 +368,3 @@ def _predictions(rows: pl.DataFrame, candidates: pl.DataFrame, config: Config) -
         .select((score / (1 - score)).log().alias("logit"), score.alias("score"))
     )
     return table_of(rows, made.to_dicts(), config.train.label).sort("image_id")
-
-
-def _settle(run: Path, facts: dict[str, Any], tables: dict[str, pl.DataFrame]) -> None:
-    """Write the tables and their hashes, and call the run finished."""
-    write_json(run / "run.json", {**facts, "status": "trained"})
-    hashes = {MODEL_FILE: sha256_file(run / MODEL_FILE)}
-    for name, table in tables.items():
-        path = run / f"{name}.parquet"
-        with write_atomically(path) as temporary:
-            table.write_parquet(temporary)
-        hashes[path.name] = sha256_file(path)
-    predicted = {
-        split: int((tables["predictions"]["split"] == split).sum()) for split in ("val", "test")
-    }
-    # Thresholds that were chosen before are of other scores.
-    (run / "operating_points.json").unlink(missing_ok=True)
-    facts |= {
-        "status": "finished",
-        "calibration": {"method": "none", "asked": "none", "notes": []},
-        "predicted": predicted,
-        "hashes": hashes,
-    }
-    write_json(run / "run.json", facts)

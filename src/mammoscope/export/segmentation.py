@@ -12,7 +12,6 @@ import numpy as np
 import polars as pl
 import torch
 
-from mammoscope.artefacts import sha256_file, write_atomically, write_json
 from mammoscope.bundle import MODEL_FILE
 from mammoscope.cohort.regions import Regions, regions_of
 from mammoscope.cohort.store import PreparedStore
@@ -22,7 +21,7 @@ from mammoscope.evaluation.pointing import mean_over_patients
 from mammoscope.explain import clipped
 from mammoscope.export.graph import add_settings, write_graph
 from mammoscope.export.mask_threshold import USUAL, choose_threshold
-from mammoscope.export.timings import tell_timings
+from mammoscope.export.record import settle_tables, tell_timings
 from mammoscope.inference import MaskSettings, Outlined, Outliner, Segmenter, cut_out
 from mammoscope.inference.segmenter import LOGITS, SETTINGS_KEY
 from mammoscope.masks import encode
@@ -96,7 +95,7 @@ def finish(
     own = (_IN_A_WINDOW, "threshold ")
     earlier = [note for note in facts.get("notes", []) if not note.startswith(own)]
     facts["notes"] = [*earlier, *notes, *_told_of_patches(tables, config.evaluation)]
-    _write(run, facts, tables)
+    settle_tables(run, facts, tables)
 
 
 def export_segmenter(
@@ -311,23 +310,3 @@ def _told_of_patches(tables: dict[str, pl.DataFrame], config: EvaluationConfig) 
             ends = "" if made.low is None else f" ({made.low:.3f} to {made.high:.3f})"
             said.append(f"{_IN_A_WINDOW}: {made.value:.3f}{ends} over {part.height} {name} lesions")
     return said
-
-
-def _write(run: Path, facts: dict[str, Any], tables: dict[str, pl.DataFrame]) -> None:
-    """Write all tables and, last, the finished record."""
-    # Not finished until tables, graph and their hashes are of one mind.
-    write_json(run / "run.json", {**facts, "status": "trained"})
-    hashes = {MODEL_FILE: sha256_file(run / MODEL_FILE)}
-    for name, table in tables.items():
-        path = run / f"{name}.parquet"
-        with write_atomically(path) as temporary:
-            table.write_parquet(temporary)
-        hashes[path.name] = sha256_file(path)
-    predictions = tables["predictions"]
-    facts |= {
-        "status": "finished",
-        "calibration": {"method": "none"},
-        "predicted": {s: int((predictions["split"] == s).sum()) for s in ("val", "test")},
-        "hashes": hashes,
-    }
-    write_json(run / "run.json", facts)

@@ -49,7 +49,7 @@ class CompanionModel(Protocol):
         ...
 
     def check(self) -> None:
-        """Send a blank image through the graph.
+        """Send an image of one grey through the graph.
 
         Raises:
             BundleError: If that fails.
@@ -133,7 +133,7 @@ class _Detecting:
         return in_original(own, geometry, self._detector.contract.kinds)
 
     def check(self) -> None:
-        self._detector(_blank(self._companion))
+        self._detector(_grey(self._companion))
 
 
 class _Outlining:
@@ -154,7 +154,7 @@ class _Outlining:
         return verdicts
 
     def check(self) -> None:
-        self._segmenter([_blank(self._companion)])
+        self._segmenter([_grey(self._companion)])
 
 
 class _Judging:
@@ -174,7 +174,7 @@ class _Judging:
         return verdicts
 
     def check(self) -> None:
-        self._scorer([_blank(self._companion)])
+        self._scorer([_grey(self._companion)])
 
 
 def _numbered(
@@ -186,5 +186,6 @@ def _numbered(
     return partner[0], order[partner[0]].index(partner[1])
 
 
-def _blank(companion: Companion) -> GreyImage:
-    return np.zeros((companion.preprocess.height, companion.preprocess.width), np.uint8)
+def _grey(companion: Companion) -> GreyImage:
+    # Not black: a graph that works in tiles is not shown those without tissue.
+    return np.ones((companion.preprocess.height, companion.preprocess.width), np.uint8)

@@ -263,7 +263,9 @@ class Predictor:
         suspicious = score >= self._image_threshold
         findings: tuple[Finding, ...] = ()
         if self._finds:
-            findings = tuple(finding for verdict in told for finding in verdict.findings)
+            found = [finding for verdict in told for finding in verdict.findings]
+            # The detector's first, whatever the bundle's order: counterparts are named by place.
+            findings = tuple(sorted(found, key=lambda finding: finding.found_by != "detector"))
         elif suspicious:
             findings = find_regions(
                 scores.local_score[place], prepared.geometry, self._image_threshold

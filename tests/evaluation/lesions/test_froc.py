@@ -184,3 +184,13 @@ def test_a_ratio_of_sums():
     none = ratio(np.zeros(3), np.array([4, 2, 2]), draws, 0.95, share=True)
     assert none.low == 0
     assert none.high == pytest.approx(1 - 0.025 ** (1 / 3))
+
+
+def test_what_every_replicate_repeats_has_no_interval():
+    # Half of the lesions of the only patient: nobody can say how sure that is.
+    assert ratio(np.array([1.0]), np.array([2]), draw(1, 50, 0), 0.95, share=True).low is None
+    half = Targets(np.array([1.0, NEVER]), np.zeros(2, int))
+    config = EvaluationConfig(bootstrap=50)
+    made = told_at(marks([]), {"lesion": half}, draw(1, 50, 0), config)["lesion"]
+    assert made["mean_sensitivity"].value == 0.5
+    assert made["mean_sensitivity"].low is None

@@ -8,6 +8,7 @@ from mammoscope.cli import app
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation import compare_lesions, evaluate_run, lesion_comparison_rows
+from mammoscope.evaluation.lesions import comparison as lesion_comparison
 from mammoscope.evaluation.lesions import report as lesion_report
 
 QUICK = EvaluationConfig(bootstrap=200)
@@ -67,6 +68,27 @@ def test_a_run_and_itself_do_not_differ(runs):
     assert made["difference"]["lesion"]["mean_sensitivity"]["value"] == 0
     assert made["difference"]["cut_off"]["sensitivity"]["p"] == 1
     assert "the same mean sensitivity" in made["sentence"]
+
+
+def test_a_difference_that_is_nought_is_not_called_lower(runs, monkeypatch):
+    monkeypatch.setattr(lesion_comparison, "differences", nothing_between)
+    made = compare_lesions(*runs, QUICK)
+    assert "is 0.000 higher" not in made["sentence"]
+    assert "is 0.000 lower" not in made["sentence"]
+    assert "both runs have the same mean sensitivity" in made["sentence"]
+    assert "chance" in made["sentence"]
+
+
+def nothing_between(first, *_):
+    gain = {"value": 0.0, "low": -0.1, "high": 0.1, "undefined": 0}
+    return {unit: {"mean_sensitivity": gain} for unit in first.targets}
+
+
+def test_a_cut_off_that_was_chosen_by_another_rule_is_told_of(runs):
+    assert compare_lesions(*runs, QUICK)["notes"] == []
+    made = compare_lesions(*runs, EvaluationConfig(bootstrap=20, hit="iou"))
+    assert len(made["notes"]) == 2
+    assert "was chosen under evaluation.hit=centre" in made["notes"][0]
 
 
 def test_what_cannot_be_compared_is_refused(runs, tmp_path):

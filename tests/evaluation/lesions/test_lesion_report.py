@@ -15,8 +15,12 @@ from fixtures.runs import predictions
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation import evaluate_run, read_report, run_evaluation_config, summary_rows
+from mammoscope.evaluation.attributes import read_cohort_table
 from mammoscope.evaluation.lesions import report as lesion_report
-from mammoscope.evaluation.run_folder import frozen_points
+from mammoscope.evaluation.lesions.found import find
+from mammoscope.evaluation.lesions.gallery import gallery
+from mammoscope.evaluation.lesions.tables import read_candidates, read_findings, scene_of
+from mammoscope.evaluation.run_folder import frozen_points, read_run
 from mammoscope.evaluation.tables import read_predictions
 
 QUICK = EvaluationConfig(bootstrap=20)
@@ -158,6 +162,21 @@ def test_the_page_shows_figures_and_pictures_and_says_synthetic(detector, segmen
     }
 
 
+def test_pictures_of_false_marks_show_one(tmp_path):
+    run = write_lesion_run(tmp_path / "run")
+    facts = read_run(run)
+    there = read_findings(tmp_path / "run-cohort", read_cohort_table(facts), facts)
+    rows = read_predictions(run / "predictions.parquet", "test")
+    drawn = read_candidates(run / "candidates.parquet", "test")
+    found = find(scene_of(rows, drawn, there, QUICK), QUICK)
+    pictures = FakePictures(rows["image_id"])
+    wrong = [one.words for one in gallery(found, 0.6, None, pictures)[8:]]
+    assert len(wrong) == 4
+    assert all("false mark" in words for words in wrong)
+    # Nothing reaches 1, so that nothing is marked and no image is shown for its marks.
+    assert len(gallery(found, 1.0, None, pictures)) == 8
+
+
 def test_lesions_that_are_no_targets_are_neither_found_nor_false(tmp_path):
     frame = predictions()
     found = findings(frame)
@@ -213,13 +232,37 @@ def test_on_an_image_whose_lesion_nobody_placed_no_mark_is_false(tmp_path):
     assert any("2 test images hold a lesion of which nobody says" in n for n in made["notes"])
 
 
+def test_on_an_image_with_a_finding_that_ingest_refused_no_mark_is_false(tmp_path):
+    frame = predictions()
+    tested = frame.filter((pl.col("cancer") == 0) & (pl.col("split") == "test"))["image_id"]
+    run = write_lesion_run(tmp_path / "run")
+    before = evaluate_run(run, QUICK).report["detection"]["counts"]
+    cohort = tmp_path / "run-cohort"
+    healthy = sorted(set(tested) - set(pl.read_parquet(cohort / "findings.parquet")["image_id"]))
+    (cohort / "rejects.csv").write_text(
+        "stage,path,image_id,reason,message\n"
+        f"ingest,roi.csv,{healthy[0]},invalid_finding,row 3 of roi.csv: no box\n"
+        f"ingest,copy.dcm,{healthy[1]},duplicate,copy.dcm has the same pixels as a.dcm\n"
+    )
+    after = evaluate_run(run, QUICK, overwrite=True).report["detection"]["counts"]
+    assert after["uncertain_images"] == before["uncertain_images"] + 1
+    normal = EvaluationConfig(bootstrap=20, false_positives_on="normal")
+    made = evaluate_run(run, normal, overwrite=True).report["detection"]["counts"]
+    (cohort / "rejects.csv").unlink()
+    told = evaluate_run(run, normal, overwrite=True).report["detection"]["counts"]
+    assert made["counted_images"] == told["counted_images"] - 1
+
+
 def test_without_candidates_nothing_is_found_and_nothing_breaks(tmp_path, figures):
     frame = predictions()
     none = candidates(frame, findings(frame)).head(0)
     run = write_lesion_run(tmp_path / "run", drawn=none, task="segment")
     made = evaluate_run(run, QUICK).report
     assert made["detection"]["froc"]["lesion"]["sensitivity_at_2"]["value"] == 0
-    assert made["detection"]["average_precision"]["all"]["ap50"]["value"] == 0
+    precision = made["detection"]["average_precision"]["all"]["ap50"]
+    assert precision["value"] == 0
+    # All replicates repeat it: of how sure that is nothing is known.
+    assert (precision["low"], precision["high"]) == (None, None)
     assert made["overlap"]["window"]["dice"]["value"] == 0
     assert made["overlap"]["window"]["hausdorff_95"]["value"] is None
 
@@ -284,6 +327,10 @@ def test_what_matched_views_add_is_told_where_candidates_were_matched(tmp_path, 
     assert gain["value"] == pytest.approx(told)
     assert gain["low"] > 0
     assert "each view alone" in made.path.read_text()
+    # A match that moves no score adds nothing, and no page says that it did.
+    still = alone.with_columns(own_score=pl.col("score") + 1e-15)
+    run = write_lesion_run(tmp_path / "still", drawn=still)
+    assert evaluate_run(run, QUICK).report["detection"]["views"] is None
 
 
 def test_edited_tables_and_a_cohort_that_is_not_there_are_refused(tmp_path):

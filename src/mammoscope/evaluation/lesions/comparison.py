@@ -11,7 +11,7 @@ from mammoscope import __version__
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation.attributes import cohort_folder, read_cohort_table
-from mammoscope.evaluation.bootstrap import Draws
+from mammoscope.evaluation.bootstrap import Draws, with_interval
 from mammoscope.evaluation.comparison import (
     Contender,
     check_same_images,
@@ -20,7 +20,7 @@ from mammoscope.evaluation.comparison import (
 )
 from mammoscope.evaluation.lesions.found import Found, find, measured
 from mammoscope.evaluation.lesions.froc import told_at
-from mammoscope.evaluation.lesions.gains import differences, gained
+from mammoscope.evaluation.lesions.gains import differences
 from mammoscope.evaluation.lesions.tables import (
     CANDIDATES_FILE,
     Findings,
@@ -41,6 +41,8 @@ __all__ = ["compare_lesions", "finds_lesions", "lesion_comparison_rows"]
 
 FORMAT_VERSION = 1
 _ROLES = ("first", "second")
+# Settings under which a cut-off keeps its rate.
+_RULES = ("hit", "false_positives_on")
 
 
 def finds_lesions(run: Path) -> bool:
@@ -103,7 +105,7 @@ def compare_lesions(
             **differences(found[0], found[1], draws, config),
             "cut_off": _at_cut_offs(runs, found, draws, config),
         },
-        "notes": _notes(runs),
+        "notes": _notes(runs, config),
     }
     return made | {"sentence": _sentence(made)}
 
@@ -208,18 +210,30 @@ def _at_cut_offs(
         sample = (draws @ more.astype(np.float64)) / (draws @ images.astype(np.float64))
     return {
         "sensitivity": share_difference(hits[0], hits[1], patient, config.confidence),
-        "false_positives_per_image": gained(more.sum() / images.sum(), sample, config),
+        "false_positives_per_image": with_interval(
+            more.sum() / images.sum(), sample, config.confidence
+        ),
     }
 
 
-def _notes(runs: list[Contender]) -> list[str]:
-    if len({run.name for run in runs}) == 1:
-        return []
-    names = " and ".join(run.name for run in runs)
-    return [
-        f"The cut-offs were chosen for different targets ({names}), so what they give differs by "
-        "choice too."
-    ]
+def _notes(runs: list[Contender], config: EvaluationConfig) -> list[str]:
+    said = []
+    if len({run.name for run in runs}) > 1:
+        names = " and ".join(run.name for run in runs)
+        said.append(
+            f"The cut-offs were chosen for different targets ({names}), so what they give differs "
+            "by choice too."
+        )
+    for run in runs:
+        chosen_by = frozen_points(run.path)[1]["evaluation"]
+        other = [name for name in _RULES if chosen_by[name] != getattr(config, name)]
+        if other:
+            told = ", ".join(f"evaluation.{name}={chosen_by[name]}" for name in other)
+            said.append(
+                f"The cut-off of {run.path} was chosen under {told}, which is not the rule of this "
+                "comparison: it need not keep its target here."
+            )
+    return said
 
 
 def _sentence(made: dict[str, Any]) -> str:
@@ -230,12 +244,14 @@ def _sentence(made: dict[str, Any]) -> str:
         f"On {made['n']} lesions of these {made['images']} {kind}images of {made['patients']} test "
         "patients"
     )
+    start = f"{where} both runs have the same mean sensitivity"
     if gain["value"] == 0 and gain["low"] == gain["high"]:
-        return f"{where} both runs have the same mean sensitivity."
-    word = "higher" if gain["value"] > 0 else "lower"
-    start = f"{where} the second run's mean sensitivity is {abs(gain['value']):.3f} {word}"
+        return f"{start}."
+    if gain["value"] != 0:
+        word = "higher" if gain["value"] > 0 else "lower"
+        start = f"{where} the second run's mean sensitivity is {abs(gain['value']):.3f} {word}"
     if gain["low"] is None:
-        return f"{start}; without replicates nothing is said of chance."
+        return f"{start}; without an interval nothing is said of chance."
     start += (
         f" ({made['evaluation']['confidence']:.0%} interval of the difference "
         f"{gain['low']:+.3f} to {gain['high']:+.3f})"

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mammoscope.config import EvaluationConfig
-from mammoscope.evaluation.bootstrap import Draws, Interval, interval_of, widened_share
+from mammoscope.evaluation.bootstrap import Draws, Interval, honest, interval_of, widened_share
 from mammoscope.types import Floats, Ints
 
 __all__ = ["FalseMarks", "Targets", "curve", "cut_off", "ratio", "sensitivities", "told_at"]
@@ -148,7 +148,7 @@ def told_at(
             sample = drawn[name][:, places].mean(axis=1)
             known = None if np.isnan(value) else value
             found = interval_of(known, sample, config.confidence)
-            made[name][measure] = widened_share(found, patients, config.confidence)
+            made[name][measure] = honest(widened_share(found, patients, config.confidence))
     return made
 
 
@@ -212,7 +212,4 @@ def ratio(
     with np.errstate(invalid="ignore", divide="ignore"):
         sample = (weight @ counted) / (weight @ of)
     found = interval_of(float(counted.sum() / total), sample, confidence)
-    if share:
-        return widened_share(found, int((of > 0).sum()), confidence)
-    # Replicates that all repeat the value say nothing of how sure it is.
-    return Interval(found.value, None, None, found.undefined) if found.low == found.high else found
+    return honest(widened_share(found, int((of > 0).sum()), confidence) if share else found)

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from mammoscope.config import EvaluationConfig
-from mammoscope.evaluation.bootstrap import Draws, interval_of
+from mammoscope.evaluation.bootstrap import Draws, with_interval
 from mammoscope.evaluation.lesions.found import Found
 from mammoscope.evaluation.lesions.froc import sensitivities
-from mammoscope.types import Floats
 
-__all__ = ["differences", "gained"]
+__all__ = ["differences"]
 
 
 def differences(
@@ -41,15 +40,13 @@ def differences(
         value, sample = whole[1][unit] - whole[0][unit], drawn[1][unit] - drawn[0][unit]
         made[unit] = {
             **{
-                f"sensitivity_at_{rate:g}": gained(value[0, k], sample[:, k], config)
+                f"sensitivity_at_{rate:g}": with_interval(
+                    value[0, k], sample[:, k], config.confidence
+                )
                 for k, rate in enumerate(rates)
             },
-            "mean_sensitivity": gained(value[0].mean(), sample.mean(axis=1), config),
+            "mean_sensitivity": with_interval(
+                value[0].mean(), sample.mean(axis=1), config.confidence
+            ),
         }
     return made
-
-
-def gained(value: float, sample: Floats, config: EvaluationConfig) -> dict[str, float | None]:
-    """Return a difference with the interval of its replicates."""
-    known = None if np.isnan(value) else float(value)
-    return interval_of(known, sample, config.confidence).as_dict()

@@ -52,7 +52,7 @@ def gallery(found: Found, threshold: float, masks: Masks | None, pictures: Pictu
     """
     shown = []
     names = found.scene.rows["image_id"].to_list()
-    for image in _chosen(found):
+    for image in _chosen(found, threshold):
         name = str(names[image])
         if name not in pictures:
             continue
@@ -65,8 +65,8 @@ def gallery(found: Found, threshold: float, masks: Masks | None, pictures: Pictu
     return shown
 
 
-def _chosen(found: Found) -> list[int]:
-    """Return the numbers of the images to show."""
+def _chosen(found: Found, threshold: float) -> list[int]:
+    """Return the numbers of the images to show; a false mark below the threshold is none."""
     scene, target = found.scene, found.wanted
     best = (
         pl.DataFrame({"image": scene.lesions.image[target], "score": found.matching.score[target]})
@@ -78,6 +78,7 @@ def _chosen(found: Found) -> list[int]:
     places = np.linspace(0, len(best) - 1, min(_WITH, len(best)))
     chosen = [int(best[round(place)]) for place in places]
     false = (found.matching.outcome == Outcome.FALSE) & scene.counted[scene.candidates.image]
+    false &= scene.candidates.score >= threshold
     order = np.argsort(-scene.candidates.score[false], kind="stable")
     wrong = dict.fromkeys(scene.candidates.image[false][order].tolist())
     return chosen + [image for image in wrong if image not in chosen][:_WRONG]
@@ -134,7 +135,7 @@ def _outlines(picture: ByteImage, name: str, masks: Masks) -> None:
     ]
     for runs, colour in [*parts, (row["predicted"], _DRAWN)]:
         for contour in outline(decode(runs, size)):
-            points = np.round(np.array(contour).reshape(-1, 1, 2) * scale).astype(np.int32)
+            points = np.floor(np.array(contour).reshape(-1, 1, 2) * scale).astype(np.int32)
             cv2.polylines(picture, [points], True, colour, 1, cv2.LINE_AA)  # noqa: FBT003
 
 

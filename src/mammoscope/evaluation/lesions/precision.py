@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mammoscope.config import EvaluationConfig
-from mammoscope.evaluation.bootstrap import Draws, Interval, interval_of
+from mammoscope.evaluation.bootstrap import Draws, with_interval
 from mammoscope.evaluation.lesions.average_precision import (
     Ranked,
     precision_steps,
@@ -67,8 +67,8 @@ def _told(ranked: Ranked, found: Found, draws: Draws, config: EvaluationConfig) 
     whole, drawn = _values(ranked, found, draws)
     return {
         "lesions": int(ranked.lesions.size),
-        "ap50": _interval(whole[0, 0], drawn[:, 0], config),
-        "ap": _interval(whole[0].mean(), drawn.mean(axis=1), config),
+        "ap50": with_interval(whole[0, 0], drawn[:, 0], config.confidence),
+        "ap": with_interval(whole[0].mean(), drawn.mean(axis=1), config.confidence),
     }
 
 
@@ -81,8 +81,8 @@ def _mean(
     drawn = np.mean([sample for _, sample in values], axis=0)
     return {
         "lesions": sum(int(one.lesions.size) for one in ranked),
-        "ap50": _interval(whole[0, 0], drawn[:, 0], config),
-        "ap": _interval(whole[0].mean(), drawn.mean(axis=1), config),
+        "ap50": with_interval(whole[0, 0], drawn[:, 0], config.confidence),
+        "ap": with_interval(whole[0].mean(), drawn.mean(axis=1), config.confidence),
     }
 
 
@@ -91,12 +91,6 @@ def _values(ranked: Ranked, found: Found, draws: Draws) -> tuple[Floats, Floats]
     once = np.ones((1, draws.shape[1]), np.uint16)
     patient = found.scene.patient
     return replicates(ranked, patient, once), replicates(ranked, patient, draws)
-
-
-def _interval(value: float, sample: Floats, config: EvaluationConfig) -> dict[str, float | None]:
-    if np.isnan(value):
-        return Interval(None, None, None).as_dict()
-    return interval_of(float(value), sample, config.confidence).as_dict()
 
 
 def _some(candidates: Candidates, chosen: Bools) -> Candidates:

@@ -67,6 +67,8 @@ SHOWS_PICTURES = True
 _MASKS = ("masks.parquet", "lesion_masks.parquet")
 # Lesions below which a cut-off or a figure rests on few.
 _FEW = 30
+# A score that went to its logit and back may have another last digit.
+_ROUNDING = 1e-9
 
 
 def evaluate(
@@ -140,13 +142,17 @@ def _found(
 def _matched_views(
     rows: pl.DataFrame, drawn: Path, found: Found, findings: Findings, config: EvaluationConfig
 ) -> dict[str, Any] | None:
-    """Return what the match of candidates in two views adds to their own scores, if there is one.
+    """Return what the match of candidates in two views adds to their own scores, if it moved any.
 
     The scores of candidates before they were matched are the column ``own_score``.
     """
     candidates = read_candidates(drawn, rows["split"][0])
-    matched = candidates["matched"].len() - candidates["matched"].null_count()
+    matched = candidates["matched"].count()
     if not matched or "own_score" not in candidates.columns:
+        return None
+    moved = (candidates["score"] - candidates["own_score"]).abs() > _ROUNDING
+    if not moved.any():
+        # Validation found no rise that helps.
         return None
     alone = candidates.with_columns(score="own_score")
     before = find(scene_of(rows, alone, findings, config), config)

@@ -11,8 +11,8 @@ import polars as pl
 
 from mammoscope.artefacts import sha256_file
 from mammoscope.config import EvaluationConfig, LesionsConfig
-from mammoscope.errors import RunError
-from mammoscope.evaluation.attributes import CohortTable
+from mammoscope.errors import Reason, RunError
+from mammoscope.evaluation.attributes import CohortTable, refused_images
 from mammoscope.evaluation.lesions.matching import Candidates, Lesions
 from mammoscope.types import Bools, Floats, Ints
 
@@ -128,6 +128,9 @@ def read_findings(folder: Path, table: CohortTable, facts: dict[str, Any]) -> Fi
         raise RunError(f"{path}: no finding with a place is a target (settings lesions.*)")
     sick = set(images.filter(pl.col("cancer") == 1)["image_id"])
     unmarked = sick - set(joined["image_id"])
+    # A finding that ingest refused is in the image all the same; a second copy of it is none.
+    rejects = refused_images(Path(folder), "ingest")
+    refused = set(rejects.filter(pl.col("reason") != Reason.DUPLICATE)["image_id"])
     notes = []
     if nowhere.height:
         notes.append(
@@ -137,8 +140,8 @@ def read_findings(folder: Path, table: CohortTable, facts: dict[str, Any]) -> Fi
     kept = ["finding_id", "image_id", "kind", "malignant", "target", *SIDES, "side_px"]
     return Findings(
         placed.select(kept),
-        frozenset(set(nowhere["image_id"]) | unmarked),
-        frozenset(set(joined["image_id"])),
+        frozenset(set(nowhere["image_id"]) | unmarked | refused),
+        frozenset(set(joined["image_id"]) | refused),
         tuple(notes),
         digest,
     )

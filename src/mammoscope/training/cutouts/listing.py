@@ -55,7 +55,8 @@ def predicted(
     """Return a cut-out of each part of an image that a segmenter outlines.
 
     A part shows the lesion that it overlaps most; of several on one lesion the best is taken. A
-    part on none is normal tissue, unless the image has a lesion that nobody has placed.
+    part on none is normal tissue, unless half of it lies in lesions or the image has one that
+    nobody has placed.
 
     Args:
         image_id: The image's name.
@@ -65,10 +66,12 @@ def predicted(
     """
     made: list[Cutout] = []
     best: dict[str, tuple[float, Cutout]] = {}
+    covered = regions.union(image_id)
     for part in outlined.parts:
         region, overlap = _nearest(part, image_id, regions)
         if region is None or overlap < least_iou:
-            if image_id not in regions.uncertain:
+            inside = covered[_place(part.box)][part.mask].mean() >= 0.5
+            if not inside and image_id not in regions.uncertain:
                 made.append(Cutout(image_id, None, part.box, "normal", "predicted"))
         elif region.malignant is not None:
             name = region.finding_id
@@ -106,11 +109,14 @@ def _class_of(region: Region) -> CutoutClass:
     return "malignant" if region.malignant else "benign"
 
 
+def _place(box: Box) -> tuple[slice, slice]:
+    return slice(int(box.y_min), int(box.y_max)), slice(int(box.x_min), int(box.x_max))
+
+
 def _nearest(part: Candidate, image_id: str, regions: Regions) -> tuple[Region | None, float]:
     """Return the lesion that a part overlaps most, by intersection over union."""
     whole = np.zeros(regions.size, dtype=np.bool_)
-    box = part.box
-    whole[int(box.y_min) : int(box.y_max), int(box.x_min) : int(box.x_max)] = part.mask
+    whole[_place(part.box)] = part.mask
     found: tuple[Region | None, float] = (None, 0.0)
     for region in regions.of(image_id):
         mask = regions.mask(region)
