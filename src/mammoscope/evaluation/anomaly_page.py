@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from mammoscope.evaluation.anomaly_maps import ShownAnomaly
+from mammoscope.evaluation.measures import ANOMALY_MEASURES
 from mammoscope.evaluation.page import (
     banner,
     confusion_table,
@@ -40,7 +41,6 @@ _METHODS = {
 def render_anomaly_page(
     report: dict[str, Any],
     figures: dict[str, dict[str, str]],
-    shown: dict[str, str],
     anomalies: list[ShownAnomaly],
     rows: pl.DataFrame,
 ) -> str:
@@ -49,7 +49,6 @@ def render_anomaly_page(
     Args:
         report: What ``report.json`` holds.
         figures: SVG text by level and name.
-        shown: Names of the metrics for people, in order.
         anomalies: Images to show, with what the model made of them.
         rows: Predictions of the measured images.
     """
@@ -66,7 +65,7 @@ def render_anomaly_page(
         element("div", *(headline(report, level) for level in levels), class_="headlines"),
         *(element("p", note, class_="note") for note in report["notes"]),
         element("h2", "Measures"),
-        metrics_table(report, shown),
+        metrics_table(report, ANOMALY_MEASURES),
         element("h2", "What it expected, and what it found"),
         _gallery(report, anomalies, rows),
         element("h2", "Who was called"),

@@ -17,11 +17,14 @@ import polars as pl
 from mammoscope.artefacts import check_output, new_folder, write_json
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
+from mammoscope.evaluation.attributes import cohort_folder, read_cohort_table
 from mammoscope.evaluation.bootstrap import Interval, draw, interval_of, widened_share
+from mammoscope.evaluation.evidence import gather
 from mammoscope.evaluation.metrics import auroc
+from mammoscope.evaluation.model_card import write_model_card
 from mammoscope.evaluation.page import banner, facts_table, plain_config
 from mammoscope.evaluation.page_groups import estimate, kind, span
-from mammoscope.evaluation.report import head
+from mammoscope.evaluation.report import head, notes_of
 from mammoscope.evaluation.run_folder import Report, checked_table
 from mammoscope.pages import Html, document, element, house_style, table
 from mammoscope.results import RESEARCH_NOTICE
@@ -77,10 +80,10 @@ def evaluate(
     cohort: Path | None,
 ) -> Report:
     """Measure a finished run of two stages; see :func:`evaluate_run`."""
-    del cohort
     rows = _read(checked_table(run, facts, CUTOUTS_FILE))
     folder = Path(run) / "report"
     check_output(folder, overwrite=overwrite, marker="report.json")
+    table, where = read_cohort_table(facts, cohort), cohort_folder(facts, cohort)
     tested = bool((rows["split"] == "test").any())
     split = "test" if tested else "val"
     images = int(facts["predicted"][split])
@@ -90,12 +93,13 @@ def evaluate(
         "classes": facts["classes"],
         **_measured(rows.filter(pl.col("split") == split), images, facts["classes"], config),
         "run": {key: value for key, value in facts.items() if key != "platform"},
-        "notes": list(facts.get("notes", [])),
+        "notes": notes_of(facts, table, tested=tested),
     }
     report["warnings"] = _warnings(report)
     with new_folder(folder, overwrite=overwrite, marker="report.json") as fresh:
         write_json(fresh / "report.json", report)
         (fresh / "index.html").write_text(_page(report), encoding="utf-8")
+        write_model_card(fresh, gather(run, facts, report, table, where))
     return Report(folder / "index.html", report)
 
 
