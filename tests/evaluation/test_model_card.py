@@ -6,6 +6,7 @@ import copy
 import json
 from collections import Counter
 from contextlib import contextmanager
+from html import escape
 from pathlib import Path
 
 import polars as pl
@@ -24,6 +25,7 @@ from mammoscope.evaluation.evidence import gather
 from mammoscope.evaluation.folds import OF_SINGLE_FOLDS
 from mammoscope.evaluation.lesions import report as lesion_report
 from mammoscope.evaluation.measures import estimated
+from mammoscope.results import RESEARCH_NOTICE
 
 LISTS = (CARD, *CHECKLISTS)
 ANSWERS = answers_of("classify")
@@ -262,6 +264,28 @@ def test_every_task_writes_card_and_checklists(others, task):
     assert "SYNTHETIC images. Test split" in told["37"]
     # A figure with its interval, as the report has it.
     assert estimated("auroc", FIGURE[task](evidence["report"])) in told["37"]
+
+
+@pytest.mark.parametrize("task", OTHER_TASKS)
+def test_every_report_has_the_same_frame(others, task):
+    run, evidence = others[task]
+    page = (run / "report" / "index.html").read_text()
+    assert "<title>SYNTHETIC · mammoscope report</title>" in page
+    for part in (
+        RESEARCH_NOTICE,
+        "<strong>SYNTHETIC images.</strong> Every figure on this page",
+        "<h2>How it was made</h2>",
+        '<th scope="row">Software</th>',
+        "Beside this page lie model_card.html, checklists.html",
+        "Full configuration",
+        f"task: {task}",
+    ):
+        assert page.count(part) == 1, part
+    for note in evidence["report"]["notes"]:
+        assert f'<p class="note">{escape(note)}</p>' in page
+    assert "None</h2>" not in page
+    card = (run / "report" / "model_card.html").read_text()
+    assert "<strong>SYNTHETIC images.</strong> The model was trained" in card
 
 
 def test_a_memory_is_not_said_to_be_trained(others):

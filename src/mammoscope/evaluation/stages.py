@@ -7,7 +7,6 @@ what: of all lesions, those that the first finds, and of these, those that the s
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,11 @@ from mammoscope.evaluation.bootstrap import Interval, draw, interval_of, widened
 from mammoscope.evaluation.evidence import gather
 from mammoscope.evaluation.metrics import auroc
 from mammoscope.evaluation.model_card import write_model_card
-from mammoscope.evaluation.page import banner, facts_table, plain_config
+from mammoscope.evaluation.page_frame import report_page
 from mammoscope.evaluation.page_groups import estimate, kind, span
 from mammoscope.evaluation.report import head, notes_of
 from mammoscope.evaluation.run_folder import Report, checked_table
-from mammoscope.pages import Html, document, element, house_style, table
-from mammoscope.results import RESEARCH_NOTICE
+from mammoscope.pages import Html, element, table
 from mammoscope.types import Bools, Floats, Ints
 
 __all__ = ["CUTOUTS_FILE", "balanced_accuracy", "evaluate", "summary_rows"]
@@ -253,38 +251,24 @@ def _lines(report: dict[str, Any]) -> list[tuple[str, int, str, dict[str, Any]]]
 
 def _page(report: dict[str, Any]) -> str:
     """Return the report as one self-contained page."""
-    title = ("SYNTHETIC · " if report["synthetic"] else "") + "mammoscope report"
     rows = [(words, count, estimate(name, value)) for words, count, name, value in _lines(report)]
     caption = (
         f"Measured on {kind(report)}{report['measured_on']} images; "
         f"{report['evaluation']['confidence']:.0%} intervals from "
         f"{report['evaluation']['bootstrap']} bootstrap replicates over patients."
     )
-    body = [
-        element("h1", "Evaluation of two stages"),
-        element("p", RESEARCH_NOTICE, class_="notice"),
-        banner(report),
-        element("p", _sentence(report)),
-        *(element("p", note, class_="note") for note in (*report["warnings"], *report["notes"])),
-        element("h2", "Which stage loses what"),
-        table(("", "of", "value"), rows, caption, class_="numbers"),
-        element("h2", "What is taken for what"),
-        element(
-            "div",
-            _confusion(report, "true", _TITLES["true"]),
-            _confusion(report, "predicted", "Second stage on all predicted masks"),
-            class_="pair",
-        ),
-        element("h2", "How it was made"),
-        facts_table(report["run"]),
-        element(
-            "details",
-            element("summary", "Full configuration"),
-            element("pre", plain_config(report["run"]["config"])),
-        ),
+    taken = element(
+        "div",
+        _confusion(report, "true", _TITLES["true"]),
+        _confusion(report, "predicted", "Second stage on all predicted masks"),
+        class_="pair",
+    )
+    sections = [
+        ("Which stage loses what", table(("", "of", "value"), rows, caption, class_="numbers")),
+        ("What is taken for what", taken),
     ]
-    own = files("mammoscope.evaluation").joinpath("report.css").read_text(encoding="utf-8")
-    return document(title, element("main", *body), house_style() + own)
+    notes = [_sentence(report), *report["warnings"], *report["notes"]]
+    return report_page(report, "Evaluation of two stages", sections, notes=notes)
 
 
 def _sentence(report: dict[str, Any]) -> str:
