@@ -2,17 +2,16 @@ from __future__ import annotations
 
 import json
 
-import cv2
 import numpy as np
 import polars as pl
 import pytest
 
-from fixtures.runs import predictions, write_cohort, write_run
-from mammoscope.artefacts import read_json, sha256_file, write_json
+from fixtures.anomaly_runs import anomaly_run
+from fixtures.runs import predictions, write_cohort
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation import compare_runs, evaluate_run, summary_rows
-from mammoscope.evaluation.anomaly_maps import MAPS_FILE, MAPS_SCHEMA, shown_anomalies
+from mammoscope.evaluation.anomaly_maps import MAPS_FILE, shown_anomalies
 from mammoscope.evaluation.anomaly_page import side_by_side
 from mammoscope.evaluation.anomaly_points import (
     choose_on_normal,
@@ -48,35 +47,6 @@ def test_a_choice_tells_how_far_it_moves_with_other_patients():
     assert primary["threshold"] > second["threshold"]
     assert primary["choice"]["low"] < primary["threshold"] < primary["choice"]["high"]
     assert primary["sensitivity"]["value"] is None
-
-
-def anomaly_run(folder, frame, cohort=None, shown=6):
-    run = write_run(folder, frame, cohort=cohort)
-    rows = []
-    for number, name in enumerate(frame["image_id"]):
-        heat = np.zeros((8, 4), "<f2")
-        heat[2, 1] = 1 + number % 5
-        png = cv2.imencode(".png", np.full((64, 32), 80, np.uint8))[1].tobytes()
-        show = number % (frame.height // shown) == 0
-        rows.append(
-            {
-                "image_id": name,
-                "height": 8,
-                "width": 4,
-                "heatmap": heat.tobytes(),
-                "original": png if show else None,
-                "reconstruction": png if show else None,
-                "lesions": [8.0, 16.0, 16.0, 24.0] if show else None,
-            }
-        )
-    pl.DataFrame(rows, schema=MAPS_SCHEMA).write_parquet(run / MAPS_FILE)
-    facts = read_json(run / "run.json", RunError)
-    facts["config"]["task"] = "anomaly"
-    facts["hashes"][MAPS_FILE] = sha256_file(run / MAPS_FILE)
-    facts["normal"] = {"images": 10, "centre": 0.0, "spread": 1.0}
-    facts["best"] = {"epoch": 1, "psnr": 20.0}
-    write_json(run / "run.json", facts)
-    return run
 
 
 def test_thresholds_know_neither_cancers_nor_test_images(tmp_path):

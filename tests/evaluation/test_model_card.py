@@ -4,21 +4,44 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
 from contextlib import contextmanager
+from html import escape
+from pathlib import Path
 
 import polars as pl
 import pytest
 
+from fixtures.anomaly_runs import anomaly_run
+from fixtures.lesion_runs import no_score_figures, write_lesion_run
 from fixtures.runs import predictions, write_cohort, write_run
+from fixtures.stage_runs import write_stages_run
 from mammoscope.artefacts import sha256_file, write_json
 from mammoscope.evaluation import evaluate_run
 from mammoscope.evaluation.attributes import read_cohort_table
 from mammoscope.evaluation.checklists import CARD, CHECKLISTS, filled, read_list
-from mammoscope.evaluation.checklists.answers import ANSWERS
+from mammoscope.evaluation.checklists.answers import answers_of
 from mammoscope.evaluation.evidence import gather
 from mammoscope.evaluation.folds import OF_SINGLE_FOLDS
+from mammoscope.evaluation.lesions import report as lesion_report
+from mammoscope.evaluation.measures import estimated
+from mammoscope.results import RESEARCH_NOTICE
 
 LISTS = (CARD, *CHECKLISTS)
+ANSWERS = answers_of("classify")
+OTHER_TASKS = ("detect", "segment", "segment-then-classify", "anomaly")
+DOES = {
+    "detect": "draws boxes with scores around lesions in mammograms",
+    "segment": "outlines lesions in mammograms",
+    "segment-then-classify": "outlines lesions in mammograms and tells them apart",
+    "anomaly": "tells how unlike normal mammograms a mammogram is",
+}
+FIGURE = {
+    "detect": lambda report: report["detection"]["froc"]["lesion"]["mean_sensitivity"],
+    "segment": lambda report: report["overlap"]["window"]["dice"],
+    "segment-then-classify": lambda report: report["together"],
+    "anomaly": lambda report: report["levels"]["image"]["metrics"]["auroc"],
+}
 TRIPOD = (
     "1 2 3a 3b 3c 4 5a 5b 6a 6b 6c 7 8a 8b 8c 9a 9b 9c 10 11 12a 12b 12c 12d 12e 12f 12g 13 14 15 "
     "16 17 18a 18b 18c 18d 18e 18f 19 20a 20b 20c 21 22 23a 23b 24 25 26 27a 27b 27c"
@@ -143,6 +166,32 @@ def changed(container, key):
                 container[name] = container.pop(name)
 
 
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """Evaluated runs of every other task, with what they testify to."""
+    folder = tmp_path_factory.mktemp("others")
+    frame = with_heat(predictions())
+    cohort = write_cohort(folder / "cohort", frame)
+    runs = {
+        "detect": write_lesion_run(folder / "detect", kinds=True),
+        "segment": write_lesion_run(folder / "segment", task="segment"),
+        "segment-then-classify": write_stages_run(folder / "stages", cohort=cohort),
+        "anomaly": anomaly_run(folder / "anomaly", frame, cohort),
+    }
+    found = folder / "detect-cohort" / "findings.parquet"
+    (cohort / "findings.parquet").write_bytes(found.read_bytes())
+    made = {}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(lesion_report, "draw_lesion_figures", lambda *_: {})
+        patched.setattr(lesion_report, "write_score_figures", no_score_figures)
+        for task, run in runs.items():
+            report = evaluate_run(run).report
+            facts = json.loads((run / "run.json").read_text())
+            where = Path(facts["cohort"]["path"])
+            made[task] = run, gather(run, facts, report, read_cohort_table(facts), where)
+    return made
+
+
 @pytest.mark.parametrize("name", LISTS)
 def test_every_answer_of_a_list_exists(name):
     for item in read_list(name)["items"]:
@@ -163,19 +212,103 @@ def test_every_answer_is_used():
     assert used == set(ANSWERS)
 
 
-@pytest.mark.parametrize("name", ANSWERS)
-def test_change_the_run_and_the_answer_changes(evidence, name):
-    told = ANSWERS[name](evidence)
-    assert told
+def is_fixed(evidence, answer):
+    """Say whether an answer is the same whatever the run is."""
+    told = answer(evidence)
     for container, key in places(evidence):
         with changed(container, key):
             try:
-                if ANSWERS[name](evidence) != told:
-                    return
+                if answer(evidence) != told:
+                    return False
             # A value that no run has: the answer read it, at least.
             except (KeyError, ValueError, AttributeError):
-                return
-    pytest.fail(f"{name} says the same of every run")
+                return False
+    return True
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_change_the_run_and_the_answer_changes(evidence, name):
+    assert ANSWERS[name](evidence)
+    assert not is_fixed(evidence, ANSWERS[name])
+
+
+@pytest.mark.parametrize("task", OTHER_TASKS)
+def test_every_task_answers_from_its_run(others, task):
+    evidence, answers = others[task][1], answers_of(task)
+    assert set(answers) == set(ANSWERS)
+    own = [answer for name, answer in answers.items() if answer is not ANSWERS[name]]
+    shared = [ANSWERS[name] for name in ("technology", "goal", "training", "limitations")]
+    for answer in (*own, *shared):
+        told = answer(evidence)
+        assert told, answer
+        assert "None" not in told
+        assert not is_fixed(evidence, answer), answer
+
+
+@pytest.mark.parametrize("task", OTHER_TASKS)
+def test_every_task_writes_card_and_checklists(others, task):
+    run, evidence = others[task]
+    report = run / "report"
+    card = (report / "model_card.md").read_text()
+    assert "**SYNTHETIC images.**" in card
+    assert "*Not answered.*" in card
+    assert (
+        f"model that {DOES[task]}, measured on a held-out test split"
+        in (report / "checklists.html").read_text()
+    )
+    lists = json.loads((report / "checklists.json").read_text())["lists"]
+    assert list(lists) == list(LISTS)
+    statuses = Counter(item["status"] for item in lists["claim_2024"]["items"])
+    assert statuses["answered"] > 10
+    told = {item["number"]: " ".join(item["answers"]) for item in lists["claim_2024"]["items"]}
+    assert "SYNTHETIC images. Test split" in told["37"]
+    # A figure with its interval, as the report has it.
+    assert estimated("auroc", FIGURE[task](evidence["report"])) in told["37"]
+
+
+@pytest.mark.parametrize("task", OTHER_TASKS)
+def test_every_report_has_the_same_frame(others, task):
+    run, evidence = others[task]
+    page = (run / "report" / "index.html").read_text()
+    assert "<title>SYNTHETIC · mammoscope report</title>" in page
+    for part in (
+        RESEARCH_NOTICE,
+        "<strong>SYNTHETIC images.</strong> Every figure on this page",
+        "<h2>How it was made</h2>",
+        '<th scope="row">Software</th>',
+        "Beside this page lie model_card.html, checklists.html",
+        "Full configuration",
+        f"task: {task}",
+    ):
+        assert page.count(part) == 1, part
+    for note in evidence["report"]["notes"]:
+        assert f'<p class="note">{escape(note)}</p>' in page
+    assert "None</h2>" not in page
+    card = (run / "report" / "model_card.html").read_text()
+    assert "<strong>SYNTHETIC images.</strong> The model was trained" in card
+
+
+def test_a_memory_is_not_said_to_be_trained(others):
+    evidence, answers = copy.deepcopy(others["anomaly"][1]), answers_of("anomaly")
+    assert "autoencoder" in answers["model"](evidence)
+    evidence["config"]["anomaly"] |= {"method": "patchcore", "conditions": []}
+    assert "no weight was learnt" in answers["training"](evidence)
+    assert "not changed" in answers["augmentation"](evidence)
+    assert answers["selection"](evidence) == "There is one pass: nothing is chosen."
+    evidence["run"]["left_out"] = {"train": {"cancer": 7, "unlabelled": 2}}
+    assert "7 training images with cancer" in answers["included"](evidence)
+    assert answers["internal"](evidence)
+    evidence["report"]["validation"] = {}
+    assert answers["internal"](evidence) is None
+
+
+def test_a_detector_whose_images_were_not_measured_claims_nothing_of_them(others):
+    evidence, answers = copy.deepcopy(others["detect"][1]), answers_of("detect")
+    assert "AUROC by image" in answers["performance"](evidence)
+    evidence["report"] |= {"levels": {}, "subgroups": {}}
+    for name in ("performance", "measures", "outputs", "thresholds", "limitations"):
+        assert "AUROC" not in answers[name](evidence)
+        assert "for each" not in answers[name](evidence).replace("for each image", "")
 
 
 @pytest.mark.parametrize("name", ["sources", "included", "missing", "disjoint", "characteristics"])

@@ -2,64 +2,19 @@
 
 from __future__ import annotations
 
-import json
-
 import polars as pl
 import pytest
 
-from fixtures import runs
-from mammoscope.artefacts import sha256_file
+from fixtures.stage_runs import CLASSES, ROWS, write_stages_run
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation import compare_runs, evaluate_run, summary_rows
-
-CLASSES = ("normal", "benign", "malignant")
-
-
-def cutout(finding, shows, origin, called, dice=None, patient=None, split="test"):
-    patient = patient or finding or "p9"
-    scores = {f"score_{name}": 0.8 if name == called else 0.1 for name in CLASSES}
-    return {
-        "image_id": f"i-{patient}",
-        "patient_id": patient,
-        "split": split,
-        "finding_id": finding,
-        "shows": shows,
-        "origin": origin,
-        "called": called,
-        "dice": dice,
-    } | scores
-
-
-ROWS = [
-    # Four lesions, all but one called right on their true masks …
-    cutout("a", "malignant", "annotated", "malignant", 0.9),
-    cutout("b", "malignant", "annotated", "benign", 0.7),
-    cutout("c", "benign", "annotated", "benign", 0.0),
-    cutout("d", "benign", "annotated", "benign", 0.4),
-    # … of which the first stage finds three, and one is called wrong there …
-    cutout("a", "malignant", "predicted", "malignant"),
-    cutout("b", "malignant", "predicted", "malignant"),
-    cutout("d", "benign", "predicted", "malignant"),
-    # … and marks two places more.
-    cutout(None, "normal", "predicted", "normal"),
-    cutout(None, "normal", "predicted", "benign"),
-    cutout(None, "normal", "tissue", "normal"),
-    cutout("z", "malignant", "annotated", "benign", 0.0, split="val"),
-]
 
 
 @pytest.fixture
 def run(tmp_path):
     def write(rows=ROWS, classes=CLASSES):
-        folder = runs.write_run(tmp_path / "run", runs.predictions())
-        pl.DataFrame(rows, infer_schema_length=None).write_parquet(folder / "cutouts.parquet")
-        facts = json.loads((folder / "run.json").read_text())
-        facts["config"]["task"] = "segment-then-classify"
-        facts["hashes"]["cutouts.parquet"] = sha256_file(folder / "cutouts.parquet")
-        facts |= {"classes": list(classes), "predicted": {"val": 1, "test": 5}, "notes": ["Noted."]}
-        (folder / "run.json").write_text(json.dumps(facts))
-        return folder
+        return write_stages_run(tmp_path / "run", rows, classes)
 
     return write
 

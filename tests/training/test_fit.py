@@ -17,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mammoscope.artefacts import read_json, sha256_file
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config
 from mammoscope.errors import CohortError, ConfigError, OutputError, RunError
@@ -219,6 +220,21 @@ def test_a_cohort_that_was_moved_is_the_same_cohort(make_cohort, tmp_path, quick
     fit(folder, tmp_path / "run", quick(epochs=1))
     moved = folder.rename(tmp_path / "moved")
     fit(moved, tmp_path / "run", quick(epochs=1), resume=True)
+
+
+def test_a_run_knows_the_findings_that_it_was_trained_on(make_cohort, tmp_path, quick):
+    folder, run = make_cohort(), tmp_path / "run"
+    fit(folder, run, quick(epochs=1))
+    assert "findings_sha256" not in read_json(run / "run.json", RunError)["cohort"]
+    (folder / "findings.parquet").write_bytes(b"some")
+    # Runs of earlier versions did not say, and can be gone on with.
+    fit(folder, run, quick(epochs=1), resume=True)
+    fit(folder, run, quick(epochs=1), overwrite=True)
+    told = read_json(run / "run.json", RunError)["cohort"]["findings_sha256"]
+    assert told == sha256_file(folder / "findings.parquet")
+    (folder / "findings.parquet").write_bytes(b"others")
+    with pytest.raises(RunError, match=r"resumed: cohort\.findings_sha256 differ"):
+        fit(folder, run, quick(epochs=1), resume=True)
 
 
 def test_a_run_does_not_write_into_a_folder_with_other_content(cohort, tmp_path, quick):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mammoscope.attribution.gallery import Shown
-from mammoscope.pages import Html, data_uri, document, element, house_style, joined, picture, table
-from mammoscope.results import RESEARCH_NOTICE
+from mammoscope.evaluation.page_frame import framed
+from mammoscope.pages import Html, data_uri, element, joined, picture, table
 
 __all__ = ["METHODS", "render_page", "summary_rows"]
 
@@ -41,18 +41,8 @@ def render_page(report: dict[str, Any], gallery: list[Shown]) -> str:
         report: What ``explanation.json`` holds.
         gallery: Pictures, lowest score first.
     """
-    title = ("SYNTHETIC · " if report["synthetic"] else "") + "mammoscope explanation"
     banner = "Every figure on this page was measured on generated pictures."
-    header = element(
-        "header",
-        element("h1", "What the heat is worth"),
-        element("p", RESEARCH_NOTICE, class_="notice"),
-        element("p", element("strong", "SYNTHETIC images. "), banner, class_="banner")
-        if report["synthetic"]
-        else None,
-    )
-    main = element(
-        "main",
+    body = [
         *(element("p", note, class_="note") for note in report["notes"]),
         element("h2", "Does it point at the lesion?"),
         _methods(report),
@@ -60,8 +50,14 @@ def render_page(report: dict[str, Any], gallery: list[Shown]) -> str:
         _occlusion(report),
         element("h2", "Pictures"),
         _gallery(gallery),
+    ]
+    return framed(
+        "mammoscope explanation",
+        "What the heat is worth",
+        body,
+        synthetic=banner if report["synthetic"] else None,
+        style=_STYLE,
     )
-    return document(title, joined([header, main]), house_style() + _STYLE)
 
 
 def _kind(report: dict[str, Any]) -> str:

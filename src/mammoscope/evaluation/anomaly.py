@@ -19,9 +19,11 @@ from mammoscope.evaluation.attributes import (
     read_cohort_table,
     with_attributes,
 )
+from mammoscope.evaluation.evidence import gather
 from mammoscope.evaluation.figures import draw_figures
 from mammoscope.evaluation.levels import measured_levels
-from mammoscope.evaluation.measures import estimated
+from mammoscope.evaluation.measures import ANOMALY_MEASURES, estimated
+from mammoscope.evaluation.model_card import write_model_card
 from mammoscope.evaluation.overfitting import broken_promises, fitted_warnings
 from mammoscope.evaluation.pointing import pointing, read_lesions
 from mammoscope.evaluation.report import freeze, head
@@ -35,19 +37,8 @@ from mammoscope.evaluation.run_folder import (
 from mammoscope.evaluation.subgroups import subgroups
 from mammoscope.evaluation.tables import Level, Scored, read_predictions, scored
 
-__all__ = ["SHOWN", "evaluate", "summary_rows"]
+__all__ = ["evaluate", "summary_rows"]
 
-#: Measures of the page and the terminal, in order.
-SHOWN = {
-    "auroc": "AUROC",
-    "average_precision": "Average precision",
-    "f1": "F1",
-    "accuracy": "Accuracy",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "precision": "Precision (PPV)",
-    "best_f1": "F1 at the best threshold of these data",
-}
 _LEVELS: tuple[Level, ...] = ("image", "breast", "exam")
 _NO_TEST = (
     "There is no test split: all figures are of the fold that validates, whose normal images chose "
@@ -114,9 +105,10 @@ def evaluate(
     with new_folder(folder, overwrite=overwrite, marker="report.json") as fresh:
         figures = _figures(fresh, ranked, points, report)
         shown = [*shown_anomalies(maps, _by_score(rows))]
-        page = render_anomaly_page(report, figures, SHOWN, shown, rows)
+        page = render_anomaly_page(report, figures, shown, rows)
         (fresh / "index.html").write_text(page, encoding="utf-8")
         write_json(fresh / "report.json", report)
+        write_model_card(fresh, gather(run, facts, report, table, where))
     return Report(folder / "index.html", report)
 
 
@@ -130,7 +122,7 @@ def summary_rows(report: Report) -> list[list[str]]:
         [f"n (with {label})", *(f"{v['n']} ({v['positives']})" for v in levels.values())],
         *(
             [title, *(estimated(name, values["metrics"][name]) for values in levels.values())]
-            for name, title in SHOWN.items()
+            for name, title in ANOMALY_MEASURES.items()
         ),
     ]
 

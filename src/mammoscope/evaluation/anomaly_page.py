@@ -10,19 +10,13 @@ import numpy as np
 import polars as pl
 
 from mammoscope.evaluation.anomaly_maps import ShownAnomaly
-from mammoscope.evaluation.page import (
-    banner,
-    confusion_table,
-    figures_of,
-    headline,
-    metrics_table,
-    plain_config,
-)
+from mammoscope.evaluation.measures import ANOMALY_MEASURES
+from mammoscope.evaluation.page import confusion_tables, figures_of, headline, metrics_table
 from mammoscope.evaluation.page_choices import points_section
+from mammoscope.evaluation.page_frame import report_page
 from mammoscope.evaluation.page_groups import kind, subgroup_section
 from mammoscope.evaluation.page_pointing import pointing_section
-from mammoscope.pages import Html, data_uri, document, element, house_style, joined, picture
-from mammoscope.results import RESEARCH_NOTICE
+from mammoscope.pages import Html, data_uri, element, joined, picture
 from mammoscope.types import ByteImage, FloatImage
 
 __all__ = ["render_anomaly_page"]
@@ -40,7 +34,6 @@ _METHODS = {
 def render_anomaly_page(
     report: dict[str, Any],
     figures: dict[str, dict[str, str]],
-    shown: dict[str, str],
     anomalies: list[ShownAnomaly],
     rows: pl.DataFrame,
 ) -> str:
@@ -49,53 +42,31 @@ def render_anomaly_page(
     Args:
         report: What ``report.json`` holds.
         figures: SVG text by level and name.
-        shown: Names of the metrics for people, in order.
         anomalies: Images to show, with what the model made of them.
         rows: Predictions of the measured images.
     """
-    title = ("SYNTHETIC · " if report["synthetic"] else "") + "mammoscope anomaly report"
-    header = element(
-        "header",
-        element("h1", "Evaluation of an anomaly model"),
-        element("p", RESEARCH_NOTICE, class_="notice"),
-        banner(report),
+    drawn = joined(figures_of(level, pictures) for level, pictures in figures.items())
+    sections: list[tuple[str, Html | None]] = [
+        ("Measures", metrics_table(report, ANOMALY_MEASURES)),
+        ("What it expected, and what it found", _gallery(report, anomalies, rows)),
+        ("Who was called", confusion_tables(report)),
+        ("Operating points", points_section(report)),
+        ("Subgroups", subgroup_section(report) if report["subgroups"] else None),
+        ("Where the most anomalous point lies", pointing_section(report)),
+        ("Figures", drawn if figures else None),
+    ]
+    return report_page(
+        report,
+        "Evaluation of an anomaly model",
+        sections,
+        headlines=[headline(report, level) for level in report["levels"]],
+        notes=report["notes"],
+        facts=_facts(report["run"]),
+        style=files(__package__).joinpath("anomaly.css").read_text(encoding="utf-8"),
     )
-    levels = report["levels"]
-    main = element(
-        "main",
-        element("div", *(headline(report, level) for level in levels), class_="headlines"),
-        *(element("p", note, class_="note") for note in report["notes"]),
-        element("h2", "Measures"),
-        metrics_table(report, shown),
-        element("h2", "What it expected, and what it found"),
-        _gallery(report, anomalies, rows),
-        element("h2", "Who was called"),
-        element("div", *(confusion_table(report, level) for level in levels), class_="pair"),
-        element("h2", "Operating points"),
-        points_section(report),
-        *([element("h2", "Subgroups"), subgroup_section(report)] if report["subgroups"] else []),
-        element("h2", "Where the most anomalous point lies"),
-        pointing_section(report),
-        *([element("h2", "Figures")] if figures else []),
-        *(figures_of(level, pictures) for level, pictures in figures.items()),
-        element("h2", "How it was made"),
-        _facts(report["run"]),
-        element(
-            "details",
-            element("summary", "Full configuration"),
-            element("pre", plain_config(report["run"]["config"])),
-        ),
-    )
-    own = "".join(
-        files(__package__).joinpath(name).read_text(encoding="utf-8")
-        for name in ("report.css", "anomaly.css")
-    )
-    return document(title, joined([header, main]), house_style() + own)
 
 
-def _gallery(
-    report: dict[str, Any], anomalies: list[ShownAnomaly], rows: pl.DataFrame
-) -> Html | None:
+def _gallery(report: dict[str, Any], anomalies: list[ShownAnomaly], rows: pl.DataFrame) -> Html:
     if not anomalies:
         return element("p", "No image has a picture.", class_="note")
     facts = {str(row["image_id"]): row for row in rows.iter_rows(named=True)}
@@ -168,27 +139,13 @@ def _boxed(panel: ByteImage, boxes: FloatImage, scale: float) -> ByteImage:
     return panel
 
 
-def _facts(run: dict[str, Any]) -> Html:
+def _facts(run: dict[str, Any]) -> dict[str, Any]:
     anomaly = run["config"]["anomaly"]
     left = run.get("left_out", {}).get("train", {})
-    facts = {
+    return {
         "Method": _METHODS[anomaly["method"]],
         "Told of each image": ", ".join(anomaly["conditions"]) or "nothing",
-        "Input": f"{run['preprocess']['height']} x {run['preprocess']['width']} pixels, "
-        f"{run['preprocess']['bits']} bits",
         "Learnt from": f"{run['counts']['train']} images known to be normal; left out "
         f"{left.get('cancer', 0)} with cancer and {left.get('unlabelled', 0)} of unknown label",
         "Normal images for thresholds": run["normal"]["images"],
-        "Epochs": f"{run['epochs']}, best {run['best']['epoch'] + 1}",
-        "Seed": run["seed"],
-        "Time": ", ".join(f"{name} {value:.0f} s" for name, value in run["timings_s"].items()),
-        "Model": f"model.onnx, sha256 {run['hashes']['model.onnx'][:16]}…",
-        "Cohort": f"manifest sha256 {run['cohort']['manifest_sha256'][:16]}…",
-        "Software": f"mammoscope {run['package_version']}, "
-        f"code {run['code_version'] or 'installed'}",
     }
-    rows = (
-        element("tr", element("th", name, scope="row"), element("td", value))
-        for name, value in facts.items()
-    )
-    return element("table", element("tbody", *rows))

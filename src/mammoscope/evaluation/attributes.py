@@ -75,8 +75,8 @@ def read_cohort_table(facts: dict[str, Any], cohort: Path | None = None) -> Coho
         return CohortTable(
             None,
             f"{fault}, so subgroups by age, machine and other columns of the cohort, and the "
-            "baseline of age and machine, are left out; mammoscope evaluate --cohort says where "
-            "the cohort lies.",
+            "baseline of age and machine, are left out, as is what the model card says of the "
+            "data; mammoscope evaluate --cohort says where the cohort lies.",
         )
     manifest, splits = (pl.read_parquet(folder / name) for name in _FILES)
     splits = splits.select("image_id", "split", "fold")

@@ -15,7 +15,7 @@ from mammoscope.config import Config, EligibilityConfig, validated
 from mammoscope.errors import RunError
 from mammoscope.evaluation.attributes import CohortTable
 
-__all__ = ["Evidence", "gather", "kind"]
+__all__ = ["Evidence", "gather", "kind", "measured_split"]
 
 #: ``run``, ``config`` (resolved), ``report``, ``eligibility``, ``cohort``, ``parts``,
 #: ``refused`` (images by ``prepare``), ``shared_patients`` and ``explanation``; null where they
@@ -23,6 +23,14 @@ __all__ = ["Evidence", "gather", "kind"]
 Evidence = dict[str, Any]
 
 _QUARTILES = (0.25, 0.5, 0.75)
+# What the reports of some tasks do not measure.
+_UNMEASURED: dict[str, Any] = {
+    "levels": {},
+    "baseline": None,
+    "calibration": {"sentence": "", "levels": {}},
+    "subgroups": {},
+    "pointing": {"groups": []},
+}
 
 
 def gather(
@@ -42,7 +50,7 @@ def gather(
     return {
         "run": facts,
         "config": config,
-        "report": report,
+        "report": {**_UNMEASURED, **report},
         "eligibility": _eligibility(facts),
         "cohort": _cohort(cohort, facts, table),
         "parts": None
@@ -57,6 +65,12 @@ def gather(
 def kind(evidence: Evidence) -> str:
     """Return the words that stand before figures of generated images."""
     return "SYNTHETIC images. " if evidence["run"]["synthetic"] else ""
+
+
+def measured_split(evidence: Evidence) -> str:
+    """Return what was measured, as a sentence about it begins."""
+    told = {"test": "Test split", "val": "Validation (not held-out) split"}
+    return kind(evidence) + told[evidence["report"]["measured_on"]]
 
 
 def _cohort(folder: Path, facts: dict[str, Any], table: CohortTable) -> dict[str, Any] | None:
@@ -90,7 +104,7 @@ def _explanation(run: Path, facts: dict[str, Any]) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     values = read_json(path, RunError)
-    same = values.get("predictions_sha256") == facts["hashes"]["predictions.parquet"]
+    same = values.get("predictions_sha256") == facts["hashes"].get("predictions.parquet")
     return values if same else None
 
 

@@ -11,6 +11,7 @@ from mammoscope.evaluation.weighted import Calls
 from mammoscope.types import Floats
 
 __all__ = [
+    "ANOMALY_MEASURES",
     "CALIBRATION_MEASURES",
     "estimated",
     "measures_at",
@@ -26,6 +27,17 @@ CALIBRATION_MEASURES = {
     "ece": "Expected calibration error",
     "intercept": "Calibration intercept (0 is right)",
     "slope": "Calibration slope (1 is right)",
+}
+#: Those of images that a report on an anomaly model shows, in order.
+ANOMALY_MEASURES = {
+    "auroc": "AUROC",
+    "average_precision": "Average precision",
+    "f1": "F1",
+    "accuracy": "Accuracy",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "precision": "Precision (PPV)",
+    "best_f1": "F1 at the best threshold of these data",
 }
 # In screening these are a few thousandths.
 _SMALL = frozenset({"brier", "ece", "mean_score", "share"})

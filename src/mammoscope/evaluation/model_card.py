@@ -14,11 +14,15 @@ from typing import Any
 from mammoscope.artefacts import write_json
 from mammoscope.evaluation.checklists import CARD, CHECKLISTS, filled
 from mammoscope.evaluation.evidence import Evidence
-from mammoscope.pages import Html, document, element, house_style, joined
+from mammoscope.evaluation.page_frame import framed
+from mammoscope.pages import Html, element, joined
 from mammoscope.results import RESEARCH_NOTICE
 
 __all__ = ["write_model_card"]
 
+_SYNTHETIC = (
+    "The model was trained and measured on generated pictures. It says nothing about women."
+)
 _STYLE = """
 .answers td, .answers th { vertical-align: top; }
 .answers p { margin: 0 0 .35rem; }
@@ -59,26 +63,17 @@ def write_model_card(folder: Path, evidence: Evidence) -> None:
 
 
 def _page(title: str, body: list[Html], *, synthetic: bool) -> str:
-    banner = element(
-        "p",
-        element("strong", "SYNTHETIC images."),
-        " The model was trained and measured on generated pictures. It says nothing about women.",
-        class_="banner",
+    note = (
+        "Every sentence was filled from the run's own files. What they do not hold is marked not "
+        "answered; it is for the authors to say."
     )
-    header = element(
-        "header",
-        element("h1", title),
-        element("p", RESEARCH_NOTICE, class_="notice"),
-        banner if synthetic else None,
-        element(
-            "p",
-            "Every sentence was filled from the run's own files. What they do not hold is marked "
-            "not answered; it is for the authors to say.",
-            class_="note",
-        ),
+    return framed(
+        f"mammoscope {title.lower()}",
+        title,
+        [element("p", note, class_="note"), *body],
+        synthetic=_SYNTHETIC if synthetic else None,
+        style=_STYLE,
     )
-    head = ("SYNTHETIC · " if synthetic else "") + f"mammoscope {title.lower()}"
-    return document(head, joined([header, element("main", *body)]), house_style() + _STYLE)
 
 
 def _checklist(made: dict[str, Any]) -> Html:
@@ -116,8 +111,7 @@ def _answer(item: dict[str, Any]) -> Html:
 def _markdown(card: dict[str, Any], *, synthetic: bool) -> str:
     lines = [f"# {card['title']}", "", RESEARCH_NOTICE]
     if synthetic:
-        lines += ["", "**SYNTHETIC images.** The model was trained and measured on generated"]
-        lines += ["pictures. It says nothing about women."]
+        lines += ["", f"**SYNTHETIC images.** {_SYNTHETIC}"]
     for section, items in groupby(card["items"], key=lambda item: str(item["section"])):
         lines += ["", f"## {section}"]
         for item in items:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Any
 
 from mammoscope.evaluation.measures import written
@@ -11,6 +10,7 @@ from mammoscope.evaluation.page_choices import (
     folds_section,
     points_section,
 )
+from mammoscope.evaluation.page_frame import report_page
 from mammoscope.evaluation.page_groups import (
     baseline_section,
     estimate,
@@ -20,23 +20,17 @@ from mammoscope.evaluation.page_groups import (
     weighted_to,
 )
 from mammoscope.evaluation.page_pointing import pointing_section
-from mammoscope.pages import Html, document, element, house_style, joined, table
-from mammoscope.results import RESEARCH_NOTICE
+from mammoscope.pages import Html, element, joined, table
 
 __all__ = [
-    "banner",
-    "confusion_table",
-    "facts_table",
+    "confusion_tables",
     "figures_of",
     "headline",
     "metrics_table",
-    "plain_config",
     "render_page",
     "unique_ids",
 ]
 
-# Names for people of what an epoch is the best by.
-_MEASURES = {"auroc": "AUROC"}
 _CAPTIONS = {
     "roc": (
         "ROC curve",
@@ -74,63 +68,24 @@ def render_page(
         figures: SVG text by level and name.
         shown: Names of the metrics for people, in order.
     """
-    title = ("SYNTHETIC · " if report["synthetic"] else "") + "mammoscope report"
-    header = element(
-        "header",
-        element("h1", "Evaluation of a run"),
-        element("p", RESEARCH_NOTICE, class_="notice"),
-        banner(report),
-    )
     levels = report["levels"]
-    main = element(
-        "main",
-        element("div", *(headline(report, level) for level in levels), class_="headlines"),
-        *(element("p", note, class_="note") for note in report["notes"]),
-        element("h2", "Measures"),
-        metrics_table(report, shown),
-        element("h2", "What pixels add"),
-        baseline_section(report),
-        element("h2", "Who was called"),
-        element("div", *(confusion_table(report, level) for level in levels), class_="pair"),
-        element("h2", "Operating points"),
-        points_section(report),
-        element("h2", "Calibration"),
-        calibration_section(report),
-        folds_section(report),
-        element("h2", "Subgroups"),
-        subgroup_section(report),
-        element("h2", "Where the heat lies"),
-        pointing_section(report),
-        element("h2", "Figures"),
-        *(figures_of(level, pictures) for level, pictures in figures.items()),
-        element("h2", "How it was made"),
-        facts_table(report["run"]),
-        element(
-            "p",
-            "Beside this page lie model_card.html, checklists.html with the rows of CLAIM 2024 and "
-            "TRIPOD+AI that this run answers, and report.json with every figure.",
-            class_="note",
-        ),
-        element(
-            "details",
-            element("summary", "Full configuration"),
-            element("pre", plain_config(report["run"]["config"])),
-        ),
-    )
-    own = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
-    return document(title, joined([header, main]), house_style() + own)
-
-
-def banner(report: dict[str, Any]) -> Html | None:
-    """Return the words that stand above figures of generated images."""
-    if not report["synthetic"]:
-        return None
-    return element(
-        "p",
-        element("strong", "SYNTHETIC images."),
-        " Every figure on this page was measured on generated pictures, enriched with cancers. It "
-        "says that the software works, and nothing about women.",
-        class_="banner",
+    sections: list[tuple[str, Html | None]] = [
+        ("Measures", metrics_table(report, shown)),
+        ("What pixels add", baseline_section(report)),
+        ("Who was called", confusion_tables(report)),
+        ("Operating points", points_section(report)),
+        ("Calibration", joined([calibration_section(report), folds_section(report)])),
+        ("Subgroups", subgroup_section(report)),
+        ("Where the heat lies", pointing_section(report)),
+        ("Figures", joined(figures_of(level, drawn) for level, drawn in figures.items())),
+    ]
+    return report_page(
+        report,
+        "Evaluation of a run",
+        sections,
+        headlines=[headline(report, level) for level in levels],
+        notes=report["notes"],
+        facts={"Backbone": report["run"]["config"]["model"]["backbone"]},
     )
 
 
@@ -165,8 +120,12 @@ def metrics_table(report: dict[str, Any], shown: dict[str, str]) -> Html:
     return table(("", *levels), rows, caption)
 
 
-def confusion_table(report: dict[str, Any], level: str) -> Html:
-    """Return who was called at the primary threshold of a level."""
+def confusion_tables(report: dict[str, Any]) -> Html:
+    """Return who was called at the primary threshold of every level."""
+    return element("div", *(_confusion(report, level) for level in report["levels"]), class_="pair")
+
+
+def _confusion(report: dict[str, Any], level: str) -> Html:
     values = report["levels"][level]
     counts = values["confusion"]
 
@@ -217,56 +176,3 @@ def unique_ids(svg: str, level: str, name: str) -> Html:
         .replace("url(#", f"url(#{prefix}")
         .replace('href="#', f'href="#{prefix}')
     )
-
-
-def facts_table(run: dict[str, Any]) -> Html:
-    """Return how a run came about."""
-    task = run["config"].get("task", "classify")
-    classifier = {"Backbone": run["config"]["model"]["backbone"]}
-    facts = {
-        **(classifier if task == "classify" else {"Task": task}),
-        "Input": f"{run['preprocess']['height']} x {run['preprocess']['width']} pixels, "
-        f"{run['preprocess']['bits']} bits",
-        "Images": ", ".join(f"{count} {part}" for part, count in run["counts"].items()),
-        **_trained(run),
-        "Seed": run["seed"],
-        "Time": ", ".join(f"{name} {value:.0f} s" for name, value in run["timings_s"].items()),
-        "Model": f"model.onnx, sha256 {run['hashes']['model.onnx'][:16]}…",
-        "Cohort": f"manifest sha256 {run['cohort']['manifest_sha256'][:16]}…",
-        "Software": f"mammoscope {run['package_version']}, "
-        f"code {run['code_version'] or 'installed'}",
-    }
-    if "waiting" in run:
-        facts["Waiting for data"] = f"{run['waiting']:.1%} of the training time"
-    rows = (
-        element("tr", element("th", name, scope="row"), element("td", value))
-        for name, value in facts.items()
-    )
-    return element("table", element("tbody", *rows))
-
-
-def _trained(run: dict[str, Any]) -> dict[str, object]:
-    best = run["best"]
-    measure, value = next((name, value) for name, value in best.items() if name != "epoch")
-    told = f"{_MEASURES.get(measure, measure.replace('_', ' '))} {value:.3f}"
-    if run["fold"] is None:
-        return {
-            "Folds": f"{len(run['folds'])}, each validated on patients that it had not seen",
-            "Epochs": f"{run['epochs']} in all (out-of-fold {told})",
-        }
-    return {
-        "Fold that validates": run["fold"],
-        "Epochs": f"{run['epochs']}, best {best['epoch'] + 1} (validation {told})",
-    }
-
-
-def plain_config(config: dict[str, Any]) -> str:
-    """Write a configuration line by line."""
-    lines = []
-    for section, values in config.items():
-        if not isinstance(values, dict):
-            lines.append(f"{section}: {values}")
-            continue
-        lines.append(f"{section}:")
-        lines += [f"  {key}: {value}" for key, value in values.items()]
-    return "\n".join(lines)

@@ -7,7 +7,6 @@ what: of all lesions, those that the first finds, and of these, those that the s
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,16 @@ import polars as pl
 from mammoscope.artefacts import check_output, new_folder, write_json
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
+from mammoscope.evaluation.attributes import cohort_folder, read_cohort_table
 from mammoscope.evaluation.bootstrap import Interval, draw, honest, interval_of, widened_share
+from mammoscope.evaluation.evidence import gather
 from mammoscope.evaluation.metrics import auroc
-from mammoscope.evaluation.page import banner, facts_table, plain_config
+from mammoscope.evaluation.model_card import write_model_card
+from mammoscope.evaluation.page_frame import report_page
 from mammoscope.evaluation.page_groups import estimate, kind, span
-from mammoscope.evaluation.report import head
+from mammoscope.evaluation.report import head, notes_of
 from mammoscope.evaluation.run_folder import Report, checked_table
-from mammoscope.pages import Html, document, element, house_style, table
-from mammoscope.results import RESEARCH_NOTICE
+from mammoscope.pages import Html, element, table
 from mammoscope.types import Bools, Floats, Ints
 
 __all__ = ["CUTOUTS_FILE", "balanced_accuracy", "evaluate", "summary_rows"]
@@ -77,10 +78,10 @@ def evaluate(
     cohort: Path | None,
 ) -> Report:
     """Measure a finished run of two stages; see :func:`evaluate_run`."""
-    del cohort
     rows = _read(checked_table(run, facts, CUTOUTS_FILE))
     folder = Path(run) / "report"
     check_output(folder, overwrite=overwrite, marker="report.json")
+    table, where = read_cohort_table(facts, cohort), cohort_folder(facts, cohort)
     tested = bool(facts["predicted"]["test"])
     split = "test" if tested else "val"
     # Runs of earlier versions did not leave out images with a lesion that nobody placed.
@@ -91,12 +92,13 @@ def evaluate(
         "classes": facts["classes"],
         **_measured(rows.filter(pl.col("split") == split), images, facts["classes"], config),
         "run": {key: value for key, value in facts.items() if key != "platform"},
-        "notes": list(facts.get("notes", [])),
+        "notes": notes_of(facts, table, tested=tested),
     }
     report["warnings"] = _warnings(report)
     with new_folder(folder, overwrite=overwrite, marker="report.json") as fresh:
         write_json(fresh / "report.json", report)
         (fresh / "index.html").write_text(_page(report), encoding="utf-8")
+        write_model_card(fresh, gather(run, facts, report, table, where))
     return Report(folder / "index.html", report)
 
 
@@ -248,38 +250,24 @@ def _lines(report: dict[str, Any]) -> list[tuple[str, int, str, dict[str, Any]]]
 
 def _page(report: dict[str, Any]) -> str:
     """Return the report as one self-contained page."""
-    title = ("SYNTHETIC · " if report["synthetic"] else "") + "mammoscope report"
     rows = [(words, count, estimate(name, value)) for words, count, name, value in _lines(report)]
     caption = (
         f"Measured on {kind(report)}{report['measured_on']} images; "
         f"{report['evaluation']['confidence']:.0%} intervals from "
         f"{report['evaluation']['bootstrap']} bootstrap replicates over patients."
     )
-    body = [
-        element("h1", "Evaluation of two stages"),
-        element("p", RESEARCH_NOTICE, class_="notice"),
-        banner(report),
-        element("p", _sentence(report)),
-        *(element("p", note, class_="note") for note in (*report["warnings"], *report["notes"])),
-        element("h2", "Which stage loses what"),
-        table(("", "of", "value"), rows, caption, class_="numbers"),
-        element("h2", "What is taken for what"),
-        element(
-            "div",
-            _confusion(report, "true", _TITLES["true"]),
-            _confusion(report, "predicted", "Second stage on all predicted masks"),
-            class_="pair",
-        ),
-        element("h2", "How it was made"),
-        facts_table(report["run"]),
-        element(
-            "details",
-            element("summary", "Full configuration"),
-            element("pre", plain_config(report["run"]["config"])),
-        ),
+    taken = element(
+        "div",
+        _confusion(report, "true", _TITLES["true"]),
+        _confusion(report, "predicted", "Second stage on all predicted masks"),
+        class_="pair",
+    )
+    sections = [
+        ("Which stage loses what", table(("", "of", "value"), rows, caption, class_="numbers")),
+        ("What is taken for what", taken),
     ]
-    own = files("mammoscope.evaluation").joinpath("report.css").read_text(encoding="utf-8")
-    return document(title, element("main", *body), house_style() + own)
+    notes = [_sentence(report), *report["warnings"], *report["notes"]]
+    return report_page(report, "Evaluation of two stages", sections, notes=notes)
 
 
 def _sentence(report: dict[str, Any]) -> str:

@@ -83,8 +83,11 @@ def describe_run(
         "eligibility": read_eligibility(cohort).model_dump(mode="json"),
         "cohort": {
             "path": str(cohort.resolve()),
-            "manifest_sha256": sha256_file(cohort / "manifest.parquet"),
-            "splits_sha256": sha256_file(cohort / "splits.parquet"),
+            **{
+                f"{name}_sha256": sha256_file(path)
+                for name in ("manifest", "splits", "findings")
+                if (path := cohort / f"{name}.parquet").is_file()
+            },
         },
         "fold": fold,
         "seed": config.train.seed,
@@ -122,13 +125,16 @@ def check_run(
     if not (run / RECORD).is_file():
         raise RunError(f"{run} holds no {RECORD}: there is nothing to resume")
     earlier = read_run(run)
+    # The same tables in another place are the same cohort, and runs of earlier versions do not
+    # say which findings there were; where a run is written down changes nothing of it.
+    ignored = {"cohort.path"}
+    if "findings_sha256" not in earlier["cohort"]:
+        ignored.add("cohort.findings_sha256")
     differing = [
         key
         for section in ("config", "preprocess", "eligibility", "cohort")
         for key in differing_keys(earlier.get(section), facts[section], section)
-        # The same tables in another place are the same cohort; where a run is written down
-        # changes nothing of it.
-        if key != "cohort.path" and key.partition(".")[0] != "tracking"
+        if key not in ignored and key.partition(".")[0] != "tracking"
     ] + differing_keys(earlier.get("fold"), facts["fold"], "fold")
     if differing:
         raise RunError(

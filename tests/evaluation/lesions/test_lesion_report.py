@@ -12,6 +12,7 @@ from fixtures.lesion_runs import (
     write_lesion_run,
 )
 from fixtures.runs import predictions
+from mammoscope.artefacts import read_json, sha256_file, write_json
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation import evaluate_run, read_report, run_evaluation_config, summary_rows
@@ -348,6 +349,18 @@ def test_edited_tables_and_a_cohort_that_is_not_there_are_refused(tmp_path):
     (run / "masks.parquet").unlink()
     with pytest.raises(RunError, match=r"masks\.parquet is missing"):
         evaluate_run(run, QUICK, cohort=moved, overwrite=True)
+
+
+def test_findings_that_changed_since_training_are_refused(tmp_path):
+    run = write_lesion_run(tmp_path / "run")
+    path = tmp_path / "run-cohort" / "findings.parquet"
+    facts = read_json(run / "run.json", RunError)
+    facts["cohort"]["findings_sha256"] = sha256_file(path)
+    write_json(run / "run.json", facts)
+    evaluate_run(run, QUICK)
+    pl.read_parquet(path).head(9).write_parquet(path)
+    with pytest.raises(RunError, match=r"findings\.parquet is not the one that the run was"):
+        evaluate_run(run, QUICK, overwrite=True)
 
 
 def test_boxes_in_the_wrong_order_or_outside_are_mended_as_for_training(tmp_path):

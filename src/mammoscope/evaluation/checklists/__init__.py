@@ -1,7 +1,7 @@
 """Reporting checklists as data, filled from a run; what a run cannot answer says so.
 
 A list is a YAML file of items: number, section, ``asks`` (ours, not the paper's words),
-``answer`` (names of :data:`~mammoscope.evaluation.checklists.answers.ANSWERS`) and ``left``,
+``answer`` (names of :func:`~mammoscope.evaluation.checklists.answers.answers_of`) and ``left``,
 what the authors still have to say. A new list is a new file.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from mammoscope.evaluation.checklists.answers import ANSWERS
+from mammoscope.evaluation.checklists.answers import answers_of
 from mammoscope.evaluation.evidence import Evidence
 
 __all__ = ["CARD", "CHECKLISTS", "filled", "read_list"]
@@ -37,10 +37,10 @@ def filled(name: str, evidence: Evidence) -> dict[str, Any]:
         (sentences), ``left`` (what remains to be said, or ``None``) and ``status``:
         *answered*, *in part* or *not answered*.
     """
-    made = read_list(name)
+    made, answers = read_list(name), answers_of(evidence["config"]["task"])
     items = []
     for item in made["items"]:
-        named = [ANSWERS[answer](evidence) for answer in item.get("answer", ())]
+        named = [answers[answer](evidence) for answer in item.get("answer", ())]
         told = [sentence for sentence in named if sentence]
         left = item.get("left")
         status = ("in part" if left else "answered") if told else "not answered"

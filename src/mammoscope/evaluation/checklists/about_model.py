@@ -1,6 +1,12 @@
-"""Answers on the model: what it is, how it was trained, what it gives."""
+"""Answers on the model: what it is, how it was trained, what it gives.
+
+Those that read a task's own settings are of classifiers; other tasks have theirs beside.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 from mammoscope.evaluation.evidence import Evidence
 from mammoscope.results import INTENDED_USE
@@ -34,18 +40,42 @@ _POOLS = {
 }
 
 
+# What the model of each task does, and by which section's network it begins.
+_DOES = {
+    "classify": "scores mammograms for {label}",
+    "detect": "draws boxes with scores around lesions in mammograms",
+    "segment": "outlines lesions in mammograms",
+    "segment-then-classify": "outlines lesions in mammograms and tells them apart",
+    "anomaly": "tells how unlike normal mammograms a mammogram is",
+}
+_SECTIONS = {"detect": "detect", "segment": "segment", "anomaly": "anomaly"}
+_NAMES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "detect": lambda c: f"{c['detect']['name']} on {c['detect']['backbone']}",
+    "segment": lambda c: f"{c['segment']['decoder']} on {c['segment']['encoder']}",
+    "anomaly": lambda c: str(c["anomaly"]["method"]),
+}
+# Networks of ours, of which no library has weights.
+_OWN = ("baseline_cnn", "small", "pyramid_cnn")
+
+
+def _name(e: Evidence) -> str:
+    named = _NAMES.get(e["config"]["task"])
+    return str(e["config"]["model"]["backbone"]) if named is None else named(e["config"])
+
+
+def _does(e: Evidence) -> str:
+    return _DOES[e["config"]["task"]].format(label=e["report"]["label"])
+
+
 def technology(e: Evidence) -> str:
     """Kind of model and what it predicts."""
-    return (
-        f"A deep neural network ({e['config']['model']['backbone']}) that scores mammograms for "
-        f"{e['report']['label']}."
-    )
+    return f"A deep neural network ({_name(e)}) that {_does(e)}."
 
 
 def intended_use(e: Evidence) -> str:
     """The bundle's words, and what was learnt."""
     limit = " Trained on SYNTHETIC images, it is fit for no image of a woman."
-    told = f"{INTENDED_USE} It scores {e['report']['label']}."
+    told = f"{INTENDED_USE} It {_does(e)}."
     return told + (limit if e["run"]["synthetic"] else "")
 
 
@@ -55,7 +85,7 @@ def goal(e: Evidence) -> str:
     where = {"test": "a held-out test split", "val": f"{validated} only"}
     kind = "SYNTHETIC images" if e["run"]["synthetic"] else "images"
     return (
-        f"Development of a model for {e['report']['label']}, measured on "
+        f"Development of a model that {_does(e)}, measured on "
         f"{where[e['report']['measured_on']]} of the same {kind}."
     )
 
@@ -153,21 +183,27 @@ def model_file(e: Evidence) -> str:
 
 def record(e: Evidence) -> str:
     """Where every setting stands."""
-    digest = e["run"]["hashes"]["predictions.parquet"][:16]
+    hashes = e["run"]["hashes"]
+    tables = ", ".join(
+        f"{name} (sha256 {digest[:16]}…)"
+        for name, digest in hashes.items()
+        if name.endswith(".parquet")
+    )
     return (
         f"run.json holds every setting, seed {e['run']['seed']} and all hashes; report.json holds "
-        f"every figure, from predictions with sha256 {digest}…."
+        f"every figure, from {tables}."
     )
 
 
 def initial_weights(e: Evidence) -> str:
     """Where training began."""
-    settings = e["config"]["model"]
+    settings = e["config"][_SECTIONS.get(e["config"]["task"], "model")]
     notes = [note for note in e["run"].get("notes", []) if "weights" in note]
+    network = settings.get("encoder") or settings.get("backbone")
     if settings["weights"]:
         begun = "from a local file of weights"
-    elif settings["pretrained"] and not notes and settings["backbone"] != "baseline_cnn":
-        begun = "from ImageNet weights"
+    elif settings["pretrained"] and not notes and network not in _OWN:
+        begun = "from weights of the library, which saw other pictures"
     else:
         begun = "from random weights"
     told = f"Training began {begun}, with seed {e['run']['seed']}."
@@ -176,8 +212,7 @@ def initial_weights(e: Evidence) -> str:
 
 def training(e: Evidence) -> str:
     """Optimisation as configured."""
-    how = e["config"]["train"]
-    focal = f" (gamma {how['focal_gamma']:g})" if how["loss"] == "focal" else ""
+    how, loss = e["config"]["train"], _loss(e["config"])
     epochs = f"{e['run']['epochs']} of at most {how['epochs']} epochs"
     if e["run"]["fold"] is None:
         folds = e["run"]["ensemble"]["folds"]
@@ -185,9 +220,25 @@ def training(e: Evidence) -> str:
     return (
         f"{epochs}, batches of {how['batch_size']}, "
         f"{how['optimizer']} at {how['lr']:g} with weight decay {how['weight_decay']:g} and "
-        f"{how['warmup']:.0%} warm-up, loss {how['loss']}{focal}, averaged weights "
+        f"{how['warmup']:.0%} warm-up, loss {loss}, averaged weights "
         f"{how['ema']:g}, {how['precision']}; {e['run']['timings_s'].get('train', 0):.0f} s."
     )
+
+
+def _loss(config: dict[str, Any]) -> str:
+    how, task = config["train"], config["task"]
+    if task == "detect":
+        return "the sum of the detector's own"
+    if task == "segment":
+        return " + ".join(
+            f"{weight:g} {name}" for name, weight in config["segment"]["losses"].items()
+        )
+    if task == "segment-then-classify":
+        return "cross-entropy in which rare classes weigh more"
+    if task == "anomaly":
+        weight = config["anomaly"]["kl_weight"]
+        return f"squared error within the breast and {weight:g} times the KL term"
+    return f"focal (gamma {how['focal_gamma']:g})" if how["loss"] == "focal" else str(how["loss"])
 
 
 def augmentation(e: Evidence) -> str:
@@ -222,14 +273,16 @@ def imbalance(e: Evidence) -> str:
 def selection(e: Evidence) -> str:
     """Which epoch was kept."""
     best = e["run"]["best"]
+    title = e["run"].get("measure", {"title": "AUROC"})["title"]
+    value = next(value for name, value in best.items() if name != "epoch")
     if e["run"]["fold"] is None:
         return (
-            "In each fold the weights of the epoch with the highest validation AUROC were kept; "
-            f"out of fold the AUROC is {best['auroc']:.3f}."
+            f"In each fold the weights of the epoch with the highest validation {title} were kept; "
+            f"out of fold the {title} is {value:.3f}."
         )
     return (
         f"The weights of epoch {best['epoch'] + 1} of {e['run']['epochs']} were kept: the highest "
-        f"validation AUROC, {best['auroc']:.3f}."
+        f"validation {title}, {value:.3f}."
     )
 
 

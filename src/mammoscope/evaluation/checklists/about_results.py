@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mammoscope.config import EvaluationConfig
-from mammoscope.evaluation.evidence import Evidence, kind
+from mammoscope.evaluation.evidence import Evidence, kind, measured_split
 from mammoscope.evaluation.folds import OF_SINGLE_FOLDS
 from mammoscope.evaluation.measures import estimated, shown
 
@@ -36,23 +38,24 @@ def measures(e: Evidence) -> str:
 def uncertainty(e: Evidence) -> str:
     """How intervals are made."""
     how = e["report"]["evaluation"]
-    return (
+    told = (
         f"{how['confidence']:.0%} percentile intervals from {how['bootstrap']:,} bootstrap "
         f"replicates that draw patients with all their images, seed {how['seed']}. Shares without "
-        "exception have the exact interval of Clopper and Pearson, by patients; calibration slope "
-        "and intercept that of the sandwich over patients."
+        "exception have the exact interval of Clopper and Pearson, by patients"
     )
+    if e["report"]["calibration"]["levels"]:
+        told += "; calibration slope and intercept that of the sandwich over patients"
+    return f"{told}."
 
 
 def performance(e: Evidence) -> str:
     """AUROC by level."""
-    split = {"test": "test", "val": "validation (not held-out)"}[e["report"]["measured_on"]]
     told = "; ".join(
         f"AUROC by {level} {estimated('auroc', values['metrics']['auroc'])} on {values['n']:,} "
         f"{level}s, {values['positives']:,} positive"
         for level, values in e["report"]["levels"].items()
     )
-    return f"{kind(e)}{split.capitalize()} split: {told}."
+    return f"{measured_split(e)}: {told}."
 
 
 def diagnostic(e: Evidence) -> str:
@@ -79,8 +82,8 @@ def internal(e: Evidence) -> str:
 
 def heterogeneity(e: Evidence) -> str | None:
     """The largest gap between groups."""
-    found = e["report"]["subgroups"]["image"]
-    if not found["groups"]:
+    found = e["report"]["subgroups"].get("image")
+    if found is None or not found["groups"]:
         return None
     names = sorted({str(group["attribute"]) for group in found["groups"]})
     return f"{kind(e)}Measured by {', '.join(names)}. {found['gap']['sentence']}"
@@ -136,34 +139,45 @@ def failures(e: Evidence) -> str:
 
 def limitations(e: Evidence) -> str | None:
     """What the run itself shows; each is looked for, none is a phrase."""
-    report, image = e["report"], e["report"]["levels"]["image"]
-    share = image["positives"] / image["n"]
+    report = e["report"]
     found = [
         (e["run"]["synthetic"], "The images are SYNTHETIC: nothing here says how it does on women"),
         (report["measured_on"] == "val", "There is no test split: figures flatter the model"),
-        (
-            image["positives"] < _FEW,
-            f"Only {image['positives']} positive images are measured: intervals are wide",
-        ),
         (e["run"]["fold"] is None, OF_SINGLE_FOLDS.rstrip(".")),
-        (
-            share > _ENRICHED and image["prevalence"] is None,
-            f"{share:.0%} of the images are positive, far more than in screening: precision, F1 "
-            "and rates per 1,000 do not carry over",
-        ),
+        *_of_images(report),
         (e["shared_patients"], "Patients are in more than one part"),
         (
             e["parts"] is not None and len(_sources(e)) == 1,
             f"All images are of one source ({', '.join(_sources(e))}): no other was tried",
         ),
-        (
-            bool(report["subgroups"]["image"]["absent"]),
-            f"Not known of the images: {', '.join(report['subgroups']['image']['absent'])}",
-        ),
-        (not report["pointing"]["groups"], "Where the heatmap points was not measured"),
+        # What a lesion's report warns of is how few it rests on, and broken promises.
+        *((e["config"]["task"] != "classify", text.rstrip(".")) for text in report["warnings"]),
     ]
     told = [sentence for true, sentence in found if true]
     return f"{'. '.join(told)}." if told else None
+
+
+def _of_images(report: dict[str, Any]) -> list[tuple[bool, str]]:
+    """Return what may speak against the figures of images, where images are measured."""
+    image, groups = report["levels"].get("image"), report["subgroups"].get("image")
+    found = []
+    if image is not None:
+        share = image["positives"] / image["n"]
+        few = f"Only {image['positives']} positive images are measured: intervals are wide"
+        enriched = (
+            f"{share:.0%} of the images are positive, far more than in screening: precision, F1 "
+            "and rates per 1,000 do not carry over"
+        )
+        pointed = bool(report["pointing"]["groups"]) or "detection" in report
+        found = [
+            (image["positives"] < _FEW, few),
+            (share > _ENRICHED and image["prevalence"] is None, enriched),
+            (not pointed, "Where the heatmap points was not measured"),
+        ]
+    if groups is not None:
+        absent = ", ".join(groups["absent"])
+        found.append((bool(absent), f"Not known of the images: {absent}"))
+    return found
 
 
 def _sources(e: Evidence) -> list[str]:

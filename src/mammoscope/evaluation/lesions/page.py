@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from itertools import groupby
 from typing import Any
 
@@ -12,19 +11,11 @@ from mammoscope.evaluation.lesions.gallery import Shown
 from mammoscope.evaluation.lesions.summary import froc_titles
 from mammoscope.evaluation.measures import shown as shown_measures
 from mammoscope.evaluation.measures import written
-from mammoscope.evaluation.page import (
-    banner,
-    confusion_table,
-    facts_table,
-    figures_of,
-    metrics_table,
-    plain_config,
-    unique_ids,
-)
+from mammoscope.evaluation.page import confusion_tables, figures_of, metrics_table, unique_ids
 from mammoscope.evaluation.page_choices import calibration_section, points_section
+from mammoscope.evaluation.page_frame import report_page
 from mammoscope.evaluation.page_groups import estimate, kind, signed, span, subgroup_section
-from mammoscope.pages import Html, data_uri, document, element, house_style, joined, picture, table
-from mammoscope.results import RESEARCH_NOTICE
+from mammoscope.pages import Html, data_uri, element, joined, picture, table
 
 __all__ = ["render_page"]
 
@@ -78,43 +69,27 @@ def render_page(
         score_figures: SVG text of images, breasts and exams by level and name.
         shown: Pictures.
     """
-    title = ("SYNTHETIC · " if report["synthetic"] else "") + "mammoscope report"
-    header = element(
-        "header",
-        element("h1", _TITLES.get(report["task"], "Evaluation of a run")),
-        element("p", RESEARCH_NOTICE, class_="notice"),
-        banner(report),
-    )
-    sections: list[tuple[str, Html]] = [
+    views, outlines = report["detection"]["views"], report["overlap"]
+    sections: list[tuple[str, Html | None]] = [
         ("What is found", _froc(report)),
         ("At the frozen cut-off", _cut_off(report)),
-        *([("Two views", _views(report))] if report["detection"]["views"] else []),
+        ("Two views", _views(report) if views else None),
         ("Kinds, sizes, nature", _groups(report)),
         ("Average precision", _average_precision(report)),
-        *([("Outlines", _overlap(report))] if report["overlap"] else []),
+        ("Outlines", _overlap(report) if outlines else None),
         ("Figures", element("div", *(_figure(n, s) for n, s in figures.items()), class_="figures")),
-        *([("Pictures", _gallery(report, shown))] if shown else []),
+        ("Pictures", _gallery(report, shown) if shown else None),
         *_scores(report, score_figures),
-        ("How it was made", facts_table(report["run"])),
     ]
-    main = element(
-        "main",
-        element("div", *_headlines(report), class_="headlines"),
-        *(element("p", note, class_="note") for note in _notes(report)),
-        *(part for name, body in sections for part in (element("h2", name), body)),
-        element(
-            "details",
-            element("summary", "Full configuration"),
-            element("pre", plain_config(report["run"]["config"])),
-        ),
+    return report_page(
+        report,
+        _TITLES.get(report["task"], "Evaluation of a run"),
+        sections,
+        headlines=_headlines(report),
+        # What speaks against the lesions' figures; the rest stands with what it is about.
+        notes=[*report["detection"]["warnings"], *report["notes"]],
+        style=_STYLE,
     )
-    own = files("mammoscope.evaluation").joinpath("report.css").read_text(encoding="utf-8")
-    return document(title, joined([header, main]), house_style() + own + _STYLE)
-
-
-def _notes(report: dict[str, Any]) -> list[str]:
-    """Return what speaks against the lesions' figures; the rest stands with what it is about."""
-    return [*report["detection"]["warnings"], *report["notes"]]
 
 
 def _headlines(report: dict[str, Any]) -> list[Html]:
@@ -360,16 +335,13 @@ def _scores(
         "An image is scored by what is most suspicious in it; breasts and exams follow. Whether "
         "the right place was suspicious does not count here."
     )
-    called = element(
-        "div", *(confusion_table(report, level) for level in report["levels"]), class_="pair"
-    )
     pictures = joined(figures_of(level, drawn) for level, drawn in score_figures.items())
     said = set(report["detection"]["warnings"])
     of_points = {**report, "warnings": [text for text in report["warnings"] if text not in said]}
     return [
         (
             "Images, breasts and exams",
-            joined([element("p", text), metrics_table(report, names), called]),
+            joined([element("p", text), metrics_table(report, names), confusion_tables(report)]),
         ),
         ("Their operating points", points_section(of_points)),
         ("Their calibration", calibration_section(report)),

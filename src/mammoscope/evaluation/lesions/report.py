@@ -15,6 +15,7 @@ from mammoscope.evaluation.attributes import (
     read_cohort_table,
     with_attributes,
 )
+from mammoscope.evaluation.evidence import gather
 from mammoscope.evaluation.lesions.figures import draw_lesion_figures
 from mammoscope.evaluation.lesions.found import (
     Found,
@@ -40,6 +41,7 @@ from mammoscope.evaluation.lesions.tables import (
     scene_of,
 )
 from mammoscope.evaluation.levels import as_validated, at_prevalence, by_level
+from mammoscope.evaluation.model_card import write_model_card
 from mammoscope.evaluation.operating_points import choose
 from mammoscope.evaluation.pictures import Pictures
 from mammoscope.evaluation.report import (
@@ -91,8 +93,8 @@ def evaluate(
     masks = [checked_table(run, facts, name) for name in _MASKS if name in facts["hashes"]]
     folder = run / "report"
     check_output(folder, overwrite=overwrite, marker="report.json")
-    table = read_cohort_table(facts, cohort)
-    findings = read_findings(cohort_folder(facts, cohort), table, facts)
+    table, where = read_cohort_table(facts, cohort), cohort_folder(facts, cohort)
+    findings = read_findings(where, table, facts)
     check_splits(predictions, facts, table)
     validation = read_predictions(predictions, "val")
     chosen_on = _found(validation, drawn, "val", findings, config)
@@ -130,6 +132,7 @@ def evaluate(
     }
     with new_folder(folder, overwrite=overwrite, marker="report.json") as fresh:
         _write(fresh, report, found, outlines, measured_on, points, pictures)
+        write_model_card(fresh, gather(run, facts, report, table, where))
     return Report(folder / "index.html", report)
 
 

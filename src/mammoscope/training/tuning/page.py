@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from mammoscope.pages import Html, document, element, house_style, joined, table
+from mammoscope.evaluation.page_frame import framed
+from mammoscope.pages import Html, element, joined, table
 from mammoscope.pages.drawing import bar
-from mammoscope.results import RESEARCH_NOTICE
 
 __all__ = ["render_page"]
 
@@ -41,22 +41,8 @@ def render_page(report: dict[str, Any]) -> str:
     Args:
         report: What ``report.json`` holds.
     """
-    synthetic = report["synthetic"]
-    header = element(
-        "header",
-        element("h1", "A study of settings"),
-        element("p", RESEARCH_NOTICE, class_="notice"),
-        element(
-            "p",
-            element("strong", "SYNTHETIC images. "),
-            "What is best on generated pictures need not be best on others.",
-            class_="banner",
-        )
-        if synthetic
-        else None,
-    )
-    main = element(
-        "main",
+    banner = "What is best on generated pictures need not be best on others."
+    body = [
         element("div", _headline(report), class_="headlines"),
         *(element("p", note, class_="note") for note in report["notes"]),
         element("h2", "The best settings"),
@@ -68,9 +54,14 @@ def render_page(report: dict[str, Any]) -> str:
         element("div", *_slices(report), class_="slices"),
         element("h2", "All trials"),
         _trials(report),
+    ]
+    return framed(
+        "mammoscope study",
+        "A study of settings",
+        body,
+        synthetic=banner if report["synthetic"] else None,
+        style=_STYLE,
     )
-    title = ("SYNTHETIC · " if synthetic else "") + "mammoscope study"
-    return document(title, joined([header, main]), house_style() + _STYLE)
 
 
 def _headline(report: dict[str, Any]) -> Html:

@@ -1,0 +1,118 @@
+"""Lesions of a four-view exam outlined: the exported segmenter against torch eager.
+
+    python benchmarks/segment.py --repeats 8
+    python benchmarks/segment.py --size 1024x512 --window 128
+
+Both read the same DICOM files with the same preprocessor, on the same threads, look at the same
+images or windows, and make masks of what they see by the same code. Also the floor: the two
+engines alone on prepared images. Weights are untrained: time hardly depends on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mammoscope.cohort.synthetic import write_exam
+from mammoscope.config import PreprocessConfig, SegmentConfig
+from mammoscope.export.segmentation import export_segmenter
+from mammoscope.inference import Outliner, Segmenter, read_exam
+from mammoscope.models import build_segmenter
+from mammoscope.preprocessing import PreparedImage, Preprocessor, SourceImage
+from mammoscope.types import FloatImage, GreyImage
+from measure import Spread, in_turn, leave
+
+
+def _segmenters(
+    options: argparse.Namespace, size: tuple[int, int], max_value: int, model: Path
+) -> tuple[Outliner, Segmenter]:
+    """Return one segmenter twice: in torch, and exported."""
+    segment = SegmentConfig(encoder=options.encoder, pretrained=False)
+    seen = (options.window, options.window) if options.window else size
+    network, _ = build_segmenter(segment, max_value=max_value, size=seen)
+    network.eval()
+    export_segmenter(network, segment, seen, model)
+    exported = Segmenter(model, threads=torch.get_num_threads())
+
+    @torch.inference_mode()
+    def look(images: Sequence[GreyImage]) -> FloatImage:
+        batch = torch.from_numpy(np.stack(list(images))[:, None].astype(np.float32))
+        logits: FloatImage = network(batch)[:, 0].numpy()
+        return logits
+
+    return Outliner(look, seen, exported.settings), exported
+
+
+def compare(options: argparse.Namespace, home: Path) -> list[dict[str, object]]:
+    """Time exams and engines; a row each."""
+    height, width = (int(side) for side in options.size.split("x"))
+    config = PreprocessConfig(height=height, width=width)
+    eager, exported = _segmenters(options, (height, width), config.max_value, home / "model.onnx")
+    write_exam(home / "exam", seed=1, cancer=True, scale=options.scale)
+    exam, preprocessor = read_exam(home / "exam"), Preprocessor(config)
+
+    def read() -> list[PreparedImage]:
+        return [
+            preprocessor.prepare(SourceImage(image.path), image.laterality, image.pixel_aspect)
+            for image in exam.images
+        ]
+
+    pixels = [prepared.pixels for prepared in read()]
+    expected, made = eager(pixels[0]), exported([pixels[0]])[0]
+    if np.abs(expected.logits - made.logits).max() > 1e-3:
+        sys.exit("the two segmenters do not outline alike")
+    whole = in_turn(
+        {
+            "ours": lambda: [
+                exported([prepared.pixels])[0].findings(prepared.geometry) for prepared in read()
+            ],
+            "eager": lambda: [
+                eager(prepared.pixels).findings(prepared.geometry) for prepared in read()
+            ],
+        },
+        options.repeats,
+    )
+    engine = in_turn(
+        {
+            "ours": lambda: [exported([image]) for image in pixels],
+            "eager": lambda: [eager(image) for image in pixels],
+        },
+        options.repeats,
+    )
+    return [_row("exam, files to findings", whole), _row("floor: engine alone", engine)]
+
+
+def _row(what: str, times: dict[str, list[float]]) -> dict[str, object]:
+    ratios = [b / a for a, b in zip(times["ours"], times["eager"], strict=True)]
+    return {
+        "what": what,
+        "ours, ms": Spread.of(times["ours"]),
+        "torch eager, ms": Spread.of(times["eager"]),
+        "eager / ours": Spread.of(ratios),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--encoder", default="small")
+    parser.add_argument("--size", default="512x256", help="of the prepared image")
+    parser.add_argument("--window", type=int, default=0, help="side of windows; 0 sees whole images")
+    parser.add_argument("--repeats", type=int, default=8)
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the detector's size")
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        rows = compare(options, Path(temporary))
+    windows = f", windows of {options.window}" if options.window else ""
+    title = f"Four views, {options.encoder} segmenter, {options.size}{windows}, SYNTHETIC exam"
+    leave(f"segment-{options.encoder}", title, rows, options.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
