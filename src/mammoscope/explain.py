@@ -23,13 +23,16 @@ _FEWEST_CELLS = 1
 _MOST_REGIONS = 5
 
 
-def find_regions(heatmap: FloatImage, geometry: Geometry, threshold: float) -> tuple[Finding, ...]:
+def find_regions(
+    heatmap: FloatImage, geometry: Geometry, threshold: float, kind: str = "suspicious"
+) -> tuple[Finding, ...]:
     """Return boxes around the regions of a heatmap that reach a threshold.
 
     Args:
         heatmap: (h, w) in [0, 1], covering the network's input.
         geometry: The map from the network's grid to original pixels.
         threshold: Least value of a cell.
+        kind: What the findings are called.
 
     Returns:
         At most five findings, highest first; each scores its hottest cell. Boxes are
@@ -46,7 +49,7 @@ def find_regions(heatmap: FloatImage, geometry: Geometry, threshold: float) -> t
         on_grid = Box(left * across, top * down, (left + width) * across, (top + height) * down)
         box = clipped(geometry.to_original(on_grid), geometry)
         if box is not None:
-            findings.append(Finding(box, float(heatmap[labels == label].max())))
+            findings.append(Finding(box, float(heatmap[labels == label].max()), kind))
     return tuple(sorted(findings, key=lambda f: -f.score)[:_MOST_REGIONS])
 
 
@@ -79,7 +82,7 @@ def heatmap_in_original_pixels(result: ImageResult) -> FloatImage:
 
 
 def overlay(pixels: FloatImage, result: ImageResult) -> ByteImage:
-    """Draw heatmap, outlines and boxes of findings over an image.
+    """Draw the heatmap, where there is one, and outlines and boxes of findings over an image.
 
     Beside those of detectors and segmenters stands what they are taken for; an equals sign marks
     one that was matched with another view.
@@ -92,10 +95,10 @@ def overlay(pixels: FloatImage, result: ImageResult) -> ByteImage:
         (H, W, 3) uint8 RGB. Cells below one half of the hottest possible stay clear, so that
         an image without suspicion looks like itself.
     """
-    heat = heatmap_in_original_pixels(result)
     grey = np.clip(pixels * 255.0 + 0.5, 0, 255).astype(np.uint8)
     picture: ByteImage = np.repeat(grey[..., None], 3, axis=2)
-    overlay_colours(picture, heat)
+    if result.heatmap is not None:
+        overlay_colours(picture, heatmap_in_original_pixels(result))
     thickness = max(1, round(max(pixels.shape) / 400))
     for finding in result.findings:
         box = finding.box

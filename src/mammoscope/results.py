@@ -21,6 +21,7 @@ __all__ = [
     "FailedExamPart",
     "ModelInfo",
     "ResultsDocument",
+    "ScoringTask",
     "failed_exam",
     "results_document",
     "results_schema",
@@ -35,6 +36,9 @@ INTENDED_USE = (
     "not for diagnosis, screening decisions or triage of patients."
 )
 
+#: What a model that scores may have been trained for.
+ScoringTask = Literal["classify", "detect", "segment", "anomaly"]
+
 _Score = Annotated[float, Field(ge=0, le=1)]
 # Above 1 where the highest scores of validation tie and no threshold among them keeps the target.
 _Threshold = Annotated[
@@ -47,7 +51,7 @@ class _Part(BaseModel):
 
 
 class CompanionInfo(_Part):
-    """A model beside the one that scores."""
+    """A model that finds, outlines or judges: beside a classifier, or the one that scores."""
 
     task: Literal["detect", "segment", "anomaly"]
     name: str
@@ -65,6 +69,12 @@ class ModelInfo(_Part):
     bundle_sha256: str = Field(description="Digest of bundle.json, which pins model.onnx.")
     synthetic: bool = Field(description="True where the model was trained on synthetic images.")
     operating_point: str = Field(description="Name of the primary operating point.")
+    task: ScoringTask = Field(
+        description="What the model that scores was trained for. Of classify, scores are those of "
+        "a classifier, calibrated as bundle.json says. Of detect and segment, an image's score is "
+        "that of its highest candidate or pixel, and of anomaly, how unlike normal images it is: "
+        "ranks, and no probability of cancer."
+    )
     level: Level = Field(
         description="What the model scores: images one by one, breasts or exams from all views."
     )
@@ -72,7 +82,8 @@ class ModelInfo(_Part):
     breast_threshold: _Threshold
     exam_threshold: _Threshold
     companions: list[CompanionInfo] = Field(
-        default=[], description="What finds, outlines or judges beside it."
+        default=[],
+        description="What finds, outlines or judges: beside a classifier, or what scores itself.",
     )
 
 
@@ -104,9 +115,13 @@ class FindingPart(_Part):
 
     box: BoxPart
     score: _Score
-    kind: str = Field(description="Such as mass; suspicious where the model does not say.")
+    kind: str = Field(
+        description="Such as mass; suspicious where the model does not say, unusual where it only "
+        "knows normal images."
+    )
     found_by: FoundBy = Field(
-        description="What it comes from: the classifier's map, a detector, or a segmenter's mask."
+        description="What it comes from: a classifier's or anomaly model's map, a detector, or a "
+        "segmenter's mask."
     )
     outline: list[PointPart] = Field(description="Corners of its outline where a mask was found.")
     matched: MatchPart | None = Field(description="The same lesion in another view of the breast.")

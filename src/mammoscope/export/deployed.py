@@ -14,15 +14,18 @@ from mammoscope.artefacts import new_folder, read_json, sha256_file
 from mammoscope.bundle import (
     AGGREGATION,
     GRAPH_INPUTS,
+    GRAPH_OUTPUTS,
     HIGHEST,
+    IMAGE_SCORES,
     MODEL_FILE,
+    TASK_INPUTS,
+    TASK_OUTPUTS,
     Bundle,
-    OutputContract,
     write_bundle,
 )
 from mammoscope.errors import RunError
 from mammoscope.evaluation.run_folder import frozen_points
-from mammoscope.inference import Scorer
+from mammoscope.inference import AnomalyScorer, Scorer
 from mammoscope.results import INTENDED_USE
 
 __all__ = ["export_bundle"]
@@ -39,7 +42,8 @@ def export_bundle(
     """Write the bundle of an evaluated run, with companions that find, outline or judge beside it.
 
     Args:
-        run: The run folder of a classifier, trained and evaluated; it scores.
+        run: The run folder of what scores, trained and evaluated: a classifier, or a detector,
+            segmenter or anomaly model.
         folder: The bundle folder.
         companions: Run folders of detectors, segmenters and anomaly models, one of each task at
             most, trained and evaluated.
@@ -48,18 +52,17 @@ def export_bundle(
 
     Raises:
         RunError: If a run is not finished, not evaluated, of a task that has no place here, or a
-            file of it was edited.
+            file of it was edited; or if no thresholds could be chosen for its scores.
         OutputError: If the folder exists or cannot be written.
     """
     run = Path(run)
     facts, chosen, report = _evaluated(run)
-    _check_scores(run, facts)
+    _check_points(run, chosen)
     beside = [_companion(Path(other)) for other in companions]
+    if _task(facts) != "classify":
+        own, model = _companion(run)
+        beside.insert(0, ({**own, "file": MODEL_FILE}, model))
     _check_tasks([companion for companion, _ in beside])
-    scorer = Scorer(run / MODEL_FILE, threads=1)
-    level, taken = scorer.level, scorer.inputs
-    # Runs of earlier versions took the mean, and do not say so.
-    highest = facts["config"]["evaluation"].get("breast_score") == "max"
     predictions = pl.read_parquet(run / "predictions.parquet")
     with new_folder(folder, overwrite=overwrite, marker="bundle.json") as fresh:
         return write_bundle(
@@ -69,14 +72,7 @@ def export_bundle(
             package_version=__version__,
             synthetic=bool(facts["synthetic"]) or any(c["synthetic"] for c, _ in beside),
             intended_use=INTENDED_USE,
-            input={
-                "level": level,
-                "facts": facts["config"]["model"].get("facts", []) if "facts" in taken else [],
-                "inputs": {k: v for k, v in GRAPH_INPUTS[level].items() if k in taken},
-                "preprocess": facts["preprocess"],
-            },
-            output=OutputContract.of(level),
-            aggregation=AGGREGATION[level] | ({"breast": HIGHEST} if highest else {}),
+            **_contract(run, facts, predictions),
             calibration=facts.get("calibration", {"method": "none"}),
             eligibility=facts["eligibility"],
             operating_points={
@@ -89,12 +85,39 @@ def export_bundle(
         )
 
 
-def _check_scores(run: Path, facts: dict[str, Any]) -> None:
-    task = _task(facts)
-    if task != "classify":
+def _contract(run: Path, facts: dict[str, Any], predictions: pl.DataFrame) -> dict[str, Any]:
+    """Return what the model that scores takes and gives, and how its scores are put together."""
+    task, told = _task(facts), {"preprocess": facts["preprocess"]}
+    if task == "classify":
+        scorer = Scorer(run / MODEL_FILE, threads=1)
+        level, taken = scorer.level, scorer.inputs
+        inputs, output = GRAPH_INPUTS[level], GRAPH_OUTPUTS[level]
+        told["facts"] = facts["config"]["model"].get("facts", []) if "facts" in taken else []
+        aggregation = dict(AGGREGATION[level])
+    else:
+        level, inputs, output = "image", TASK_INPUTS[task], TASK_OUTPUTS[task]
+        judges = task == "anomaly"
+        taken = AnomalyScorer(run / MODEL_FILE, threads=1).inputs if judges else list(inputs)
+        aggregation = {"image": IMAGE_SCORES[task], **AGGREGATION["image"]}
+    # As the thresholds of breasts were chosen: where they are a graph's, the column is its own.
+    if level == "image" and "breast_score" in predictions.columns:
+        aggregation["breast"] = HIGHEST
+    taken_as = {name: words for name, words in inputs.items() if name in taken}
+    return {
+        "input": {"level": level, "inputs": taken_as, **told},
+        "output": output,
+        "aggregation": aggregation,
+    }
+
+
+def _check_points(run: Path, chosen: dict[str, Any]) -> None:
+    """Refuse a run whose evaluation could choose no threshold for what is scored."""
+    lacking = [f"{level}s" for level in ("image", "breast") if not chosen["points"].get(level)]
+    if lacking:
         raise RunError(
-            f"{run} is of task {task}: a bundle's scores are a classifier's, and this run can "
-            f"stand beside one: mammoscope export CLASSIFIER BUNDLE --with {run}"
+            f"{run} has no operating points of {' and '.join(lacking)}: its validation images do "
+            "not hold what they are chosen on, with and without cancer. It can stand beside a "
+            f"classifier: mammoscope export CLASSIFIER BUNDLE --with {run}"
         )
 
 
@@ -104,10 +127,10 @@ def _task(facts: dict[str, Any]) -> str:
 
 
 def _companion(run: Path) -> tuple[dict[str, Any], Path]:
-    """Return what a bundle says of a companion, and where its graph is.
+    """Return what a bundle says of a model that finds, outlines or judges, and where its graph is.
 
     Raises:
-        RunError: If the run has no place beside a classifier.
+        RunError: If the run is of another task.
     """
     facts, chosen, report = _evaluated(run)
     task = _task(facts)
@@ -117,8 +140,9 @@ def _companion(run: Path) -> tuple[dict[str, Any], Path]:
         point = chosen["points"]["image"][0]
     else:
         raise RunError(
-            f"{run} is of task {task}: beside a classifier can stand runs of detect, segment and "
-            "anomaly"
+            f"{run} is of task {task}: beside what scores can stand runs of detect, segment and "
+            "anomaly; a classifier scores, and comes first: mammoscope export CLASSIFIER BUNDLE "
+            "--with RUN"
         )
     matching = facts["config"]["detect"]["matching"] if task == "detect" else None
     told = {
@@ -143,11 +167,11 @@ def _companion(run: Path) -> tuple[dict[str, Any], Path]:
 
 
 def _check_tasks(companions: list[dict[str, Any]]) -> None:
-    """Refuse two companions of one task: which of them finds would not be clear."""
+    """Refuse two models of one task: which of them finds would not be clear."""
     tasks = [companion["task"] for companion in companions]
     twice = sorted({task for task in tasks if tasks.count(task) > 1})
     if twice:
-        raise RunError(f"two companions are of task {', '.join(twice)}: a bundle holds one of each")
+        raise RunError(f"two runs are of task {', '.join(twice)}: a bundle holds one of each")
 
 
 def _evaluated(run: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -174,8 +198,10 @@ def _evaluated(run: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any
 
 def _training(facts: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     """Return what a bundle says of how it came about."""
+    model = facts["config"]["model"]
     return {
-        "backbone": facts["config"]["model"]["backbone"],
+        "task": _task(facts),
+        **({"backbone": model["backbone"]} if _task(facts) == "classify" else {}),
         "fold": facts["fold"],
         **({"ensemble": facts["ensemble"]} if "ensemble" in facts else {}),
         "counts": facts["counts"],

@@ -1,4 +1,4 @@
-"""The models beside the one that scores: what finds, what outlines, what judges how unusual."""
+"""Models that find, outline, or judge how unusual an image is: beside a classifier, or alone."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import numpy as np
 
 from mammoscope.bundle import SIDES, Companion
 from mammoscope.inference.anomaly import AnomalyScorer
-from mammoscope.inference.detector import Detector, in_original
+from mammoscope.inference.detector import Detector, image_score, in_original
 from mammoscope.inference.fusion import Boxes
 from mammoscope.inference.matching import ViewCandidates, breast_depth, matched
+from mammoscope.inference.scorer import sigmoid
 from mammoscope.inference.segmenter import Segmenter
 from mammoscope.preprocessing import Geometry, PreparedImage
-from mammoscope.types import Anomaly, Exam, Finding, GreyImage, MammogramImage
+from mammoscope.types import Anomaly, Exam, Finding, FloatImage, GreyImage, MammogramImage
 
-__all__ = ["CompanionModel", "Seen", "Verdict", "load_companion"]
+__all__ = ["CompanionModel", "Rating", "Seen", "Verdict", "load_companion"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,27 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a companion says of one image."""
+class Rating:
+    """What one image is scored, by a classifier or by a model that finds, outlines or judges.
 
+    Attributes:
+        logit: Before the sigmoid.
+        score: In [0, 1].
+        heatmap: (h, w) float32 in [0, 1], as it is drawn; ``None`` of a detector.
+        local_score: (h, w) float32 in [0, 1], its cells on the scale of the score.
+    """
+
+    logit: float
+    score: float
+    heatmap: FloatImage | None = None
+    local_score: FloatImage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a companion says of one image, and what it scores it where no classifier does."""
+
+    rating: Rating
     findings: tuple[Finding, ...] = ()
     anomaly: Anomaly | None = None
 
@@ -85,13 +104,13 @@ class _Detecting:
 
     def __call__(self, seen: Sequence[Seen], exam: Exam) -> list[Verdict]:
         del exam
-        kept: dict[str, tuple[Finding, ...]] = {}
+        kept: dict[str, Verdict] = {}
         for side in SIDES:
             breast = [one for one in seen if one.image.laterality is side]
             kept |= self._of_breast(breast)
-        return [Verdict(kept[one.image.image_id]) for one in seen]
+        return [kept[one.image.image_id] for one in seen]
 
-    def _of_breast(self, breast: Sequence[Seen]) -> dict[str, tuple[Finding, ...]]:
+    def _of_breast(self, breast: Sequence[Seen]) -> dict[str, Verdict]:
         max_value = self._companion.preprocess.max_value
         views = [
             ViewCandidates(
@@ -120,11 +139,12 @@ class _Detecting:
         for one, view, (score, partners) in zip(breast, views, told, strict=True):
             moved = replace(view.boxes, score=score)
             geometry, own = one.prepared.geometry, order[view.image_id]
-            made[view.image_id] = tuple(
+            findings = tuple(
                 replace(finding, matched=_numbered(partners[place], order))
                 for place in own
                 for finding in self._finding(moved, place, geometry)
             )
+            made[view.image_id] = Verdict(Rating(*image_score(score)), findings)
         return made
 
     def _finding(self, boxes: Boxes, place: int, geometry: Geometry) -> tuple[Finding, ...]:
@@ -150,7 +170,8 @@ class _Outlining:
         for one in seen:
             (outlined,) = self._segmenter([one.prepared.pixels])
             found = outlined.findings(one.prepared.geometry)
-            verdicts.append(Verdict(tuple(f for f in found if f.score >= least)))
+            rating = Rating(outlined.logit, sigmoid(outlined.logit), outlined.scores)
+            verdicts.append(Verdict(rating, tuple(f for f in found if f.score >= least)))
         return verdicts
 
     def check(self) -> None:
@@ -168,9 +189,15 @@ class _Judging:
         verdicts = []
         for one in seen:
             made = self._scorer([one.prepared.pixels], [one.image.view], [exam.density])
-            score, geometry = float(made.score[0]), one.prepared.geometry.as_dict()
+            logit, where = float(made.logit[0]), made.local_score[0]
+            score, geometry = sigmoid(logit), one.prepared.geometry.as_dict()
             unusual = score >= self._companion.threshold
-            verdicts.append(Verdict(anomaly=Anomaly(score, unusual, made.local_score[0], geometry)))
+            verdicts.append(
+                Verdict(
+                    Rating(logit, score, where, where),
+                    anomaly=Anomaly(score, unusual, where, geometry),
+                )
+            )
         return verdicts
 
     def check(self) -> None:

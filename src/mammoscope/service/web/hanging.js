@@ -33,7 +33,7 @@ export function stack(image) {
     "span",
     { class: "stack" },
     el("img", { class: "grey", src: shown.image_url, alt: "", ...size }),
-    el("img", { class: "heat", src: shown.heatmap_url, alt: "", ...size }),
+    shown.heatmap_url && el("img", { class: "heat", src: shown.heatmap_url, alt: "", ...size }),
     boxes,
   );
 }

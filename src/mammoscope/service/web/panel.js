@@ -4,6 +4,7 @@ import { byId, el, gauge, score, verdict } from "./dom.js";
 
 const SIDES = { R: "Right breast", L: "Left breast" };
 const BESIDE = { detect: "Detector", segment: "Segmenter", anomaly: "Unusual images" };
+const SCORED_BY = { detect: "a detector", segment: "a segmenter", anomaly: "an anomaly model" };
 const percent = (value) => (value === null ? "undefined" : `${Math.round(100 * value)} %`);
 const interval = ({ value, low, high }) =>
   low === null || high === null ? percent(value) : `${percent(value)} (${percent(low)}–${percent(high)})`;
@@ -77,7 +78,12 @@ export function fillPanel(exam, images, model) {
           `${point.exam ? "" : ", which is the breasts'"}, ${score(threshold)} for breasts, ` +
           `${score(point.image.threshold)} for images`),
         anomaly(exam),
-        el("p", { class: "fine" }, `Breast: ${model.aggregation.breast}. Exam: ${model.aggregation.exam}.`),
+        el("p", { class: "fine" }, `${model.aggregation.image ? `Image: ${model.aggregation.image}. ` : ""}` +
+          `Breast: ${model.aggregation.breast}. Exam: ${model.aggregation.exam}.`),
+        SCORED_BY[model.task]
+          ? el("p", { class: "fine scored-by" },
+              `Scored by ${SCORED_BY[model.task]}: a rank, not a probability of cancer.`)
+          : null,
       ),
       list("Findings", "findings", findings(images)),
       list("Read with care", "warnings", warnings),
