@@ -18,7 +18,7 @@ from mammoscope.artefacts import (
 )
 from mammoscope.config import EligibilityConfig, MatchingConfig, PreprocessConfig, validated
 from mammoscope.errors import BundleError, ConfigError
-from mammoscope.results import CompanionInfo, ScoringTask
+from mammoscope.results import CompanionInfo, CompanionTask, ScoringTask
 from mammoscope.types import Density, Laterality, Level, View
 
 __all__ = [
@@ -245,17 +245,18 @@ AGGREGATION: dict[Level, dict[str, str]] = {
 
 
 class Companion(_Part):
-    """A model of the bundle that finds, outlines or judges.
+    """A model of the bundle that finds, outlines, tells apart what is outlined, or judges.
 
     It stands beside a classifier, which scores; or it is what scores, and its ``file`` is
     :data:`MODEL_FILE`.
 
     ``threshold`` is the score from which a candidate is a finding, or an image is unusual;
-    ``target`` is what it was chosen for. What must be known to run the graph beside that stands in
-    the graph itself.
+    ``target`` is what it was chosen for. The second of two stages leaves out nothing that the first
+    finds: its threshold is 0, and its target names what it tells apart. What must be known to run
+    the graph beside that stands in the graph itself.
     """
 
-    task: Literal["detect", "segment", "anomaly"]
+    task: CompanionTask
     name: str
     file: str
     synthetic: bool
@@ -309,7 +310,22 @@ class Bundle(_Part):
     @property
     def task(self) -> ScoringTask:
         """What the model that scores was trained for."""
-        return "classify" if self.scoring is None else self.scoring.task
+        if self.scoring is None:
+            return "classify"
+        if self.scoring.task == "segment-then-classify":
+            raise BundleError(f"bundle {self.name}: a second stage scores no image")
+        return self.scoring.task
+
+    @property
+    def looking(self) -> tuple[Companion, ...]:
+        """Companions that look at whole images: all but the second of two stages."""
+        return tuple(one for one in self.companions if one != self.second_stage)
+
+    @property
+    def second_stage(self) -> Companion | None:
+        """What tells apart the findings of the segmenter, if there is one."""
+        stages = "segment-then-classify"
+        return next((one for one in self.companions if one.task == stages), None)
 
     @property
     def sha256(self) -> str:

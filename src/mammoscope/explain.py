@@ -84,8 +84,9 @@ def heatmap_in_original_pixels(result: ImageResult) -> FloatImage:
 def overlay(pixels: FloatImage, result: ImageResult) -> ByteImage:
     """Draw the heatmap, where there is one, and outlines and boxes of findings over an image.
 
-    Beside those of detectors and segmenters stands what they are taken for; an equals sign marks
-    one that was matched with another view.
+    Beside those of detectors and segmenters stands what they are taken for, in brackets the share
+    that a second stage gives that, and the score; an equals sign marks one that was matched with
+    another view.
 
     Args:
         pixels: (H, W) float32 presentation values in [0, 1], of the original image.
@@ -116,7 +117,8 @@ def _name(picture: ByteImage, finding: Finding, thickness: int) -> None:
     """Write what a detector or segmenter takes a finding for, and its score, above its box."""
     if finding.found_by == "heatmap":
         return
-    text = f"{finding.kind} {finding.score:.2f}" + (" =" if finding.matched else "")
+    sure = "" if finding.kind_score is None else f" ({finding.kind_score:.2f})"
+    text = f"{finding.kind}{sure} {finding.score:.2f}" + (" =" if finding.matched else "")
     size = 0.3 * thickness
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, thickness)
     left = min(round(finding.box.x_min), picture.shape[1] - width)

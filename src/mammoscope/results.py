@@ -18,6 +18,7 @@ __all__ = [
     "INTENDED_USE",
     "RESEARCH_NOTICE",
     "CompanionInfo",
+    "CompanionTask",
     "FailedExamPart",
     "ModelInfo",
     "ResultsDocument",
@@ -38,6 +39,8 @@ INTENDED_USE = (
 
 #: What a model that scores may have been trained for.
 ScoringTask = Literal["classify", "detect", "segment", "anomaly"]
+#: What a model beside it may have been.
+CompanionTask = Literal["detect", "segment", "segment-then-classify", "anomaly"]
 
 _Score = Annotated[float, Field(ge=0, le=1)]
 # Above 1 where the highest scores of validation tie and no threshold among them keeps the target.
@@ -51,14 +54,17 @@ class _Part(BaseModel):
 
 
 class CompanionInfo(_Part):
-    """A model that finds, outlines or judges: beside a classifier, or the one that scores."""
+    """A model that finds, outlines, tells apart or judges: beside what scores, or that itself."""
 
-    task: Literal["detect", "segment", "anomaly"]
+    task: CompanionTask
     name: str
     threshold: float = Field(
-        description="Score from which a candidate is a finding, or an image is unusual."
+        description="Score from which a candidate is a finding, or an image is unusual; 0 of a "
+        "second stage, which leaves out nothing that the segmenter finds."
     )
-    target: str = Field(description="What the threshold was chosen for.")
+    target: str = Field(
+        description="What the threshold was chosen for; of a second stage, what it tells apart."
+    )
     synthetic: bool
 
 
@@ -118,6 +124,10 @@ class FindingPart(_Part):
     kind: str = Field(
         description="Such as mass; suspicious where the model does not say, unusual where it only "
         "knows normal images."
+    )
+    kind_score: _Score | None = Field(
+        description="Share that the kind has among those that the second of two stages tells "
+        "apart; null where there is none."
     )
     found_by: FoundBy = Field(
         description="What it comes from: a classifier's or anomaly model's map, a detector, or a "
@@ -294,6 +304,7 @@ def _finding_part(finding: Finding) -> FindingPart:
         box=BoxPart(x_min=box.x_min, y_min=box.y_min, x_max=box.x_max, y_max=box.y_max),
         score=finding.score,
         kind=finding.kind,
+        kind_score=finding.kind_score,
         found_by=finding.found_by,
         outline=[PointPart(x=x, y=y) for x, y in finding.outline],
         matched=MatchPart(image_id=matched[0], finding=matched[1]) if matched else None,

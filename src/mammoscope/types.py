@@ -124,6 +124,8 @@ class Finding:
         outline: (x, y) of the corners of its outline, in original pixels, where a mask was found.
         matched: What shows the same lesion in another view of the breast: that image's name, and
             which of its findings, from 0.
+        kind_score: Share in [0, 1] that the kind has among those that a second stage tells apart;
+            ``None`` where there is none.
     """
 
     box: Box
@@ -132,6 +134,7 @@ class Finding:
     found_by: FoundBy = "heatmap"
     outline: tuple[tuple[float, float], ...] = ()
     matched: tuple[str, int] | None = None
+    kind_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

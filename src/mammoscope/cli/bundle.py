@@ -22,19 +22,20 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
+    run: Annotated[Path, typer.Argument(help="Run folder of what scores.", show_default=False)],
     bundle: Annotated[Path, typer.Argument(help="Bundle folder to write.", show_default=False)],
     companions: Annotated[
         list[Path] | None,
         typer.Option(
             "--with",
-            help="Run folder of a detector, segmenter or anomaly model that is to stand beside.",
+            help="Run folder of a detector, segmenter, second stage of a segmenter or anomaly "
+            "model that is to stand beside.",
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the bundle.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle.")] = False,
 ) -> None:
-    """Write what was evaluated as a bundle: its graphs and bundle.json.
+    """Write what was evaluated as a bundle: its graphs and bundle.json. RUN scores, of any task.
 
     Example: `mammoscope export run bundle --with run-detect`
     """

@@ -24,7 +24,7 @@ from mammoscope.bundle import (
     write_bundle,
 )
 from mammoscope.errors import RunError
-from mammoscope.evaluation.run_folder import frozen_points
+from mammoscope.evaluation.run_folder import frozen_points, read_report
 from mammoscope.inference import AnomalyScorer, Scorer
 from mammoscope.results import INTENDED_USE
 
@@ -45,8 +45,8 @@ def export_bundle(
         run: The run folder of what scores, trained and evaluated: a classifier, or a detector,
             segmenter or anomaly model.
         folder: The bundle folder.
-        companions: Run folders of detectors, segmenters and anomaly models, one of each task at
-            most, trained and evaluated.
+        companions: Run folders of detectors, segmenters, second stages of a segmenter and anomaly
+            models, one of each task at most, trained and evaluated.
         name: Name of the bundle; the run folder's by default.
         overwrite: Replace a bundle that is there.
 
@@ -56,13 +56,15 @@ def export_bundle(
         OutputError: If the folder exists or cannot be written.
     """
     run = Path(run)
-    facts, chosen, report = _evaluated(run)
+    facts = _finished(run)
+    _check_scores(run, facts)
+    chosen, report = _evaluated(run, facts)
     _check_points(run, chosen)
     beside = [_companion(Path(other)) for other in companions]
     if _task(facts) != "classify":
         own, model = _companion(run)
         beside.insert(0, ({**own, "file": MODEL_FILE}, model))
-    _check_tasks([companion for companion, _ in beside])
+    _check_beside([companion for companion, _ in beside])
     predictions = pl.read_parquet(run / "predictions.parquet")
     with new_folder(folder, overwrite=overwrite, marker="bundle.json") as fresh:
         return write_bundle(
@@ -110,6 +112,16 @@ def _contract(run: Path, facts: dict[str, Any], predictions: pl.DataFrame) -> di
     }
 
 
+def _check_scores(run: Path, facts: dict[str, Any]) -> None:
+    """Refuse a run that gives images no score."""
+    if _task(facts) == "segment-then-classify":
+        first = facts["first_stage"]["run"]
+        raise RunError(
+            f"{run} tells apart what a segmenter outlines, and gives images no score: mammoscope "
+            f"export {first} BUNDLE --with {run}"
+        )
+
+
 def _check_points(run: Path, chosen: dict[str, Any]) -> None:
     """Refuse a run whose evaluation could choose no threshold for what is scored."""
     lacking = [f"{level}s" for level in ("image", "breast") if not chosen["points"].get(level)]
@@ -130,25 +142,27 @@ def _companion(run: Path) -> tuple[dict[str, Any], Path]:
     """Return what a bundle says of a model that finds, outlines or judges, and where its graph is.
 
     Raises:
-        RunError: If the run is of another task.
+        RunError: If the run is a classifier's, or not evaluated.
     """
-    facts, chosen, report = _evaluated(run)
+    facts = _finished(run)
     task = _task(facts)
-    if task in ("detect", "segment"):
-        point = chosen["candidates"]
-    elif task == "anomaly":
-        point = chosen["points"]["image"][0]
-    else:
+    if task == "classify":
         raise RunError(
-            f"{run} is of task {task}: beside what scores can stand runs of detect, segment and "
-            "anomaly; a classifier scores, and comes first: mammoscope export CLASSIFIER BUNDLE "
-            "--with RUN"
+            f"{run} is of task classify: beside what scores can stand runs of the other tasks; a "
+            "classifier scores, and comes first: mammoscope export CLASSIFIER BUNDLE --with RUN"
         )
+    chosen, report = _evaluated(run, facts)
+    if task == "anomaly":
+        point = chosen["points"]["image"][0]
+    elif task == "segment-then-classify":
+        point = {"threshold": 0.0, "target": f"tells apart {', '.join(facts['classes'])}"}
+    else:
+        point = chosen["candidates"]
     matching = facts["config"]["detect"]["matching"] if task == "detect" else None
     told = {
         "task": task,
         "name": run.resolve().name,
-        "file": f"{task}.onnx",
+        "file": "cutouts.onnx" if "first_stage" in facts else f"{task}.onnx",
         "synthetic": bool(facts["synthetic"]),
         "preprocess": facts["preprocess"],
         "threshold": float(point["threshold"]),
@@ -159,23 +173,36 @@ def _companion(run: Path) -> tuple[dict[str, Any], Path]:
             "counts": facts["counts"],
             "cohort": {k: v for k, v in facts["cohort"].items() if k != "path"},
             "run_hashes": facts["hashes"],
-            "operating_points_sha256": report["operating_points_sha256"],
             "measured_on": report["measured_on"],
+            **{key: report[key] for key in ("operating_points_sha256",) if key in report},
+            **{key: facts[key] for key in ("first_stage",) if key in facts},
         },
     }
     return told, run / MODEL_FILE
 
 
-def _check_tasks(companions: list[dict[str, Any]]) -> None:
-    """Refuse two models of one task: which of them finds would not be clear."""
+def _check_beside(companions: list[dict[str, Any]]) -> None:
+    """Refuse two models of one task, and a second stage without its first.
+
+    Which of two finds would not be clear; and a second stage has learnt from what the first finds.
+    """
     tasks = [companion["task"] for companion in companions]
     twice = sorted({task for task in tasks if tasks.count(task) > 1})
     if twice:
         raise RunError(f"two runs are of task {', '.join(twice)}: a bundle holds one of each")
+    by_task = {companion["task"]: companion for companion in companions}
+    if (second := by_task.get("segment-then-classify")) is not None:
+        own = second["training"]["first_stage"]
+        first = by_task.get("segment", {"training": {"run_hashes": {}}})
+        if first["training"]["run_hashes"].get(MODEL_FILE) != own["model_sha256"]:
+            raise RunError(
+                f"{second['name']} tells apart what {own['run']} outlines, and that run is not in "
+                f"the bundle: add --with {own['run']}"
+            )
 
 
-def _evaluated(run: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Return the record, operating points and report of a finished, evaluated, unedited run."""
+def _finished(run: Path) -> dict[str, Any]:
+    """Return the record of a finished, unedited run."""
     facts = read_json(run / "run.json", RunError)
     if facts.get("status") != "finished":
         raise RunError(
@@ -188,12 +215,22 @@ def _evaluated(run: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any
         raise RunError(
             f"{run}/run.json names no eligibility rules: train on a cohort that has some"
         )
-    chosen, report = frozen_points(run)
+    return dict(facts)
+
+
+def _evaluated(run: Path, facts: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return operating points and report of an evaluated run; a second stage has no points."""
+    if _task(facts) == "segment-then-classify":
+        if not (run / "report" / "report.json").is_file():
+            raise RunError(f"{run} has no report: run mammoscope evaluate {run} first")
+        chosen, report = {}, read_report(run).report
+    else:
+        chosen, report = frozen_points(run)
     if report["run"]["hashes"] != facts["hashes"]:
         raise RunError(
             f"{run}/report is of other predictions: run mammoscope evaluate {run} --overwrite"
         )
-    return dict(facts), chosen, report
+    return chosen, report
 
 
 def _training(facts: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:

@@ -9,17 +9,20 @@ from typing import Protocol
 
 import numpy as np
 
-from mammoscope.bundle import SIDES, Companion
+from mammoscope.bundle import SIDES, Bundle, Companion
+from mammoscope.errors import BundleError
 from mammoscope.inference.anomaly import AnomalyScorer
+from mammoscope.inference.cutouts import CutoutScorer
 from mammoscope.inference.detector import Detector, image_score, in_original
 from mammoscope.inference.fusion import Boxes
 from mammoscope.inference.matching import ViewCandidates, breast_depth, matched
+from mammoscope.inference.outlining import Candidate, Outlined
 from mammoscope.inference.scorer import sigmoid
 from mammoscope.inference.segmenter import Segmenter
 from mammoscope.preprocessing import Geometry, PreparedImage
-from mammoscope.types import Anomaly, Exam, Finding, FloatImage, GreyImage, MammogramImage
+from mammoscope.types import Anomaly, Box, Exam, Finding, FloatImage, GreyImage, MammogramImage
 
-__all__ = ["CompanionModel", "Rating", "Seen", "Verdict", "load_companion"]
+__all__ = ["CompanionModel", "Rating", "Seen", "Verdict", "load_companions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +79,34 @@ class CompanionModel(Protocol):
         ...
 
 
-def load_companion(companion: Companion, folder: Path, threads: int = 0) -> CompanionModel:
-    """Load a companion of a bundle whose hashes were checked.
+def load_companions(bundle: Bundle, folder: Path, threads: int = 0) -> list[CompanionModel]:
+    """Load the companions of a bundle whose hashes were checked.
 
     Args:
-        companion: What the bundle says of it.
-        folder: The bundle's.
+        bundle: What it says of them.
+        folder: Where it lies.
         threads: Threads per image; 0 lets ONNX Runtime choose.
 
+    Returns:
+        Those that look at images, in the bundle's order.
+
     Raises:
-        BundleError: If its file is not a graph of its task.
+        BundleError: If a file is not a graph of its task, or a second stage has no first.
     """
+    second = bundle.second_stage
+    tells = None if second is None else CutoutScorer(folder / second.file, threads)
+    if tells is not None and all(one.task != "segment" for one in bundle.looking):
+        raise BundleError(f"bundle {bundle.name} has a second stage and no segmenter before it")
+
+    def outlining(companion: Companion, model: Path, threads: int) -> CompanionModel:
+        return _Outlining(companion, model, threads, tells)
+
     kinds: dict[str, Callable[[Companion, Path, int], CompanionModel]] = {
         "detect": _Detecting,
-        "segment": _Outlining,
+        "segment": outlining,
         "anomaly": _Judging,
     }
-    return kinds[companion.task](companion, folder / companion.file, threads)
+    return [kinds[one.task](one, folder / one.file, threads) for one in bundle.looking]
 
 
 class _Detecting:
@@ -144,7 +158,10 @@ class _Detecting:
                 for place in own
                 for finding in self._finding(moved, place, geometry)
             )
-            made[view.image_id] = Verdict(Rating(*image_score(score)), findings)
+            # As in ``candidates.parquet``, where a box of no area is no candidate.
+            sides = view.boxes.box
+            there = (sides[:, 2] > sides[:, 0]) & (sides[:, 3] > sides[:, 1])
+            made[view.image_id] = Verdict(Rating(*image_score(score[there])), findings)
         return made
 
     def _finding(self, boxes: Boxes, place: int, geometry: Geometry) -> tuple[Finding, ...]:
@@ -157,11 +174,14 @@ class _Detecting:
 
 
 class _Outlining:
-    """Outlines lesions."""
+    """Outlines lesions, and has a second stage tell them apart where there is one."""
 
-    def __init__(self, companion: Companion, model: Path, threads: int) -> None:
+    def __init__(
+        self, companion: Companion, model: Path, threads: int, second: CutoutScorer | None
+    ) -> None:
         self._companion = companion
         self._segmenter = Segmenter(model, threads)
+        self._second = second
 
     def __call__(self, seen: Sequence[Seen], exam: Exam) -> list[Verdict]:
         del exam
@@ -169,13 +189,31 @@ class _Outlining:
         verdicts = []
         for one in seen:
             (outlined,) = self._segmenter([one.prepared.pixels])
-            found = outlined.findings(one.prepared.geometry)
+            kept = tuple(c for c in outlined.candidates if c.score >= least)
+            found = self._found(replace(outlined, candidates=kept), one.prepared)
             rating = Rating(outlined.logit, sigmoid(outlined.logit), outlined.scores)
-            verdicts.append(Verdict(rating, tuple(f for f in found if f.score >= least)))
+            verdicts.append(Verdict(rating, found))
         return verdicts
 
+    def _found(self, outlined: Outlined, prepared: PreparedImage) -> tuple[Finding, ...]:
+        """Return the candidates as findings, with what the second stage takes each for."""
+        if self._second is None:
+            return outlined.findings(prepared.geometry)
+        boxes = [_drawn(candidate, outlined.parts).box for candidate in outlined.candidates]
+        shares = self._second(prepared.pixels, boxes).score
+        made: list[Finding] = []
+        for candidate, share in zip(outlined.candidates, shares, strict=True):
+            # None where it lies outside the image.
+            one = replace(outlined, candidates=(candidate,)).findings(prepared.geometry)
+            kind, score = self._second.settings.classes[int(share.argmax())], float(share.max())
+            made += [replace(finding, kind=kind, kind_score=score) for finding in one]
+        return tuple(made)
+
     def check(self) -> None:
-        self._segmenter([_blank(self._companion)])
+        blank = _blank(self._companion)
+        self._segmenter([blank])
+        if self._second is not None:
+            self._second(blank, [Box(0, 0, *blank.shape[::-1])])
 
 
 class _Judging:
@@ -211,6 +249,24 @@ def _numbered(
     if partner is None or partner[1] not in order[partner[0]]:
         return None
     return partner[0], order[partner[0]].index(partner[1])
+
+
+def _drawn(candidate: Candidate, parts: Sequence[Candidate]) -> Candidate:
+    """Return the largest part of the mask within a candidate; itself where there is none.
+
+    The second stage has learnt from parts, and was measured on them; a candidate reaches further,
+    down to a lower score.
+    """
+    outer = candidate.box
+    within = [
+        part
+        for part in parts
+        if outer.x_min <= part.box.x_min
+        and outer.y_min <= part.box.y_min
+        and part.box.x_max <= outer.x_max
+        and part.box.y_max <= outer.y_max
+    ]
+    return max(within, key=lambda part: int(part.mask.sum()), default=candidate)
 
 
 def _blank(companion: Companion) -> GreyImage:

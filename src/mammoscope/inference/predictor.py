@@ -23,7 +23,7 @@ from mammoscope.inference.companions import (
     Rating,
     Seen,
     Verdict,
-    load_companion,
+    load_companions,
 )
 from mammoscope.inference.exam import Words, read_exam
 from mammoscope.inference.scorer import ExamInput, ExamScores, Scorer, Scores
@@ -73,7 +73,7 @@ class Predictor:
     Args:
         bundle: What the bundle says.
         scorer: Its classifier's graph, loaded; ``None`` where one of the companions scores.
-        companions: Its companions, loaded, in the bundle's order.
+        companions: Its companions that look at images, loaded, in the bundle's order.
 
     Raises:
         BundleError: If the graph is of another level than the bundle says.
@@ -102,12 +102,12 @@ class Predictor:
     @property
     def _scoring(self) -> int:
         """Place among the companions of the one that scores, where there is no classifier."""
-        return [one.file for one in self.bundle.companions].index(MODEL_FILE)
+        return [one.file for one in self.bundle.looking].index(MODEL_FILE)
 
     @property
     def _finds(self) -> bool:
         """Whether findings are a companion's, and not the heatmap's."""
-        return any(companion.task != "anomaly" for companion in self.bundle.companions)
+        return any(companion.task != "anomaly" for companion in self.bundle.looking)
 
     @property
     def model_info(self) -> ModelInfo:
@@ -236,7 +236,7 @@ class Predictor:
             prepared = self._preprocessor.prepare(source, image.laterality, image.pixel_aspect)
             # Models of one preprocessing share what was prepared.
             made = {self.bundle.input.preprocess: prepared}
-            for companion in self.bundle.companions:
+            for companion in self.bundle.looking:
                 config = companion.preprocess
                 if config not in made:
                     own = SourceImage(image.path, config)
@@ -245,7 +245,7 @@ class Predictor:
         except OSError as error:
             message = f"{image.path.name} cannot be opened: {error.strerror or error}"
             raise DicomError(message, Reason.UNREADABLE_FILE) from error
-        others = tuple(made[companion.preprocess] for companion in self.bundle.companions)
+        others = tuple(made[companion.preprocess] for companion in self.bundle.looking)
         return _Reading(image, source, prepared, others)
 
     def _together(self, exam: Exam, readings: list[_Reading]) -> ExamScores | None:
@@ -335,7 +335,7 @@ def load_bundle(path: Path | str, *, threads: int = 0) -> Predictor:
         BundleError: If a file is missing, edited or of another format.
     """
     bundle = read_bundle(Path(path))
-    companions = [load_companion(one, Path(path), threads) for one in bundle.companions]
+    companions = load_companions(bundle, Path(path), threads)
     scorer = Scorer(Path(path) / MODEL_FILE, threads) if bundle.task == "classify" else None
     return Predictor(bundle, scorer, companions)
 
