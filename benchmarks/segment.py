@@ -102,7 +102,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--encoder", default="small")
     parser.add_argument("--size", default="512x256", help="of the prepared image")
-    parser.add_argument("--window", type=int, default=0, help="side of windows; 0 sees whole images")
+    parser.add_argument(
+        "--window", type=int, default=0, help="side of windows; 0 sees whole images"
+    )
     parser.add_argument("--repeats", type=int, default=8)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the detector's size")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))

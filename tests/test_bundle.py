@@ -7,7 +7,8 @@ import shutil
 
 import pytest
 
-from mammoscope.bundle import read_bundle
+from mammoscope.artefacts import sha256_json
+from mammoscope.bundle import MODEL_FILE, Companion, read_bundle
 from mammoscope.errors import BundleError
 from mammoscope.inference import load_bundle
 
@@ -29,6 +30,30 @@ def test_a_bundle_reads_back_with_its_input_contract(copied):
     assert bundle.input.level == "image"
     assert list(bundle.input.inputs) == ["image"]
     assert len(bundle.sha256) == 64
+
+
+def test_a_bundle_of_before_other_tasks_scored_is_read_and_keeps_its_identity(copied):
+    values = json.loads((copied / "bundle.json").read_text())
+    del values["content_sha256"]
+    # What earlier versions said of outputs that a graph does not have.
+    none = ("breast_logit", "breast_score", "exam_logit", "exam_score")
+    values["output"] |= dict.fromkeys(none)
+    declared = sha256_json(values)
+    (copied / "bundle.json").write_text(json.dumps({**values, "content_sha256": declared}))
+    bundle = read_bundle(copied)
+    assert bundle.sha256 == declared
+    assert bundle.task == "classify"
+    assert bundle.scoring is None
+
+
+def test_a_second_stage_scores_no_image_and_has_a_first(copied):
+    bundle = read_bundle(copied)
+    said = {"name": "own", "synthetic": True, "preprocess": bundle.input.preprocess}
+    second = Companion(
+        task="segment-then-classify", file=MODEL_FILE, threshold=0, target="benign", **said
+    )
+    with pytest.raises(BundleError, match="a second stage scores no image"):
+        _ = bundle.model_copy(update={"companions": (second,)}).task
 
 
 def test_an_edited_model_is_refused_with_file_and_hash(copied):

@@ -96,6 +96,26 @@ def test_a_result_without_a_heatmap_says_so():
         heatmap_in_original_pixels(result(None))
 
 
+def test_an_overlay_without_a_heatmap_shows_the_image_and_its_findings():
+    pixels = np.full((400, 300), 0.5, np.float32)
+    assert (overlay(pixels, result(None)) == 128).all()
+    found = Finding(Box(150, 250, 175, 275), 1.0, "mass", "detector")
+    picture = overlay(pixels, result(None, findings=(found,)))
+    assert tuple(picture[250, 160]) == (255, 196, 0)
+    assert (picture[300:] == 128).all()
+
+
+def test_how_sure_a_second_stage_is_stands_beside_what_it_takes_a_finding_for():
+    pixels, box = np.zeros((400, 600), np.float32), Box(50, 200, 100, 300)
+    alone = Finding(box, 0.5, "malignant", "segmenter")
+    told = Finding(box, 0.5, "malignant", "segmenter", kind_score=0.83)
+    ends = [
+        np.nonzero(overlay(pixels, result(None, findings=(one,)))[:200].any(axis=(0, 2)))[0].max()
+        for one in (alone, told)
+    ]
+    assert ends[1] > ends[0] + 10
+
+
 def test_an_overlay_draws_outlines_instead_of_boxes_and_names_what_was_found():
     heat = np.zeros((12, 4), np.float32)
     square = Box(100, 200, 200, 300)

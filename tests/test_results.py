@@ -59,6 +59,7 @@ def test_findings_tell_outline_kind_source_and_match_and_anomalies_are_told(pred
         "box": {"x_min": 10, "y_min": 20, "x_max": 40, "y_max": 60},
         "score": 0.7,
         "kind": "mass",
+        "kind_score": None,
         "found_by": "segmenter",
         "outline": [{"x": x, "y": y} for x, y in outline],
         "matched": {"image_id": "other", "finding": 1},

@@ -18,7 +18,7 @@ from mammoscope.artefacts import (
 )
 from mammoscope.config import EligibilityConfig, PreprocessConfig, ViewMatching, validated
 from mammoscope.errors import BundleError, ConfigError
-from mammoscope.results import CompanionInfo
+from mammoscope.results import CompanionInfo, CompanionTask, ScoringTask
 from mammoscope.types import Density, Laterality, Level, View
 
 __all__ = [
@@ -26,16 +26,19 @@ __all__ = [
     "FACTS",
     "FORMAT_VERSION",
     "GRAPH_INPUTS",
+    "GRAPH_OUTPUTS",
     "HIGHEST",
+    "IMAGE_SCORES",
     "OTHER_PROJECTION",
     "PROJECTIONS",
     "SIDES",
+    "TASK_INPUTS",
+    "TASK_OUTPUTS",
     "UNKNOWN_DENSITY",
     "Bundle",
     "Companion",
     "Level",
     "OperatingPoint",
-    "OutputContract",
     "density_code",
     "fact_values",
     "projection_code",
@@ -71,6 +74,62 @@ GRAPH_INPUTS: dict[Level, dict[str, str]] = {
 GRAPH_INPUTS["exam"] = {
     **GRAPH_INPUTS["breast"],
     "facts": "(3,) float32: age in years, density 0 to 3, implant 0 or 1; NaN where unknown",
+}
+
+#: What a graph gives, by level and output name.
+GRAPH_OUTPUTS: dict[Level, dict[str, str]] = {
+    "image": {
+        "logit": "(B,) float32, before the sigmoid",
+        "score": "(B,) float32 in [0, 1]",
+        "heatmap": "(B, h, w) float32 in [0, 1], covering the input's field of view",
+        "local_score": "(B, h, w) float32 in [0, 1], the heatmap on the scale of the score; where "
+        "the graph lacks it the two are one",
+    }
+}
+GRAPH_OUTPUTS["breast"] = {
+    **GRAPH_OUTPUTS["image"],
+    "breast_logit": "(2,) float32, R and L; NaN for a breast without images",
+    "breast_score": "(2,) float32 in [0, 1]",
+}
+GRAPH_OUTPUTS["exam"] = {
+    **GRAPH_OUTPUTS["breast"],
+    "exam_logit": "(1,) float32",
+    "exam_score": "(1,) float32 in [0, 1]",
+}
+
+_PIXELS = GRAPH_INPUTS["image"]["image"]
+#: What the graph of a model that finds, outlines or judges takes, by task and input name; an
+#: anomaly model's takes the last two only where it is told them.
+TASK_INPUTS: dict[str, dict[str, str]] = {
+    "detect": {"image": f"{_PIXELS}, or tiles of them"},
+    "segment": {"image": f"{_PIXELS}, or windows of them"},
+    "anomaly": {
+        "image": _PIXELS,
+        "projection": "(B,) int64: 0 CC, 1 MLO, 2 other or unknown",
+        "density": "(B,) int64: 0 to 3 for A to D, 4 unknown",
+    },
+}
+#: What it gives.
+TASK_OUTPUTS: dict[str, dict[str, str]] = {
+    "detect": {
+        "boxes": "(B, N, 4) float32 x_min, y_min, x_max, y_max on the input's grid",
+        "scores": "(B, N) float32 in [0, 1]; 0 where there is no candidate",
+        "kinds": "(B, N) int64, places among the kinds that the graph's metadata name",
+    },
+    "segment": {"mask_logit": "(B, 1, H, W) float32, before the sigmoid"},
+    "anomaly": {
+        "anomaly": "(B,) float32, at least 0",
+        "logit": "(B,) float32, the same in spreads from the mean of normal images",
+        "score": "(B,) float32 in [0, 1], its sigmoid",
+        "heatmap": "(B, h, w) float32, at least 0: the anomaly by place",
+        "local_score": "(B, h, w) float32 in [0, 1], the heatmap on the scale of the score",
+    },
+}
+#: What an image's score is where no classifier scores, by task. None is a probability of cancer.
+IMAGE_SCORES: dict[str, str] = {
+    "detect": "the score of its highest candidate",
+    "segment": "the score of its highest pixel",
+    "anomaly": "how unlike normal images it is",
 }
 
 
@@ -174,35 +233,6 @@ class InputContract(_Part):
     preprocess: PreprocessConfig
 
 
-class OutputContract(_Part):
-    """What the graph gives, by output name; graphs of breasts and exams have more."""
-
-    logit: str = "(B,) float32, before the sigmoid"
-    score: str = "(B,) float32 in [0, 1]"
-    heatmap: str = "(B, h, w) float32 in [0, 1], covering the input's field of view"
-    local_score: str = (
-        "(B, h, w) float32 in [0, 1], the heatmap on the scale of the score; where the graph "
-        "lacks it the two are one"
-    )
-    breast_logit: str | None = None
-    breast_score: str | None = None
-    exam_logit: str | None = None
-    exam_score: str | None = None
-
-    @classmethod
-    def of(cls, level: Level) -> OutputContract:
-        """Return what a graph of a level gives."""
-        breast = level != "image"
-        return cls(
-            breast_logit="(2,) float32, R and L; NaN for a breast without images"
-            if breast
-            else None,
-            breast_score="(2,) float32 in [0, 1]" if breast else None,
-            exam_logit="(1,) float32" if level == "exam" else None,
-            exam_score="(1,) float32 in [0, 1]" if level == "exam" else None,
-        )
-
-
 #: How the scores of breasts and exams come about, by the level of the graph.
 AGGREGATION: dict[Level, dict[str, str]] = {
     "image": {"breast": "mean of the image scores", "exam": "maximum of the breast scores"},
@@ -215,14 +245,18 @@ AGGREGATION: dict[Level, dict[str, str]] = {
 
 
 class Companion(_Part):
-    """A further model of the bundle: it finds, outlines or judges, beside the one that scores.
+    """A model of the bundle that finds, outlines, tells apart what is outlined, or judges.
+
+    It stands beside a classifier, which scores; or it is what scores, and its ``file`` is
+    :data:`MODEL_FILE`.
 
     ``threshold`` is the score from which a candidate is a finding, or an image is unusual;
-    ``target`` is what it was chosen for. What must be known to run the graph beside that stands in
-    the graph itself.
+    ``target`` is what it was chosen for. The second of two stages leaves out nothing that the first
+    finds: its threshold is 0, and its target names what it tells apart. What must be known to run
+    the graph beside that stands in the graph itself.
     """
 
-    task: Literal["detect", "segment", "anomaly"]
+    task: CompanionTask
     name: str
     file: str
     synthetic: bool
@@ -258,7 +292,7 @@ class Bundle(_Part):
     synthetic: bool
     intended_use: str
     input: InputContract
-    output: OutputContract = OutputContract()
+    output: dict[str, str | None] = dict(GRAPH_OUTPUTS["image"])
     aggregation: dict[str, str] = AGGREGATION["image"]
     calibration: dict[str, Any] = {"method": "none"}
     eligibility: EligibilityConfig
@@ -267,6 +301,31 @@ class Bundle(_Part):
     training: dict[str, Any] = {}
     companions: tuple[Companion, ...] = ()
     hashes: dict[str, str]
+
+    @property
+    def scoring(self) -> Companion | None:
+        """The companion that scores; ``None`` where a classifier does."""
+        return next((one for one in self.companions if one.file == MODEL_FILE), None)
+
+    @property
+    def task(self) -> ScoringTask:
+        """What the model that scores was trained for."""
+        if self.scoring is None:
+            return "classify"
+        if self.scoring.task == "segment-then-classify":
+            raise BundleError(f"bundle {self.name}: a second stage scores no image")
+        return self.scoring.task
+
+    @property
+    def looking(self) -> tuple[Companion, ...]:
+        """Companions that look at whole images: all but the second of two stages."""
+        return tuple(one for one in self.companions if one != self.second_stage)
+
+    @property
+    def second_stage(self) -> Companion | None:
+        """What tells apart the findings of the segmenter, if there is one."""
+        stages = "segment-then-classify"
+        return next((one for one in self.companions if one.task == stages), None)
 
     @property
     def sha256(self) -> str:
@@ -280,7 +339,7 @@ def write_bundle(folder: Path, models: Mapping[str, Path], **fields: Any) -> Bun
     Args:
         folder: An empty folder.
         models: The ONNX files by their name in the bundle; :data:`MODEL_FILE` is the one that
-            scores, the others are companions'.
+            scores, the others stand beside it.
         **fields: All of :class:`Bundle` but ``hashes``.
     """
     folder = Path(folder)

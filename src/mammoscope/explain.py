@@ -22,13 +22,16 @@ _LINE_COLOUR = (255, 196, 0)
 _MOST_REGIONS = 5
 
 
-def find_regions(heatmap: FloatImage, geometry: Geometry, threshold: float) -> tuple[Finding, ...]:
+def find_regions(
+    heatmap: FloatImage, geometry: Geometry, threshold: float, kind: str = "suspicious"
+) -> tuple[Finding, ...]:
     """Return boxes around the regions of a heatmap that reach a threshold.
 
     Args:
         heatmap: (h, w) in [0, 1], covering the network's input.
         geometry: The map from the network's grid to original pixels.
         threshold: Least value of a cell.
+        kind: What the findings are called.
 
     Returns:
         At most five findings, highest first; each scores its hottest cell. Boxes are
@@ -43,7 +46,7 @@ def find_regions(heatmap: FloatImage, geometry: Geometry, threshold: float) -> t
         on_grid = Box(left * across, top * down, (left + width) * across, (top + height) * down)
         box = clipped(geometry.to_original(on_grid), geometry)
         if box is not None:
-            findings.append(Finding(box, float(heatmap[labels == label].max())))
+            findings.append(Finding(box, float(heatmap[labels == label].max()), kind))
     return tuple(sorted(findings, key=lambda f: -f.score)[:_MOST_REGIONS])
 
 
@@ -76,10 +79,11 @@ def heatmap_in_original_pixels(result: ImageResult) -> FloatImage:
 
 
 def overlay(pixels: FloatImage, result: ImageResult) -> ByteImage:
-    """Draw heatmap, outlines and boxes of findings over an image.
+    """Draw the heatmap, where there is one, and outlines and boxes of findings over an image.
 
-    Beside those of detectors and segmenters stands what they are taken for; an equals sign marks
-    one that was matched with another view.
+    Beside those of detectors and segmenters stands what they are taken for, in brackets the share
+    that a second stage gives that, and the score; an equals sign marks one that was matched with
+    another view.
 
     Args:
         pixels: (H, W) float32 presentation values in [0, 1], of the original image.
@@ -89,10 +93,10 @@ def overlay(pixels: FloatImage, result: ImageResult) -> ByteImage:
         (H, W, 3) uint8 RGB. Cells below one half of the hottest possible stay clear, so that
         an image without suspicion looks like itself.
     """
-    heat = heatmap_in_original_pixels(result)
     grey = np.clip(pixels * 255.0 + 0.5, 0, 255).astype(np.uint8)
     picture: ByteImage = np.repeat(grey[..., None], 3, axis=2)
-    overlay_colours(picture, heat)
+    if result.heatmap is not None:
+        overlay_colours(picture, heatmap_in_original_pixels(result))
     thickness = max(1, round(max(pixels.shape) / 400))
     for finding in result.findings:
         box = finding.box
@@ -111,7 +115,8 @@ def _name(picture: ByteImage, finding: Finding, thickness: int) -> None:
     """Write what a detector or segmenter takes a finding for, and its score, above its box."""
     if finding.found_by == "heatmap":
         return
-    text = f"{finding.kind} {finding.score:.2f}" + (" =" if finding.matched else "")
+    sure = "" if finding.kind_score is None else f" ({finding.kind_score:.2f})"
+    text = f"{finding.kind}{sure} {finding.score:.2f}" + (" =" if finding.matched else "")
     size = 0.3 * thickness
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, thickness)
     left = min(round(finding.box.x_min), picture.shape[1] - width)

@@ -18,9 +18,11 @@ __all__ = [
     "INTENDED_USE",
     "RESEARCH_NOTICE",
     "CompanionInfo",
+    "CompanionTask",
     "FailedExamPart",
     "ModelInfo",
     "ResultsDocument",
+    "ScoringTask",
     "failed_exam",
     "results_document",
     "results_schema",
@@ -35,6 +37,11 @@ INTENDED_USE = (
     "not for diagnosis, screening decisions or triage of patients."
 )
 
+#: What a model that scores may have been trained for.
+ScoringTask = Literal["classify", "detect", "segment", "anomaly"]
+#: What a model beside it may have been.
+CompanionTask = Literal["detect", "segment", "segment-then-classify", "anomaly"]
+
 _Score = Annotated[float, Field(ge=0, le=1)]
 # Above 1 where the highest scores of validation tie and no threshold among them keeps the target.
 _Threshold = Annotated[
@@ -47,14 +54,17 @@ class _Part(BaseModel):
 
 
 class CompanionInfo(_Part):
-    """A model beside the one that scores."""
+    """A model that finds, outlines, tells apart or judges: beside what scores, or that itself."""
 
-    task: Literal["detect", "segment", "anomaly"]
+    task: CompanionTask
     name: str
     threshold: float = Field(
-        description="Score from which a candidate is a finding, or an image is unusual."
+        description="Score from which a candidate is a finding, or an image is unusual; 0 of a "
+        "second stage, which leaves out nothing that the segmenter finds."
     )
-    target: str = Field(description="What the threshold was chosen for.")
+    target: str = Field(
+        description="What the threshold was chosen for; of a second stage, what it tells apart."
+    )
     synthetic: bool
 
 
@@ -65,6 +75,12 @@ class ModelInfo(_Part):
     bundle_sha256: str = Field(description="Digest of bundle.json, which pins model.onnx.")
     synthetic: bool = Field(description="True where the model was trained on synthetic images.")
     operating_point: str = Field(description="Name of the primary operating point.")
+    task: ScoringTask = Field(
+        description="What the model that scores was trained for. Of classify, scores are those of "
+        "a classifier, calibrated as bundle.json says. Of detect and segment, an image's score is "
+        "that of its highest candidate or pixel, and of anomaly, how unlike normal images it is: "
+        "ranks, and no probability of cancer."
+    )
     level: Level = Field(
         description="What the model scores: images one by one, breasts or exams from all views."
     )
@@ -72,7 +88,8 @@ class ModelInfo(_Part):
     breast_threshold: _Threshold
     exam_threshold: _Threshold
     companions: list[CompanionInfo] = Field(
-        default=[], description="What finds, outlines or judges beside it."
+        default=[],
+        description="What finds, outlines or judges: beside a classifier, or what scores itself.",
     )
 
 
@@ -104,9 +121,17 @@ class FindingPart(_Part):
 
     box: BoxPart
     score: _Score
-    kind: str = Field(description="Such as mass; suspicious where the model does not say.")
+    kind: str = Field(
+        description="Such as mass; suspicious where the model does not say, unusual where it only "
+        "knows normal images."
+    )
+    kind_score: _Score | None = Field(
+        description="Share that the kind has among those that the second of two stages tells "
+        "apart; null where there is none."
+    )
     found_by: FoundBy = Field(
-        description="What it comes from: the classifier's map, a detector, or a segmenter's mask."
+        description="What it comes from: a classifier's or anomaly model's map, a detector, or a "
+        "segmenter's mask."
     )
     outline: list[PointPart] = Field(description="Corners of its outline where a mask was found.")
     matched: MatchPart | None = Field(description="The same lesion in another view of the breast.")
@@ -279,6 +304,7 @@ def _finding_part(finding: Finding) -> FindingPart:
         box=BoxPart(x_min=box.x_min, y_min=box.y_min, x_max=box.x_max, y_max=box.y_max),
         score=finding.score,
         kind=finding.kind,
+        kind_score=finding.kind_score,
         found_by=finding.found_by,
         outline=[PointPart(x=x, y=y) for x, y in finding.outline],
         matched=MatchPart(image_id=matched[0], finding=matched[1]) if matched else None,

@@ -106,7 +106,8 @@ class Box:
             raise ValueError(f"a box needs x_max > x_min and y_max > y_min, got {self}")
 
 
-#: What a finding comes from: the classifier's map, a detector, or a segmenter's mask.
+#: What a finding comes from: a classifier's or anomaly model's map, a detector, or a segmenter's
+#: mask.
 FoundBy = Literal["heatmap", "detector", "segmenter"]
 
 
@@ -117,11 +118,14 @@ class Finding:
     Attributes:
         box: In original pixels.
         score: In [0, 1].
-        kind: What it is taken for, such as mass; suspicious where the model does not say.
+        kind: What it is taken for, such as mass; suspicious where the model does not say, unusual
+            where it only knows normal images.
         found_by: What it comes from.
         outline: (x, y) of the corners of its outline, in original pixels, where a mask was found.
         matched: What shows the same lesion in another view of the breast: that image's name, and
             which of its findings, from 0.
+        kind_score: Share in [0, 1] that the kind has among those that a second stage tells apart;
+            ``None`` where there is none.
     """
 
     box: Box
@@ -130,6 +134,7 @@ class Finding:
     found_by: FoundBy = "heatmap"
     outline: tuple[tuple[float, float], ...] = ()
     matched: tuple[str, int] | None = None
+    kind_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,14 +210,15 @@ class ImageResult:
         height_px: Height of the original image.
         width_px: Width of the original image.
         logit: Model output before the sigmoid.
-        score: Score in [0, 1].
+        score: Score in [0, 1]; the bundle's task says what of.
         suspicious: Whether the score reaches the bundle's image operating point.
         findings: Suspicious regions, in original pixels: those of the bundle's detector, then
             those of its segmenter, each highest first; where it has neither, those of the heatmap.
         decoder: Which decoder read the pixels.
         crop_quality: Of the breast's crop, in [0, 1]; a low one is to be looked at.
         warnings: What a reader must know about this image.
-        heatmap: Class-activation map in [0, 1], (h, w) float32, on the network's grid.
+        heatmap: Map of what the score comes from, (h, w) float32 in [0, 1], on the network's grid:
+            of class activation, of a mask, or of what is unusual. A detector has none.
         geometry: Plain form of the preprocessing geometry, which maps the grid to pixels.
         anomaly: How unusual it is, where the bundle has a model that says so.
     """

@@ -8,6 +8,7 @@ import pytest
 
 from fixtures.anomaly_runs import anomaly_run
 from fixtures.runs import predictions, write_cohort
+from mammoscope.artefacts import read_json, write_json
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation import compare_runs, evaluate_run, summary_rows

@@ -6,7 +6,13 @@ import torch
 from mammoscope.config import DetectionConfig
 from mammoscope.errors import BundleError
 from mammoscope.export.detection import export_detector
-from mammoscope.inference.detector import METADATA_KEY, Detector, DetectorContract, in_original
+from mammoscope.inference.detector import (
+    METADATA_KEY,
+    Detector,
+    DetectorContract,
+    image_score,
+    in_original,
+)
 from mammoscope.inference.fusion import Boxes
 from mammoscope.models.detectors import Candidates
 from mammoscope.models.detectors.contract import Detector as Network
@@ -106,3 +112,14 @@ def test_other_graphs_are_refused(tmp_path, whole):
     (tmp_path / "noise.onnx").write_bytes(b"no graph")
     with pytest.raises(BundleError, match="cannot be loaded"):
         Detector(tmp_path / "noise.onnx")
+
+
+def test_an_image_has_the_score_of_its_highest_candidate_and_without_one_comes_last():
+    logit, score = image_score(np.array([0.2, 0.8, 0.5]))
+    assert score == 0.8
+    assert logit == pytest.approx(np.log(4))
+    without, least = image_score([])
+    assert 0 < least < 1e-5
+    assert np.isfinite(without)
+    assert image_score([0.0]) == (without, least)
+    assert np.isfinite(image_score([1.0])[0])

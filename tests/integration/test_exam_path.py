@@ -109,7 +109,7 @@ def test_the_bundle_says_what_its_graph_takes(home, capsys):
     bundle = read_bundle(home / "bundle")
     assert bundle.input.level == "exam"
     assert list(bundle.input.inputs) == ["image", "projection", "side", "facts"]
-    assert bundle.output.exam_score is not None
+    assert "exam_score" in bundle.output
     verb("info", home / "bundle")
     assert "exams; breast: the graph's" in capsys.readouterr().out
 

@@ -6,13 +6,16 @@ import base64
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from mammoscope.bundle import MODEL_FILE, Companion
 from mammoscope.cohort.synthetic import write_exam
 from mammoscope.inference import Predictor
+from mammoscope.types import Box, Finding
 
 pytestmark = pytest.mark.browser
 
@@ -129,6 +132,7 @@ def test_scores_stand_against_the_operating_point_and_the_model_is_named(page, e
     expect(panel).to_contain_text("at or above the operating point")
     expect(panel).to_contain_text("0.70 for exams, 0.60 for breasts, 0.50 for images")
     expect(panel).to_contain_text("bright-cells")
+    expect(panel).not_to_contain_text("Scored by")
     expect(panel).to_contain_text("81 %")
     ticks = [panel.locator(".row .tick").nth(n) for n in range(3)]
     # The exam's, then the breasts'.
@@ -156,6 +160,55 @@ def test_where_exams_were_not_measured_the_page_says_so(
         expect(panel).to_contain_text("not measured; judged at the breasts' threshold")
         expect(panel).to_contain_text("by single folds; the model is their mean")
         expect(panel).not_to_contain_text("Sensitivity, exam")
+        context.close()
+
+
+class TellingApart(Predictor):
+    """Says of every image what a segmenter with a second stage says, and has no map."""
+
+    def __call__(self, exam, on_image=None):
+        found = Finding(Box(60, 60, 90, 99), 0.61, "malignant", "segmenter", kind_score=0.83)
+
+        def told(image, pixels):
+            if on_image is not None:
+                on_image(replace(image, heatmap=None), pixels)
+
+        result = super().__call__(exam, told)
+        images = tuple(replace(image, findings=(found,)) for image in result.images)
+        return replace(result, images=images)
+
+
+def test_a_model_that_is_no_classifier_says_what_its_score_is_and_may_have_no_heatmap(
+    browser, serving, predictor, exam
+):
+    said = {"name": "own", "synthetic": True, "preprocess": predictor.bundle.input.preprocess}
+    companions = tuple(
+        Companion(task=task, file=file, threshold=threshold, target=target, **said)
+        for task, file, threshold, target in (
+            ("segment", MODEL_FILE, 0.4, "at most 1 false positive per image"),
+            ("segment-then-classify", "cutouts.onnx", 0.0, "tells apart benign, malignant"),
+        )
+    )
+    aggregation = {"image": "the score of its highest pixel", **predictor.bundle.aggregation}
+    bundle = predictor.bundle.model_copy(
+        update={"companions": companions, "aggregation": aggregation}
+    )
+    with serving(TellingApart(bundle, predictor._scorer)) as client:
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        page = context.new_page()
+        page.goto(str(client.base_url))
+        expect(page.locator("body.ready")).to_be_visible()
+        drop(page, *exam.values())
+        panel = page.locator("#panel")
+        expect(panel).to_contain_text("Image: the score of its highest pixel.")
+        expect(panel).to_contain_text("Scored by a segmenter: a rank, not a probability of cancer.")
+        expect(panel).to_contain_text("R CC: malignant (0.83), 0.61")
+        expect(panel).to_contain_text("own, from 0.40 on (at most 1 false positive per image)")
+        expect(panel).to_contain_text("own, tells apart benign, malignant")
+        expect(page.locator(f"{GRID} img.grey")).to_have_count(4)
+        expect(page.locator("img.heat")).to_have_count(0)
+        expect(page.get_by_role("button", name="Heatmap")).to_be_hidden()
+        expect(page.get_by_role("button", name="Findings")).to_be_visible()
         context.close()
 
 

@@ -4,26 +4,42 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
+import jsonschema
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
 from fixtures.lesions import SIZE, circle, disc, row_of, write_lesion_cohort
+from mammoscope.artefacts import sha256_file, write_json
+from mammoscope.bundle import read_bundle
 from mammoscope.cohort.regions import Region, Regions, regions_of
 from mammoscope.cohort.store import PreparedStore
+from mammoscope.cohort.synthetic import write_exam
 from mammoscope.config import Config, EvaluationConfig, LesionsConfig
 from mammoscope.errors import CohortError, ConfigError, RunError
 from mammoscope.evaluation import evaluate_run, summary_rows
 from mammoscope.evaluation.stages import balanced_accuracy
-from mammoscope.export import finish_run
-from mammoscope.inference import Candidate, CutoutScorer, Outlined, cut_square
+from mammoscope.explain import overlay
+from mammoscope.export import export_bundle, finish_run
+from mammoscope.inference import (
+    Candidate,
+    CutoutScorer,
+    Outlined,
+    Predictor,
+    cut_square,
+    read_exam,
+)
+from mammoscope.inference.companions import Seen, load_companions
 from mammoscope.masks import encode
+from mammoscope.preprocessing import PreparedImage
+from mammoscope.results import results_document, results_schema
 from mammoscope.training import fit
 from mammoscope.training.cutouts.listing import annotated, predicted, tissue
 from mammoscope.training.cutouts.plan import PLAN
-from mammoscope.types import Box
+from mammoscope.types import Box, Exam, Laterality, MammogramImage, View
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -133,6 +149,81 @@ def test_the_exported_graph_says_how_its_cut_outs_are_made(run, cohort):
     box = Box(*(row[side] for side in ("x_min", "y_min", "x_max", "y_max")))
     again = scorer(store.read(row["image_id"]), [box]).score[0]
     assert again[-1] == pytest.approx(row["score_malignant"], abs=1e-5)
+
+
+# --- in a bundle --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bundle(run, first, tmp_path_factory):
+    for made in (first, run):
+        evaluate_run(made, EvaluationConfig(bootstrap=20), overwrite=True)
+    folder = tmp_path_factory.mktemp("bundle") / "bundle"
+    export_bundle(first, folder, companions=[run])
+    return folder
+
+
+def test_what_a_segmenter_finds_is_told_apart_as_it_was_measured(bundle, run, cohort):
+    said, store = read_bundle(bundle), PreparedStore(cohort)
+    assert [one.task for one in said.looking] == ["segment"]
+    every = tuple(one.model_copy(update={"threshold": 0.0}) for one in said.companions)
+    (model,) = load_companions(said.model_copy(update={"companions": every}), bundle)
+    model.check()
+    rows = pl.read_parquet(run / "cutouts.parquet").filter(pl.col("origin") == "predicted")
+    classes, compared, kinds = said.second_stage.target, 0, set()
+    for (name,), own in rows.group_by("image_id", maintain_order=True):
+        image = MammogramImage(name, cohort / name, Laterality.L, View.CC)
+        geometry = store.read_geometry(name)
+        prepared = PreparedImage(store.read(name), geometry, 0.5, 1.0, ("left",), 1.0)
+        (verdict,) = model([Seen(image, prepared)], Exam("e", (image,)))
+        assert all(finding.kind in classes for finding in verdict.findings)
+        assert all(0 <= finding.kind_score <= 1 for finding in verdict.findings)
+        if own.height == len(verdict.findings) == 1:
+            (finding,), row = verdict.findings, own.row(0, named=True)
+            assert finding.kind == row["called"]
+            assert finding.kind_score == pytest.approx(row[f"score_{finding.kind}"], abs=1e-5)
+            compared, kinds = compared + 1, kinds | {finding.kind}
+    assert compared >= 5
+    assert kinds >= {"benign", "malignant"}
+
+
+def test_results_and_overlays_say_what_a_finding_is_taken_for(bundle, tmp_path):
+    write_exam(tmp_path, seed=5, cancer=True, conspicuity=2.0, difficulty=0.0)
+    said = read_bundle(bundle)
+    every = tuple(one.model_copy(update={"threshold": 0.0}) for one in said.companions)
+    said = said.model_copy(update={"companions": every})
+    predictor = Predictor(said, None, load_companions(said, bundle))
+    predictor.check()
+    pictures = []
+    exam = read_exam(tmp_path)
+    result = predictor(exam, lambda one, pixels: pictures.append(overlay(pixels, one)))
+    assert len(pictures) == 4
+    document = results_document([result], predictor.model_info, "0.1.0")
+    jsonschema.validate(document, results_schema())
+    found = [f for image in document["exams"][0]["images"] for f in image["findings"]]
+    assert found
+    assert {one["kind"] for one in found} <= {"normal", "benign", "malignant"}
+    assert all(0 <= one["kind_score"] <= 1 for one in found)
+    assert document["model"]["task"] == "segment"
+    assert document["model"]["companions"][1]["target"].startswith("tells apart")
+
+
+def test_a_second_stage_is_refused_without_its_first(bundle, run, first, tmp_path):
+    with pytest.raises(RunError, match=r"gives images no score: mammoscope export .*run BUNDLE"):
+        export_bundle(run, tmp_path / "b")
+    other = shutil.copytree(first, tmp_path / "other")
+    facts = json.loads((other / "run.json").read_text())
+    with (other / "model.onnx").open("ab") as stream:
+        stream.write(b" ")
+    facts["hashes"]["model.onnx"] = sha256_file(other / "model.onnx")
+    write_json(other / "run.json", facts)
+    evaluate_run(other, EvaluationConfig(bootstrap=20), overwrite=True)
+    with pytest.raises(RunError, match=r"that run is not in the bundle: add --with .*run"):
+        export_bundle(other, tmp_path / "b", companions=[run])
+    shutil.rmtree(shutil.copytree(run, tmp_path / "new") / "report")
+    with pytest.raises(RunError, match="has no report: run mammoscope evaluate"):
+        export_bundle(first, tmp_path / "b", companions=[tmp_path / "new"])
+    assert not (tmp_path / "b").exists()
 
 
 # --- what is refused ----------------------------------------------------------------

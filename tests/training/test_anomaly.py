@@ -11,7 +11,7 @@ from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config
 from mammoscope.errors import CohortError, ConfigError, RunError
 from mammoscope.evaluation import evaluate_run
-from mammoscope.export import export_bundle, finish_run
+from mammoscope.export import finish_run
 from mammoscope.scores import calibrate_run
 from mammoscope.training import fit, load_network
 from mammoscope.training.anomaly import PLAN, condition_codes
@@ -129,10 +129,8 @@ def test_an_autoencoder_is_trained_exported_scored_and_measured(vae_run):
     assert report["levels"]["image"]["operating_points"][0]["name"] == "specificity=0.95"
 
 
-def test_no_bundle_of_its_own_and_no_calibration_is_made_of_a_rank(vae_run, tmp_path):
+def test_no_calibration_is_made_of_a_rank(vae_run):
     run, _ = vae_run
-    with pytest.raises(RunError, match="task anomaly: a bundle's scores are a classifier's"):
-        export_bundle(run, tmp_path / "bundle")
     with pytest.raises(RunError, match="task anomaly: calibration"):
         calibrate_run(run, ["evaluation.calibration=none"])
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from mammoscope.bundle import Bundle
     from mammoscope.types import ExamResult, FloatImage, ImageResult
 
 __all__ = ["predict_studies", "register"]
@@ -21,19 +22,20 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder.", show_default=False)],
+    run: Annotated[Path, typer.Argument(help="Run folder of what scores.", show_default=False)],
     bundle: Annotated[Path, typer.Argument(help="Bundle folder to write.", show_default=False)],
     companions: Annotated[
         list[Path] | None,
         typer.Option(
             "--with",
-            help="Run folder of a detector, segmenter or anomaly model that is to stand beside.",
+            help="Run folder of a detector, segmenter, second stage of a segmenter or anomaly "
+            "model that is to stand beside.",
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the bundle.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle.")] = False,
 ) -> None:
-    """Write what was evaluated as a bundle: its graphs and bundle.json.
+    """Write what was evaluated as a bundle: its graphs and bundle.json. RUN scores, of any task.
 
     Example: `mammoscope export run bundle --with run-detect`
     """
@@ -44,7 +46,9 @@ def export(
         made = export_bundle(
             run, bundle, companions=companions or [], name=name, overwrite=overwrite
         )
-        beside = "".join(f", {one.task}: {one.name}" for one in made.companions)
+        others = [one for one in made.companions if one != made.scoring]
+        beside = f", scored by task {made.task}" if made.scoring else ""
+        beside += "".join(f", {one.task}: {one.name}" for one in others)
         current.note = f"bundle {made.name} in {bundle} (sha256 {made.sha256[:12]}){beside}"
 
 
@@ -120,7 +124,7 @@ def predict_studies(
             current.advance(number, len(studies))
         current.note = f"{len(results)} exams scored, {len(failed)} not; {out}/results.json"
     for result in results:
-        _print_result(result, synthetic=predictor.bundle.synthetic)
+        _print_result(result, predictor.bundle)
     if failed:
         reasons = "; ".join(part.message for part in failed)
         raise IncompleteExamError(f"{len(failed)} of {len(studies)} exams not scored: {reasons}")
@@ -144,13 +148,15 @@ def _overlay_writer(folder: Path) -> Callable[[ImageResult, FloatImage], None]:
     return write
 
 
-def _print_result(result: ExamResult, *, synthetic: bool) -> None:
+def _print_result(result: ExamResult, bundle: Bundle) -> None:
     """Print one exam's scores as a small table."""
     from rich.table import Table
 
     from mammoscope.cli.console import console
 
-    model = "model trained on SYNTHETIC images; research only" if synthetic else "research only"
+    model = f"{'model trained on SYNTHETIC images; ' if bundle.synthetic else ''}research only"
+    if bundle.task != "classify":
+        model = f"of task {bundle.task}, no probability of cancer; {model}"
     table = Table(title=f"Exam {result.exam_id}: score {result.score:.3f} ({model})")
     for name in ("level", "what", "score", "suspicious", "findings"):
         table.add_column(name)

@@ -138,6 +138,7 @@ def _run(path: Path) -> tuple[str, dict[str, Any]]:
     return f"Run {path}", {
         "data": _data(values),
         "status": values["status"],
+        "task": values["config"].get("task", "classify"),
         "backbone": values["config"]["model"]["backbone"],
         "level": values["config"]["model"].get("level", "image"),
         "fold": values["fold"] if "folds" not in values else f"all of {values['folds']}",
@@ -178,15 +179,18 @@ def _bundle(path: Path) -> tuple[str, dict[str, Any]]:
         "trained on": "synthetic images" if bundle.synthetic else "images",
         "intended use": bundle.intended_use,
         "eligibility": _rules(bundle.eligibility),
-        "scores": f"{bundle.input.level}s; breast: {bundle.aggregation['breast']}; "
-        f"exam: {bundle.aggregation['exam']}",
+        "task": bundle.task,
+        "scores": f"{bundle.input.level}s; "
+        + "; ".join(f"{level}: {how}" for level, how in bundle.aggregation.items()),
         "input": f"{bundle.input.preprocess.height} x {bundle.input.preprocess.width}, "
         f"{bundle.input.preprocess.bits} bits",
         "operating point": f"{points.primary}: image {points.threshold('image'):.4f}, "
         f"breast {points.threshold('breast'):.4f}, exam {points.threshold('exam'):.4f}",
         **_scoring({"calibration": bundle.calibration, **bundle.training}),
         **{
-            f"beside it, {one.task}": f"{one.name}, from {one.threshold:.4f} on ({one.target})"
+            ("findings" if one == bundle.scoring else f"beside it, {one.task}"): (
+                f"{one.name}, from {one.threshold:.4f} on ({one.target})"
+            )
             for one in bundle.companions
         },
         "bundle.json": f"sha256 {bundle.sha256[:12]} ✓",

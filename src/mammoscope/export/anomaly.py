@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,10 +18,12 @@ from mammoscope.cohort.findings import FINDINGS_SCHEMA, read_findings
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.errors import RunError
 from mammoscope.evaluation.anomaly_maps import MAPS_FILE, MAPS_SCHEMA
+from mammoscope.evaluation.tables import with_breast_score
 from mammoscope.export.graph import PARITY_TOLERANCE, check_difference, write_graph
 from mammoscope.export.record import settle_tables, tell_timings
 from mammoscope.inference import Anomalies, AnomalyScorer
 from mammoscope.inference.anomaly import OUTPUTS
+from mammoscope.inference.scorer import sigmoid
 from mammoscope.models.anomaly import AnomalyModel
 from mammoscope.predictions import heat_place, table_of
 from mammoscope.preprocessing import Geometry
@@ -110,7 +111,7 @@ def finish(
     """
     label = str(facts["config"]["train"]["label"])
     begun = time.perf_counter()
-    model, _, _ = load_network(run)
+    model, config, _ = load_network(run)
     if not isinstance(model, AnomalyModel):
         raise RunError(f"{run} holds a {type(model).__name__}, no anomaly model")
     normal = rows.filter((pl.col("split") == "train") & (pl.col(label) == 0))
@@ -121,6 +122,7 @@ def finish(
     _check_parity(model, scorer, store, rows[:_PARITY_IMAGES])
     exported = time.perf_counter() - begun
     predictions, maps = _scored(rows, store, scorer, label, progress)
+    predictions = with_breast_score(predictions, config.evaluation.breast_score)
     tell_timings(facts, begun, exported)
     facts["normal"] = {
         "images": normal.height,
@@ -203,8 +205,7 @@ def _scored(
         told.append(
             {
                 "logit": float(made.logit[0]),
-                # In double precision, in which the far end has no ties.
-                "score": 1 / (1 + math.exp(-float(made.logit[0]))),
+                "score": sigmoid(float(made.logit[0])),
                 "anomaly": float(made.anomaly[0]),
                 **heat_place(store, name, heat),
             }

@@ -14,15 +14,18 @@ from mammoscope.artefacts import new_folder, read_json, sha256_file
 from mammoscope.bundle import (
     AGGREGATION,
     GRAPH_INPUTS,
+    GRAPH_OUTPUTS,
     HIGHEST,
+    IMAGE_SCORES,
     MODEL_FILE,
+    TASK_INPUTS,
+    TASK_OUTPUTS,
     Bundle,
-    OutputContract,
     write_bundle,
 )
 from mammoscope.errors import RunError
-from mammoscope.evaluation.run_folder import frozen_points
-from mammoscope.inference import Scorer
+from mammoscope.evaluation.run_folder import frozen_points, read_report
+from mammoscope.inference import AnomalyScorer, Scorer
 from mammoscope.inference.detector import Detector
 from mammoscope.results import INTENDED_USE
 
@@ -40,27 +43,29 @@ def export_bundle(
     """Write the bundle of an evaluated run, with companions that find, outline or judge beside it.
 
     Args:
-        run: The run folder of a classifier, trained and evaluated; it scores.
+        run: The run folder of what scores, trained and evaluated: a classifier, or a detector,
+            segmenter or anomaly model.
         folder: The bundle folder.
-        companions: Run folders of detectors, segmenters and anomaly models, one of each task at
-            most, trained and evaluated.
+        companions: Run folders of detectors, segmenters, second stages of a segmenter and anomaly
+            models, one of each task at most, trained and evaluated.
         name: Name of the bundle; the run folder's by default.
         overwrite: Replace a bundle that is there.
 
     Raises:
         RunError: If a run is not finished, not evaluated, of a task that has no place here, or a
-            file of it was edited.
+            file of it was edited; or if no thresholds could be chosen for its scores.
         OutputError: If the folder exists or cannot be written.
     """
     run = Path(run)
-    facts, chosen, report = _evaluated(run)
+    facts = _finished(run)
     _check_scores(run, facts)
+    chosen, report = _evaluated(run, facts)
+    _check_points(run, chosen)
     beside = [_companion(Path(other)) for other in companions]
-    _check_tasks([companion for companion, _ in beside])
-    scorer = Scorer(run / MODEL_FILE, threads=1)
-    level, taken = scorer.level, scorer.inputs
-    # Runs of earlier versions took the mean, and do not say so.
-    highest = facts["config"]["evaluation"].get("breast_score") == "max"
+    if _task(facts) != "classify":
+        own, model = _companion(run)
+        beside.insert(0, ({**own, "file": MODEL_FILE}, model))
+    _check_beside([companion for companion, _ in beside])
     predictions = pl.read_parquet(run / "predictions.parquet")
     with new_folder(folder, overwrite=overwrite, marker="bundle.json") as fresh:
         return write_bundle(
@@ -70,14 +75,7 @@ def export_bundle(
             package_version=__version__,
             synthetic=bool(facts["synthetic"]) or any(c["synthetic"] for c, _ in beside),
             intended_use=INTENDED_USE,
-            input={
-                "level": level,
-                "facts": facts["config"]["model"].get("facts", []) if "facts" in taken else [],
-                "inputs": {k: v for k, v in GRAPH_INPUTS[level].items() if k in taken},
-                "preprocess": facts["preprocess"],
-            },
-            output=OutputContract.of(level),
-            aggregation=AGGREGATION[level] | ({"breast": HIGHEST} if highest else {}),
+            **_contract(run, facts, predictions),
             calibration=facts.get("calibration", {"method": "none"}),
             eligibility=facts["eligibility"],
             operating_points={
@@ -90,12 +88,49 @@ def export_bundle(
         )
 
 
+def _contract(run: Path, facts: dict[str, Any], predictions: pl.DataFrame) -> dict[str, Any]:
+    """Return what the model that scores takes and gives, and how its scores are put together."""
+    task, told = _task(facts), {"preprocess": facts["preprocess"]}
+    if task == "classify":
+        scorer = Scorer(run / MODEL_FILE, threads=1)
+        level, taken = scorer.level, scorer.inputs
+        inputs, output = GRAPH_INPUTS[level], GRAPH_OUTPUTS[level]
+        told["facts"] = facts["config"]["model"].get("facts", []) if "facts" in taken else []
+        aggregation = dict(AGGREGATION[level])
+    else:
+        level, inputs, output = "image", TASK_INPUTS[task], TASK_OUTPUTS[task]
+        judges = task == "anomaly"
+        taken = AnomalyScorer(run / MODEL_FILE, threads=1).inputs if judges else list(inputs)
+        aggregation = {"image": IMAGE_SCORES[task], **AGGREGATION["image"]}
+    # As the thresholds of breasts were chosen: where they are a graph's, the column is its own.
+    if level == "image" and "breast_score" in predictions.columns:
+        aggregation["breast"] = HIGHEST
+    taken_as = {name: words for name, words in inputs.items() if name in taken}
+    return {
+        "input": {"level": level, "inputs": taken_as, **told},
+        "output": output,
+        "aggregation": aggregation,
+    }
+
+
 def _check_scores(run: Path, facts: dict[str, Any]) -> None:
-    task = _task(facts)
-    if task != "classify":
+    """Refuse a run that gives images no score."""
+    if _task(facts) == "segment-then-classify":
+        first = facts["first_stage"]["run"]
         raise RunError(
-            f"{run} is of task {task}: a bundle's scores are a classifier's, and this run can "
-            f"stand beside one: mammoscope export CLASSIFIER BUNDLE --with {run}"
+            f"{run} tells apart what a segmenter outlines, and gives images no score: mammoscope "
+            f"export {first} BUNDLE --with {run}"
+        )
+
+
+def _check_points(run: Path, chosen: dict[str, Any]) -> None:
+    """Refuse a run whose evaluation could choose no threshold for what is scored."""
+    lacking = [f"{level}s" for level in ("image", "breast") if not chosen["points"].get(level)]
+    if lacking:
+        raise RunError(
+            f"{run} has no operating points of {' and '.join(lacking)}: its validation images do "
+            "not hold what they are chosen on, with and without cancer. It can stand beside a "
+            f"classifier: mammoscope export CLASSIFIER BUNDLE --with {run}"
         )
 
 
@@ -105,29 +140,32 @@ def _task(facts: dict[str, Any]) -> str:
 
 
 def _companion(run: Path) -> tuple[dict[str, Any], Path]:
-    """Return what a bundle says of a companion, and where its graph is.
+    """Return what a bundle says of a model that finds, outlines or judges, and where its graph is.
 
     Raises:
-        RunError: If the run has no place beside a classifier.
+        RunError: If the run is a classifier's, or not evaluated.
     """
-    facts, chosen, report = _evaluated(run)
+    facts = _finished(run)
     task = _task(facts)
-    if task in ("detect", "segment"):
-        point = chosen["candidates"]
-    elif task == "anomaly":
-        point = chosen["points"]["image"][0]
-    else:
+    if task == "classify":
         raise RunError(
-            f"{run} is of task {task}: beside a classifier can stand runs of detect, segment and "
-            "anomaly"
+            f"{run} is of task classify: beside what scores can stand runs of the other tasks; a "
+            "classifier scores, and comes first: mammoscope export CLASSIFIER BUNDLE --with RUN"
         )
+    chosen, report = _evaluated(run, facts)
+    if task == "anomaly":
+        point = chosen["points"]["image"][0]
+    elif task == "segment-then-classify":
+        point = {"threshold": 0.0, "target": f"tells apart {', '.join(facts['classes'])}"}
+    else:
+        point = chosen["candidates"]
     matching = None
     if task == "detect":
         matching = Detector(run / MODEL_FILE).contract.matching.model_dump()
     told = {
         "task": task,
         "name": run.resolve().name,
-        "file": f"{task}.onnx",
+        "file": "cutouts.onnx" if "first_stage" in facts else f"{task}.onnx",
         "synthetic": bool(facts["synthetic"]),
         "preprocess": facts["preprocess"],
         "threshold": float(point["threshold"]),
@@ -138,23 +176,36 @@ def _companion(run: Path) -> tuple[dict[str, Any], Path]:
             "counts": facts["counts"],
             "cohort": {k: v for k, v in facts["cohort"].items() if k != "path"},
             "run_hashes": facts["hashes"],
-            "operating_points_sha256": report["operating_points_sha256"],
             "measured_on": report["measured_on"],
+            **{key: report[key] for key in ("operating_points_sha256",) if key in report},
+            **{key: facts[key] for key in ("first_stage",) if key in facts},
         },
     }
     return told, run / MODEL_FILE
 
 
-def _check_tasks(companions: list[dict[str, Any]]) -> None:
-    """Refuse two companions of one task: which of them finds would not be clear."""
+def _check_beside(companions: list[dict[str, Any]]) -> None:
+    """Refuse two models of one task, and a second stage without its first.
+
+    Which of two finds would not be clear; and a second stage has learnt from what the first finds.
+    """
     tasks = [companion["task"] for companion in companions]
     twice = sorted({task for task in tasks if tasks.count(task) > 1})
     if twice:
-        raise RunError(f"two companions are of task {', '.join(twice)}: a bundle holds one of each")
+        raise RunError(f"two runs are of task {', '.join(twice)}: a bundle holds one of each")
+    by_task = {companion["task"]: companion for companion in companions}
+    if (second := by_task.get("segment-then-classify")) is not None:
+        own = second["training"]["first_stage"]
+        first = by_task.get("segment", {"training": {"run_hashes": {}}})
+        if first["training"]["run_hashes"].get(MODEL_FILE) != own["model_sha256"]:
+            raise RunError(
+                f"{second['name']} tells apart what {own['run']} outlines, and that run is not in "
+                f"the bundle: add --with {own['run']}"
+            )
 
 
-def _evaluated(run: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Return the record, operating points and report of a finished, evaluated, unedited run."""
+def _finished(run: Path) -> dict[str, Any]:
+    """Return the record of a finished, unedited run."""
     facts = read_json(run / "run.json", RunError)
     if facts.get("status") != "finished":
         raise RunError(
@@ -167,18 +218,31 @@ def _evaluated(run: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any
         raise RunError(
             f"{run}/run.json names no eligibility rules: train on a cohort that has some"
         )
-    chosen, report = frozen_points(run)
+    return dict(facts)
+
+
+def _evaluated(run: Path, facts: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return operating points and report of an evaluated run; a second stage has no points."""
+    if _task(facts) == "segment-then-classify":
+        if not (run / "report" / "report.json").is_file():
+            raise RunError(f"{run} has no report: run mammoscope evaluate {run} first")
+        chosen: dict[str, Any] = {}
+        report = read_report(run).report
+    else:
+        chosen, report = frozen_points(run)
     if report["run"]["hashes"] != facts["hashes"]:
         raise RunError(
             f"{run}/report is of other predictions: run mammoscope evaluate {run} --overwrite"
         )
-    return dict(facts), chosen, report
+    return chosen, report
 
 
 def _training(facts: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     """Return what a bundle says of how it came about."""
+    model = facts["config"]["model"]
     return {
-        "backbone": facts["config"]["model"]["backbone"],
+        "task": _task(facts),
+        **({"backbone": model["backbone"]} if _task(facts) == "classify" else {}),
         "fold": facts["fold"],
         **({"ensemble": facts["ensemble"]} if "ensemble" in facts else {}),
         "counts": facts["counts"],

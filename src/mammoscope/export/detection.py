@@ -22,6 +22,7 @@ from mammoscope.cohort.regions import regions_of
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config, ViewMatching
 from mammoscope.errors import RunError
+from mammoscope.evaluation.tables import with_breast_score
 from mammoscope.export.graph import PARITY_TOLERANCE, add_settings, write_graph
 from mammoscope.export.record import settle_tables, tell_timings
 from mammoscope.export.view_matching import ChosenMatching, choose_matching
@@ -30,6 +31,7 @@ from mammoscope.inference.detector import (
     METADATA_KEY,
     Detector,
     DetectorContract,
+    image_score,
     in_original,
 )
 from mammoscope.inference.fusion import Boxes
@@ -66,8 +68,6 @@ _PARITY_IMAGES = 8
 _OPSET = 20
 # Largest distance, in pixels of the grid, between the sides of one box in both graphs.
 _BOX_TOLERANCE_PX = 0.05
-# Score of an image without any candidate: it has a logit, and a rank below all others.
-_NOTHING = 1e-6
 
 Progress = Callable[[int, int], None]
 
@@ -360,11 +360,9 @@ def _parts(boxes: Boxes) -> tuple[Any, Any, Any]:
 
 def _predictions(rows: pl.DataFrame, candidates: pl.DataFrame, config: Config) -> pl.DataFrame:
     """Return a row per image: its highest candidate is its score."""
-    highest = candidates.group_by("image_id").agg(pl.col("score").max())
-    score = pl.col("score").fill_null(_NOTHING).clip(_NOTHING, 1 - _NOTHING)
-    made = (
-        rows.select("image_id")
-        .join(highest, on="image_id", how="left", maintain_order="left")
-        .select((score / (1 - score)).log().alias("logit"), score.alias("score"))
-    )
-    return table_of(rows, made.to_dicts(), config.train.label).sort("image_id")
+    found: dict[str, list[float]] = {name: [] for name in rows["image_id"]}
+    for name, score in candidates.select("image_id", "score").iter_rows():
+        found[name].append(score)
+    told = [dict(zip(("logit", "score"), image_score(own), strict=True)) for own in found.values()]
+    made = table_of(rows, told, config.train.label).sort("image_id")
+    return with_breast_score(made, config.evaluation.breast_score)

@@ -18,11 +18,13 @@ from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config, EvaluationConfig, SegmentConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation.pointing import mean_over_patients
+from mammoscope.evaluation.tables import with_breast_score
 from mammoscope.explain import clipped
 from mammoscope.export.graph import add_settings, write_graph
 from mammoscope.export.mask_threshold import USUAL, choose_threshold
 from mammoscope.export.record import settle_tables, tell_timings
 from mammoscope.inference import MaskSettings, Outlined, Outliner, Segmenter, cut_out
+from mammoscope.inference.scorer import sigmoid
 from mammoscope.inference.segmenter import LOGITS, SETTINGS_KEY
 from mammoscope.masks import encode
 from mammoscope.models import Segmenter as Network
@@ -209,16 +211,15 @@ def _scored(
     lesions: list[Row] = []
     for done, name in enumerate(rows["image_id"], start=1):
         made = segmenter([store.read(name)])[0]
-        told.append({"logit": made.logit} | heat_place(store, name, made.scores))
+        rated = {"logit": made.logit, "score": sigmoid(made.logit)}
+        told.append(rated | heat_place(store, name, made.scores))
         candidates += _candidate_rows(name, made, store.read_geometry(name))
         masks.append(_mask_row(name, made))
         lesions += _lesion_rows(name, regions, store, segmenter)
         if progress is not None:
             progress(done, rows.height)
     predictions = table_of(rows, told, config.train.label)
-    score = (1 / (1 + (-pl.col("logit")).exp())).alias("score")
-    place = predictions.columns.index("logit") + 1
-    predictions = predictions.insert_column(place, predictions.select(score).to_series())
+    predictions = with_breast_score(predictions, config.evaluation.breast_score)
     own = predictions.select(_OWN)
     return {
         "predictions": predictions.sort("image_id"),

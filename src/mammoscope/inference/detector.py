@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,23 @@ from mammoscope.inference.fusion import Boxes, fused
 from mammoscope.inference.runtime import ERRORS, open_graph
 from mammoscope.inference.tiles import cut, tile_corners
 from mammoscope.preprocessing import Geometry
-from mammoscope.types import Box, Finding, GreyImage
+from mammoscope.types import Box, Finding, Floats, GreyImage
 
-__all__ = ["DETECTOR_OUTPUTS", "METADATA_KEY", "Detector", "DetectorContract", "in_original"]
+__all__ = [
+    "DETECTOR_OUTPUTS",
+    "METADATA_KEY",
+    "Detector",
+    "DetectorContract",
+    "image_score",
+    "in_original",
+]
 
 #: What a detector's graph gives, in order.
 DETECTOR_OUTPUTS = ("boxes", "scores", "kinds")
 #: Where a graph's metadata keep what is beside its arithmetic.
 METADATA_KEY = "mammoscope.detector"
+# Score of an image without any candidate: it has a logit, and a rank below all others.
+_NOTHING = 1e-6
 # Least side of a box in original pixels.
 _LEAST_PX = 1.0
 
@@ -136,6 +147,16 @@ class Detector:
         except ERRORS as error:
             raise BundleError(f"the detector failed on an image of {size}: {error}") from error
         return _there(*(part[0] for part in made))
+
+
+def image_score(scores: Sequence[float] | Floats) -> tuple[float, float]:
+    """Return logit and score of an image: those of its highest candidate.
+
+    Args:
+        scores: Of its candidates, in [0, 1]; an image without any comes below all others.
+    """
+    score = min(max([_NOTHING, *scores]), 1 - _NOTHING)
+    return math.log(score / (1 - score)), float(score)
 
 
 def in_original(found: Boxes, geometry: Geometry, kinds: tuple[str, ...]) -> tuple[Finding, ...]:

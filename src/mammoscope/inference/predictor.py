@@ -18,7 +18,13 @@ from mammoscope.errors import (
     Reason,
 )
 from mammoscope.explain import find_regions
-from mammoscope.inference.companions import CompanionModel, Seen, Verdict, load_companion
+from mammoscope.inference.companions import (
+    CompanionModel,
+    Rating,
+    Seen,
+    Verdict,
+    load_companions,
+)
 from mammoscope.inference.exam import Words, read_exam
 from mammoscope.inference.scorer import ExamInput, ExamScores, Scorer, Scores
 from mammoscope.log import get_logger
@@ -51,7 +57,7 @@ class _Reading:
     Attributes:
         image: Which.
         source: The file.
-        prepared: As the graph that scores takes it.
+        prepared: As the model that scores takes it.
         others: As each companion takes it, in their order.
     """
 
@@ -66,17 +72,17 @@ class Predictor:
 
     Args:
         bundle: What the bundle says.
-        scorer: Its graph, loaded.
-        companions: Its companions, loaded, in the bundle's order.
+        scorer: Its classifier's graph, loaded; ``None`` where one of the companions scores.
+        companions: Its companions that look at images, loaded, in the bundle's order.
 
     Raises:
         BundleError: If the graph is of another level than the bundle says.
     """
 
     def __init__(
-        self, bundle: Bundle, scorer: Scorer, companions: Sequence[CompanionModel] = ()
+        self, bundle: Bundle, scorer: Scorer | None, companions: Sequence[CompanionModel] = ()
     ) -> None:
-        if scorer.level != bundle.input.level:
+        if scorer is not None and scorer.level != bundle.input.level:
             raise BundleError(
                 f"bundle {bundle.name} says that its model scores {bundle.input.level}s, and "
                 f"{MODEL_FILE} scores {scorer.level}s: it takes {scorer.inputs}"
@@ -84,6 +90,9 @@ class Predictor:
         self.bundle = bundle
         self._scorer = scorer
         self._companions = tuple(companions)
+        # It scores images one by one, and none is kept: nothing needs those of an exam together.
+        images_only = scorer is not None and scorer.level == "image" and not companions
+        self._alone = scorer if images_only else None
         self._preprocessor = Preprocessor(bundle.input.preprocess)
         self._highest = bundle.aggregation["breast"] == HIGHEST
         self._image_threshold = bundle.operating_points.threshold("image")
@@ -91,9 +100,14 @@ class Predictor:
         self._exam_threshold = bundle.operating_points.threshold("exam")
 
     @property
+    def _scoring(self) -> int:
+        """Place among the companions of the one that scores, where there is no classifier."""
+        return [one.file for one in self.bundle.looking].index(MODEL_FILE)
+
+    @property
     def _finds(self) -> bool:
         """Whether findings are a companion's, and not the heatmap's."""
-        return any(companion.task != "anomaly" for companion in self.bundle.companions)
+        return any(companion.task != "anomaly" for companion in self.bundle.looking)
 
     @property
     def model_info(self) -> ModelInfo:
@@ -103,6 +117,7 @@ class Predictor:
             bundle_sha256=self.bundle.sha256,
             synthetic=self.bundle.synthetic,
             operating_point=self.bundle.operating_points.primary,
+            task=self.bundle.task,
             level=self.bundle.input.level,
             image_threshold=self._image_threshold,
             breast_threshold=self._breast_threshold,
@@ -118,6 +133,8 @@ class Predictor:
         """
         for companion in self._companions:
             companion.check()
+        if self._scorer is None:
+            return
         preprocess = self.bundle.input.preprocess
         blank = np.zeros((preprocess.height, preprocess.width), np.uint8)
         if self._scorer.level == "image":
@@ -148,16 +165,14 @@ class Predictor:
             IncompleteExamError: If no image of it can be scored; the message says why.
         """
         refused = list(exam.refused)
-        # One by one and not kept, where nothing needs the exam's images together.
-        streams = self._scorer.level == "image" and not self._companions
         images: list[ImageResult] = []
         readings: list[_Reading] = []
         for image in exam.images:
             try:
                 reading = self._read(image)
-                if streams:
-                    scores = self._scorer([reading.prepared.pixels])
-                    images.append(self._result(reading, scores, 0, on_image))
+                if self._alone is not None:
+                    rating = _rating(self._alone([reading.prepared.pixels]))
+                    images.append(self._result(reading, rating, on_image))
                 else:
                     readings.append(reading)
             except (DicomError, IneligibleImageError) as error:
@@ -198,7 +213,7 @@ class Predictor:
         self, exam: Exam, readings: list[_Reading], on_image: OnImage | None
     ) -> tuple[list[ImageResult], ExamScores | None]:
         """Score the images of an exam and have the companions look at them, together."""
-        together = None if self._scorer.level == "image" else self._together(exam, readings)
+        together = self._together(exam, readings)
         verdicts = [
             model([Seen(r.image, r.others[place]) for r in readings], exam)
             for place, model in enumerate(self._companions)
@@ -206,11 +221,13 @@ class Predictor:
         images = []
         for place, reading in enumerate(readings):
             told = [verdict[place] for verdict in verdicts]
-            if together is None:
-                scores = self._scorer([reading.prepared.pixels])
-                images.append(self._result(reading, scores, 0, on_image, told))
+            if self._scorer is None:
+                rating = told[self._scoring].rating
+            elif together is None:
+                rating = _rating(self._scorer([reading.prepared.pixels]))
             else:
-                images.append(self._result(reading, together.images, place, on_image, told))
+                rating = _rating(together.images, place)
+            images.append(self._result(reading, rating, on_image, told))
         return images, together
 
     def _read(self, image: MammogramImage) -> _Reading:
@@ -219,7 +236,7 @@ class Predictor:
             prepared = self._preprocessor.prepare(source, image.laterality, image.pixel_aspect)
             # Models of one preprocessing share what was prepared.
             made = {self.bundle.input.preprocess: prepared}
-            for companion in self.bundle.companions:
+            for companion in self.bundle.looking:
                 config = companion.preprocess
                 if config not in made:
                     own = SourceImage(image.path, config)
@@ -228,10 +245,13 @@ class Predictor:
         except OSError as error:
             message = f"{image.path.name} cannot be opened: {error.strerror or error}"
             raise DicomError(message, Reason.UNREADABLE_FILE) from error
-        others = tuple(made[companion.preprocess] for companion in self.bundle.companions)
+        others = tuple(made[companion.preprocess] for companion in self.bundle.looking)
         return _Reading(image, source, prepared, others)
 
-    def _together(self, exam: Exam, readings: list[_Reading]) -> ExamScores:
+    def _together(self, exam: Exam, readings: list[_Reading]) -> ExamScores | None:
+        """Score breasts and exam, where the model does that."""
+        if self._scorer is None or self._scorer.level == "image":
+            return None
         given = ExamInput(
             images=[reading.prepared.pixels for reading in readings],
             lateralities=[reading.image.laterality for reading in readings],
@@ -253,23 +273,21 @@ class Predictor:
     def _result(
         self,
         reading: _Reading,
-        scores: Scores,
-        place: int,
+        rating: Rating,
         on_image: OnImage | None,
         told: Sequence[Verdict] = (),
     ) -> ImageResult:
         image, prepared = reading.image, reading.prepared
-        score, heatmap = float(scores.score[place]), scores.heatmap[place]
-        suspicious = score >= self._image_threshold
+        suspicious = rating.score >= self._image_threshold
         findings: tuple[Finding, ...] = ()
         if self._finds:
             found = [finding for verdict in told for finding in verdict.findings]
             # The detector's first, whatever the bundle's order: counterparts are named by place.
             findings = tuple(sorted(found, key=lambda finding: finding.found_by != "detector"))
-        elif suspicious:
-            findings = find_regions(
-                scores.local_score[place], prepared.geometry, self._image_threshold
-            )
+        elif suspicious and rating.local_score is not None:
+            kind = "unusual" if self.bundle.task == "anomaly" else "suspicious"
+            threshold = self._image_threshold
+            findings = find_regions(rating.local_score, prepared.geometry, threshold, kind)
         height, width = reading.source.shape
         result = ImageResult(
             image_id=image.image_id,
@@ -277,14 +295,14 @@ class Predictor:
             view=image.view,
             height_px=height,
             width_px=width,
-            logit=float(scores.logit[place]),
-            score=score,
+            logit=rating.logit,
+            score=rating.score,
             suspicious=suspicious,
             findings=findings,
             decoder=prepared.decoder,
             crop_quality=prepared.quality,
             warnings=prepared.warnings,
-            heatmap=heatmap,
+            heatmap=rating.heatmap,
             geometry=prepared.geometry.as_dict(),
             anomaly=next((verdict.anomaly for verdict in told if verdict.anomaly), None),
         )
@@ -319,8 +337,19 @@ def load_bundle(path: Path | str, *, threads: int = 0) -> Predictor:
         BundleError: If a file is missing, edited or of another format.
     """
     bundle = read_bundle(Path(path))
-    companions = [load_companion(one, Path(path), threads) for one in bundle.companions]
-    return Predictor(bundle, Scorer(Path(path) / MODEL_FILE, threads), companions)
+    companions = load_companions(bundle, Path(path), threads)
+    scorer = Scorer(Path(path) / MODEL_FILE, threads) if bundle.task == "classify" else None
+    return Predictor(bundle, scorer, companions)
+
+
+def _rating(scores: Scores, place: int = 0) -> Rating:
+    """Return what a classifier says of one image of a batch."""
+    return Rating(
+        float(scores.logit[place]),
+        float(scores.score[place]),
+        scores.heatmap[place],
+        scores.local_score[place],
+    )
 
 
 def _most_unusual(images: Sequence[ImageResult]) -> Anomaly | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from mammoscope.errors import BundleError
 from mammoscope.inference.runtime import ERRORS, open_graph
 from mammoscope.types import FloatImage, GreyImage, Laterality
 
-__all__ = ["ExamInput", "ExamScores", "Scorer", "Scores"]
+__all__ = ["ExamInput", "ExamScores", "Scorer", "Scores", "sigmoid"]
 
 _OUTPUTS = ["logit", "score", "heatmap"]
 _BREASTS = ["breast_logit", "breast_score"]
@@ -161,6 +162,12 @@ class Scorer:
                 f"the model failed on an image of {batch.shape[2:]}: {error}"
             ) from error
         return dict(zip(self._outputs, made, strict=True))
+
+
+def sigmoid(logit: float) -> float:
+    """Return the sigmoid in double precision, in which the far end has no ties."""
+    # The exponential is taken of what is not above 0, and cannot overflow.
+    return 1 / (1 + math.exp(-logit)) if logit > 0 else math.exp(logit) / (1 + math.exp(logit))
 
 
 def _scores(made: dict[str, NDArray[np.float32]]) -> Scores:

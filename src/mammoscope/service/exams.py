@@ -43,7 +43,8 @@ class ExamStore:
         try:
             for index, rendering in enumerate(renderings):
                 (building / _image(index)).write_bytes(rendering.image_png)
-                (building / _heatmap(index)).write_bytes(rendering.heatmap_png)
+                if rendering.heatmap_png is not None:
+                    (building / _heatmap(index)).write_bytes(rendering.heatmap_png)
             (building / _DISPLAY).write_text(json.dumps(_display(exam_id, renderings)))
             (building / _DOCUMENT).write_text(json.dumps(document, allow_nan=False))
             building.rename(self._folder / exam_id)
@@ -99,7 +100,7 @@ def _display(exam_id: str, renderings: list[Rendering]) -> dict[str, Any]:
         "images": [
             {
                 "image_url": f"{base}/{index}.png",
-                "heatmap_url": f"{base}/{index}/heatmap.png",
+                "heatmap_url": f"{base}/{index}/heatmap.png" if rendering.heatmap_png else None,
                 "width_px": rendering.width_px,
                 "height_px": rendering.height_px,
                 "flipped": rendering.flipped,

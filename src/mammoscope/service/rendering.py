@@ -27,7 +27,8 @@ class Rendering:
 
     Attributes:
         image_png: 8-bit grey, lossless.
-        heatmap_png: RGBA of the same size, transparent where there is no heat.
+        heatmap_png: RGBA of the same size, transparent where there is no heat; ``None`` where the
+            model gives no map.
         width_px: Width of both.
         height_px: Height of both.
         flipped: Mirrored against the file, so that the chest walls meet when hung.
@@ -36,7 +37,7 @@ class Rendering:
     """
 
     image_png: bytes
-    heatmap_png: bytes
+    heatmap_png: bytes | None
     width_px: int
     height_px: int
     flipped: bool
@@ -54,7 +55,7 @@ def render(
     """Render one image for display.
 
     Args:
-        result: With heatmap and geometry.
+        result: With its geometry, and a heatmap where the model gives one.
         pixels: (H, W) float32 original presentation values in [0, 1].
         chest_wall: Side of the file's image on which the chest wall lies.
         pixel_aspect: True width of a pixel over its height.
@@ -65,10 +66,12 @@ def render(
     # Hung right breast first: its chest wall belongs on the right of the image.
     flipped = (result.laterality is Laterality.R) != (chest_wall is Laterality.R)
     grey = np.clip(_fit(pixels, size, flip=flipped) * 255.0 + 0.5, 0, 255).astype(np.uint8)
-    heat = np.clip(_fit(heatmap_in_original_pixels(result), size, flip=flipped), 0, 1)
+    heat = None
+    if result.heatmap is not None:
+        heat = np.clip(_fit(heatmap_in_original_pixels(result), size, flip=flipped), 0, 1)
     return Rendering(
         image_png=_png(grey),
-        heatmap_png=_png(_coloured(heat)),
+        heatmap_png=None if heat is None else _png(_coloured(heat)),
         width_px=size[0],
         height_px=size[1],
         flipped=flipped,

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from mammoscope import __version__
 from mammoscope.bundle import Bundle, Estimate, Level, OperatingPoint
-from mammoscope.results import RESEARCH_NOTICE, BoxPart, CompanionInfo
+from mammoscope.results import RESEARCH_NOTICE, BoxPart, CompanionInfo, ScoringTask
 from mammoscope.service.settings import ServiceSettings
 
 __all__ = ["DisplayDocument", "HealthDocument", "ModelDocument", "describe_model"]
@@ -60,6 +60,7 @@ class ModelDocument(BaseModel):
     bundle_package_version: str
     input_height_px: int
     input_width_px: int
+    task: ScoringTask
     level: Level
     aggregation: dict[str, str]
     operating_point: OperatingPointFacts
@@ -78,10 +79,10 @@ class HealthDocument(BaseModel):
 
 
 class DisplayImage(BaseModel):
-    """How one image of the results is shown."""
+    """How one image of the results is shown; ``heatmap_url`` is null where the model has no map."""
 
     image_url: str
-    heatmap_url: str
+    heatmap_url: str | None
     width_px: int
     height_px: int
     flipped: bool
@@ -109,6 +110,7 @@ def describe_model(bundle: Bundle, settings: ServiceSettings) -> ModelDocument:
         bundle_package_version=bundle.package_version,
         input_height_px=bundle.input.preprocess.height,
         input_width_px=bundle.input.preprocess.width,
+        task=bundle.task,
         level=bundle.input.level,
         aggregation=bundle.aggregation,
         operating_point=OperatingPointFacts(

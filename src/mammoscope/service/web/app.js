@@ -99,6 +99,8 @@ function showExam(exam, display) {
   byId("problem").hidden = true;
   byId("reading").hidden = false;
   byId("tools").hidden = false;
+  // A detector has no map to show.
+  byId("heat-tool").hidden = images.every(({ shown }) => !shown.heatmap_url);
   document.body.classList.add("read");
   fillPanel(exam, images, model);
   fitViews = hang(images, enlarge);

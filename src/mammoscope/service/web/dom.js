@@ -15,6 +15,11 @@ export const byId = (id) => document.getElementById(id);
 
 export const score = (value) => value.toFixed(2);
 
+// What a finding is taken for, how sure a second stage is of that, and the score of what found it.
+export const named = (finding) =>
+  finding.kind + (finding.kind_score === null ? "" : ` (${score(finding.kind_score)})`) +
+  `, ${score(finding.score)}`;
+
 // A bar from 0 to 1 with a line at the operating point.
 export function gauge(value, threshold, reached) {
   const fill = el("span", { class: "fill" });

@@ -1,7 +1,7 @@
 // Views hung as radiologists hang them: right breast on the left, chest walls meeting,
 // CC above MLO, all at one scale.
 
-import { byId, el, gauge, score, verdict } from "./dom.js";
+import { byId, el, gauge, named, score, verdict } from "./dom.js";
 
 const PLACES = [["R", "CC"], ["L", "CC"], ["R", "MLO"], ["L", "MLO"]];
 const SVG = "http://www.w3.org/2000/svg";
@@ -33,13 +33,14 @@ export function stack(image) {
     "span",
     { class: "stack" },
     el("img", { class: "grey", src: shown.image_url, alt: "", ...size }),
-    el("img", { class: "heat", src: shown.heatmap_url, alt: "", ...size }),
+    shown.heatmap_url && el("img", { class: "heat", src: shown.heatmap_url, alt: "", ...size }),
     boxes,
   );
 }
 
 // A finding's outline where it has one, else its box, in pixels of the image as hung.
-function mark({ box, outline, kind, score: value, matched }, { width_px: width, shown }) {
+function mark(finding, { width_px: width, shown }) {
+  const { box, outline, matched } = finding;
   const hung = (x) => (shown.flipped ? width - x : x);
   const shape = document.createElementNS(SVG, outline.length ? "polygon" : "rect");
   if (outline.length) {
@@ -52,7 +53,7 @@ function mark({ box, outline, kind, score: value, matched }, { width_px: width, 
   }
   if (matched) shape.setAttribute("class", "matched");
   const name = document.createElementNS(SVG, "title");
-  name.textContent = `${kind}, ${score(value)}${matched ? ", seen in another view too" : ""}`;
+  name.textContent = `${named(finding)}${matched ? ", seen in another view too" : ""}`;
   shape.append(name);
   return shape;
 }

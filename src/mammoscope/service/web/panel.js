@@ -1,9 +1,12 @@
 // Scores against the operating point, what is missing, and which model said it.
 
-import { byId, el, gauge, score, verdict } from "./dom.js";
+import { byId, el, gauge, named, score, verdict } from "./dom.js";
 
 const SIDES = { R: "Right breast", L: "Left breast" };
-const BESIDE = { detect: "Detector", segment: "Segmenter", anomaly: "Unusual images" };
+const BESIDE = {
+  detect: "Detector", segment: "Segmenter", "segment-then-classify": "Second stage", anomaly: "Unusual images",
+};
+const SCORED_BY = { detect: "a detector", segment: "a segmenter", anomaly: "an anomaly model" };
 const percent = (value) => (value === null ? "undefined" : `${Math.round(100 * value)} %`);
 const interval = ({ value, low, high }) =>
   low === null || high === null ? percent(value) : `${percent(value)} (${percent(low)}–${percent(high)})`;
@@ -26,7 +29,7 @@ function findings(images) {
       .filter((finding) => finding.found_by !== "heatmap")
       .map((finding) => {
         const twin = finding.matched && images.find(({ image_id: id }) => id === finding.matched.image_id);
-        return `${image.laterality} ${image.view}: ${finding.kind}, ${score(finding.score)}` +
+        return `${image.laterality} ${image.view}: ${named(finding)}` +
           (twin ? `, seen in ${twin.laterality} ${twin.view} too` : "");
       }));
 }
@@ -77,7 +80,12 @@ export function fillPanel(exam, images, model) {
           `${point.exam ? "" : ", which is the breasts'"}, ${score(threshold)} for breasts, ` +
           `${score(point.image.threshold)} for images`),
         anomaly(exam),
-        el("p", { class: "fine" }, `Breast: ${model.aggregation.breast}. Exam: ${model.aggregation.exam}.`),
+        el("p", { class: "fine" }, `${model.aggregation.image ? `Image: ${model.aggregation.image}. ` : ""}` +
+          `Breast: ${model.aggregation.breast}. Exam: ${model.aggregation.exam}.`),
+        SCORED_BY[model.task]
+          ? el("p", { class: "fine scored-by" },
+              `Scored by ${SCORED_BY[model.task]}: a rank, not a probability of cancer.`)
+          : null,
       ),
       list("Findings", "findings", findings(images)),
       list("Read with care", "warnings", warnings),
@@ -106,7 +114,8 @@ function facts(model) {
     ["Sensitivity, image", interval(point.image.sensitivity)],
     ["Specificity, image", interval(point.image.specificity)],
     ...model.companions.map((one) => [BESIDE[one.task],
-      `${one.name}, from ${score(one.threshold)} on (${one.target})${one.synthetic ? ", synthetic" : ""}`]),
+      `${one.name}, ${one.task === "segment-then-classify" ? one.target : `from ${score(one.threshold)} on (${one.target})`}` +
+      (one.synthetic ? ", synthetic" : "")]),
   ];
   return el(
     "section",
