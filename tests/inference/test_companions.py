@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -10,7 +12,7 @@ from mammoscope.bundle import Companion
 from mammoscope.config import PreprocessConfig
 from mammoscope.errors import BundleError
 from mammoscope.export.graph import add_settings
-from mammoscope.inference.companions import load_companion
+from mammoscope.inference.companions import load_companions
 from mammoscope.inference.detector import DETECTOR_OUTPUTS, METADATA_KEY, DetectorContract
 from mammoscope.inference.segmenter import LOGITS, SETTINGS_KEY
 
@@ -33,21 +35,20 @@ def broken_graph(path, outputs):
     return path
 
 
-def companion(task):
-    return Companion(
+def companions(task, folder):
+    beside = Companion(
         task=task, name=task, file=f"{task}.onnx", synthetic=True, threshold=0.5, target="any",
         preprocess=PreprocessConfig(height=4 * SIDE, width=2 * SIDE),
     )  # fmt: skip
+    return load_companions(SimpleNamespace(looking=(beside,), second_stage=None), folder)
 
 
 def test_the_check_of_a_tiled_detector_reaches_its_graph(tmp_path):
     path = broken_graph(tmp_path / "detect.onnx", DETECTOR_OUTPUTS)
     contract = DetectorContract((), SIDE, SIDE, SIDE, 0.25, 0.5, 5)
-    model = onnx.load(path)
-    onnx.helper.set_model_props(model, {METADATA_KEY: contract.as_json()})
-    onnx.save(model, path)
+    add_settings(path, METADATA_KEY, contract.as_dict())
     with pytest.raises(BundleError, match="the detector failed"):
-        load_companion(companion("detect"), tmp_path).check()
+        companions("detect", tmp_path)[0].check()
 
 
 def test_the_check_of_a_segmenter_of_windows_reaches_its_graph(tmp_path):
@@ -55,4 +56,4 @@ def test_the_check_of_a_segmenter_of_windows_reaches_its_graph(tmp_path):
     told = {"threshold": 0.5, "candidate_threshold": 0.1, "min_area_px": 1, "overlap": 0.5}
     add_settings(path, SETTINGS_KEY, {**told, "blend": "mean"})
     with pytest.raises(BundleError, match="the model failed"):
-        load_companion(companion("segment"), tmp_path).check()
+        companions("segment", tmp_path)[0].check()

@@ -17,7 +17,7 @@ from mammoscope.errors import BundleError, IncompleteExamError
 from mammoscope.evaluation.calibration import Calibration
 from mammoscope.graphs import write_calibrated
 from mammoscope.inference import Predictor, Scorer, read_exam
-from mammoscope.inference.companions import Verdict
+from mammoscope.inference.companions import Rating, Verdict
 from mammoscope.preprocessing import Preprocessor, read_pixels
 from mammoscope.results import results_document, results_schema
 from mammoscope.types import Box, Finding
@@ -83,8 +83,10 @@ def test_a_counterpart_is_named_by_its_place_whatever_the_order_of_companions(
         values = {"name": task, "file": f"{task}.onnx", "synthetic": True, "target": "any"}
         return Companion(task=task, threshold=0.1, preprocess=config, **values)
 
+    rating = Rating(logit=0.0, score=0.5)
+
     def outlines(seen, _):
-        return [Verdict((Finding(Box(0, 0, 9, 9), 0.5, found_by="segmenter"),))] * len(seen)
+        return [Verdict(rating, (Finding(Box(0, 0, 9, 9), 0.5, found_by="segmenter"),))] * len(seen)
 
     def detects(seen, _):
         others = [one.image.image_id for one in seen[::-1]]

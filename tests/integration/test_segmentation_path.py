@@ -145,7 +145,7 @@ def test_the_threshold_of_masks_is_the_best_one_of_validation_lesions(run, cohor
     margin = EvaluationConfig().patch_margin
     chosen = choose_threshold(names, store, regions, segmenter, margin)
     assert said == chosen.sentence
-    assert segmenter.settings.threshold == chosen.value
+    assert segmenter.settings.threshold == chosen.value == facts["mask_threshold"]
     assert segmenter.settings.candidate_threshold <= chosen.value
     assert chosen.lesions == 6
     # Measured anew, in the windows of the report.

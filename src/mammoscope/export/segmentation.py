@@ -96,6 +96,7 @@ def finish(
     tell_timings(facts, begun, exported)
     own = (_IN_A_WINDOW, "threshold ")
     earlier = [note for note in facts.get("notes", []) if not note.startswith(own)]
+    facts["mask_threshold"] = segmenter.settings.threshold
     facts["notes"] = [*earlier, *notes, *_told_of_patches(tables, config.evaluation)]
     settle_tables(run, facts, tables)
 

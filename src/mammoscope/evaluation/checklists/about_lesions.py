@@ -30,6 +30,15 @@ _OUTLINED = {
 }
 
 
+def _mask_threshold(e: Evidence) -> str:
+    """The threshold of masks, which validation lesions may have chosen."""
+    settled = e["run"].get("mask_threshold", e["config"]["segment"]["threshold"])
+    if settled == "validation":
+        return "the threshold that validation lesions chose"
+    chosen = e["config"]["segment"]["threshold"] == "validation"
+    return f"{settled:g}" + " (chosen on validation lesions)" * chosen
+
+
 def model(e: Evidence) -> str:
     """Network as configured."""
     how = e["run"]["preprocess"]
@@ -44,9 +53,10 @@ def model(e: Evidence) -> str:
             looks = f"images of {seen} in windows of {settings['patch_px']} pixels"
         return (
             f"Decoder {settings['decoder']} on encoder {settings['encoder']}: a score for each "
-            f"pixel. It looks at {looks}. Pixels from {settings['threshold']:g} on are the mask; "
-            f"those from {settings['candidate_threshold']:g} on that hang together, at least "
-            f"{settings['min_area_px']} of them, are a candidate."
+            f"pixel. It looks at {looks}. Pixels from {_mask_threshold(e)} on are the mask; those "
+            f"from {settings['candidate_threshold']:g} on, or from the mask's threshold if that is "
+            f"lower, that hang together, at least {settings['min_area_px']} of them, are a "
+            "candidate."
         )
     settings = e["config"]["detect"]
     tiles, kinds = settings["tiles"]["size_px"], e["config"]["lesions"]["kinds"]
