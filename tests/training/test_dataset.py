@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader
 
 from mammoscope.config import AugmentConfig, TrainConfig
 from mammoscope.training.dataset import ImageDataset, Reader
+from mammoscope.training.loading import Loader
 from mammoscope.training.losses import UNKNOWN_LESIONS
 from mammoscope.training.sampling import EpochSampler, Place
 
@@ -66,6 +67,17 @@ def test_workers_change_nothing():
         loader = DataLoader(images, 2, sampler=sampler, num_workers=workers, **options)
         loaded.append(torch.cat([batch for batch, _ in loader]))
     assert torch.equal(*loaded)
+
+
+def test_a_last_batch_that_is_not_whole_waits_for_another_epoch_of_training():
+    images = [torch.zeros(1)] * 5
+    pairs, eights = TrainConfig(batch_size=2), TrainConfig(batch_size=8)
+    order = EpochSampler([0.0] * 5, pairs)
+    assert len(Loader(images, pairs, order)) == 2
+    assert len(Loader(images, pairs, order, keep_last=True)) == 3
+    # Validation shows all, and so does training where there is no other batch.
+    assert len(Loader(images, pairs)) == 3
+    assert len(Loader(images, eights, order)) == 1
 
 
 def test_labels_and_images_must_be_as_many():

@@ -289,20 +289,10 @@ def _loader(store: PreparedStore, rows: pl.DataFrame, config: Config, *, train: 
         [0.0] * rows.height,
         condition_codes(rows, conditions) if conditions else None,
     )
-    options: dict[str, Any] = {
-        "batch_size": settings.batch_size,
-        "num_workers": settings.workers,
-        "persistent_workers": settings.workers > 0,
-        # Spawned, not forked: a fork copies the locks of threads that it does not copy.
-        "multiprocessing_context": "spawn" if settings.workers else None,
-    }
-    if not train:
-        return Loader(images, **options)
     # All are of one class: there is nothing to balance.
     plain = settings.model_copy(update={"sampling": "all", "positives_per_batch": 0})
-    sampler = EpochSampler([0.0] * rows.height, plain)
-    drop_last = changes and len(sampler) > settings.batch_size
-    return Loader(images, sampler=sampler, drop_last=drop_last, **options)
+    sampler = EpochSampler([0.0] * rows.height, plain) if train else None
+    return Loader(images, settings, sampler, keep_last=not changes)
 
 
 def _told_of_left_out(

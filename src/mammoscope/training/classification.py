@@ -158,20 +158,12 @@ def _loader(
 ) -> Loader:
     settings = config.train
     images = _dataset(reader, rows, config, targets, train=train)
-    options: dict[str, Any] = {
-        "batch_size": settings.batch_size,
-        "num_workers": settings.workers,
-        "persistent_workers": settings.workers > 0,
-        # Spawned, not forked: a fork copies the locks of threads that it does not copy.
-        "multiprocessing_context": "spawn" if settings.workers else None,
-        "collate_fn": None if config.model.level == "image" else collate,
-    }
-    if not train:
-        return Loader(images, **options)
-    # A last batch of one image would break batch normalisation; it is drawn again later.
-    sampler = EpochSampler(labels_of(rows, config), settings)
-    drop_last = len(sampler) > settings.batch_size
-    return Loader(images, sampler=sampler, drop_last=drop_last, **options)
+    return Loader(
+        images,
+        settings,
+        EpochSampler(labels_of(rows, config), settings) if train else None,
+        collate=None if config.model.level == "image" else collate,
+    )
 
 
 def _dataset(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from lightning.pytorch.profilers import Profiler
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
+
+from mammoscope.config import TrainConfig
+from mammoscope.training.sampling import EpochSampler
 
 __all__ = ["DataClock", "Loader"]
 
@@ -22,7 +26,39 @@ class Loader(DataLoader[tuple[Tensor, ...]]):
 
     It starts with the first batch that is asked for and not with ``iter``: Lightning makes the
     iterator of a resumed run before it tells the sampler the epoch.
+
+    Args:
+        images: What is read.
+        settings: Size of a batch, and processes that read.
+        sampler: The order in which training shows them; without one all are shown as they stand.
+        collate: Joins what was read to a batch, where torch's own way does not.
+        batch_size: In the place of the settings'.
+        keep_last: Whether training sees a last batch that is not whole.
     """
+
+    def __init__(
+        self,
+        images: Dataset[Any],
+        settings: TrainConfig,
+        sampler: EpochSampler | None = None,
+        *,
+        collate: Callable[[Any], Any] | None = None,
+        batch_size: int | None = None,
+        keep_last: bool = False,
+    ) -> None:
+        size = batch_size or settings.batch_size
+        super().__init__(
+            images,
+            size,
+            sampler=sampler,
+            num_workers=settings.workers,
+            persistent_workers=settings.workers > 0,
+            # Spawned, not forked: a fork copies the locks of threads that it does not copy.
+            multiprocessing_context="spawn" if settings.workers else None,
+            collate_fn=collate,
+            # A last batch of one image would break batch normalisation; it is drawn again later.
+            drop_last=sampler is not None and len(sampler) > size and not keep_last,
+        )
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:  # type: ignore[override]
         batches: Iterator[tuple[Tensor, ...]] = super().__iter__()

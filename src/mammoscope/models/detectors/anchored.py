@@ -21,7 +21,7 @@ from torchvision.models.detection.ssd import SSD, SSDHead
 from torchvision.ops import box_iou
 
 from mammoscope.config import DetectionConfig
-from mammoscope.models.detectors.contract import DenseDetector, Truth
+from mammoscope.models.detectors.contract import DenseDetector, DetectorSpec, Truth
 from mammoscope.models.detectors.pyramid import STRIDES, Pyramid
 
 # Hard negatives for each anchor of a lesion, and the lesions' anchors counted at least.
@@ -104,16 +104,9 @@ class RetinaNetDetector(_TorchvisionDetector):
     Source: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017.
     """
 
-    def __init__(
-        self,
-        backbone: Pyramid,
-        config: DetectionConfig,
-        kinds: int,
-        size: tuple[int, int],
-        max_value: int,
-    ) -> None:
-        super().__init__(config, kinds, size, max_value)
-        self.net = RetinaNet(backbone, kinds, anchor_generator=anchors(config))
+    def __init__(self, backbone: Pyramid, spec: DetectorSpec) -> None:
+        super().__init__(spec)
+        self.net = RetinaNet(backbone, self.kinds, anchor_generator=anchors(self.config))
         self._keep_places(backbone)
 
     def _scores(self, outputs: dict[str, Tensor]) -> Tensor:
@@ -126,17 +119,10 @@ class FcosDetector(_TorchvisionDetector):
     Source: Tian et al., FCOS, ICCV 2019.
     """
 
-    def __init__(
-        self,
-        backbone: Pyramid,
-        config: DetectionConfig,
-        kinds: int,
-        size: tuple[int, int],
-        max_value: int,
-    ) -> None:
-        super().__init__(config, kinds, size, max_value)
+    def __init__(self, backbone: Pyramid, spec: DetectorSpec) -> None:
+        super().__init__(spec)
         points = CentredAnchors(tuple((s,) for s in STRIDES), ((1.0,),) * len(STRIDES))
-        self.net = FCOS(backbone, kinds, anchor_generator=points)
+        self.net = FCOS(backbone, self.kinds, anchor_generator=points)
         self._keep_places(backbone)
 
     def _boxes(self, regressed: Tensor) -> Tensor:
@@ -159,23 +145,16 @@ class SsdDetector(_TorchvisionDetector):
 
     first_kind = 1
 
-    def __init__(
-        self,
-        backbone: Pyramid,
-        config: DetectionConfig,
-        kinds: int,
-        size: tuple[int, int],
-        max_value: int,
-    ) -> None:
-        super().__init__(config, kinds, size, max_value)
-        generator = anchors(config)
+    def __init__(self, backbone: Pyramid, spec: DetectorSpec) -> None:
+        super().__init__(spec)
+        generator = anchors(self.config)
         head = SSDHead(
             [backbone.out_channels] * len(STRIDES),
             generator.num_anchors_per_location(),
-            kinds + 1,
+            self.kinds + 1,
         )
         # Its own default boxes are stretched with the image; anchors in pixels are not.
-        self.net = SSD(backbone, generator, size, kinds + 1, head=head)
+        self.net = SSD(backbone, generator, self.size, self.kinds + 1, head=head)
         self._keep_places(backbone)
 
     def losses(self, images: Tensor, truths: Sequence[Truth]) -> dict[str, Tensor]:

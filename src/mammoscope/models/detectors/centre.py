@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import generalized_box_iou_loss
 
-from mammoscope.config import DetectionConfig
-from mammoscope.models.detectors.contract import DenseDetector, Truth
+from mammoscope.models.detectors.contract import DenseDetector, DetectorSpec, Truth
 from mammoscope.models.detectors.pyramid import STRIDES, Pyramid
 
 __all__ = ["CentreDetector"]
@@ -44,29 +43,19 @@ class CentreDetector(DenseDetector):
 
     Args:
         backbone: The pyramid.
-        config: How candidates are chosen.
-        kinds: How many kinds of lesion are told apart.
-        size: (H, W) of the input.
-        max_value: Largest grey value of the input.
+        spec: What it is built for.
     """
 
     middle: Tensor
 
-    def __init__(
-        self,
-        backbone: Pyramid,
-        config: DetectionConfig,
-        kinds: int,
-        size: tuple[int, int],
-        max_value: int,
-    ) -> None:
-        super().__init__(config, kinds, size, max_value)
+    def __init__(self, backbone: Pyramid, spec: DetectorSpec) -> None:
+        super().__init__(spec)
         self.backbone = backbone
         width = backbone.out_channels
-        self.heat, self.sides = _branch(width, kinds), _branch(width, 4)
+        self.heat, self.sides = _branch(width, self.kinds), _branch(width, 4)
         nn.init.constant_(self.heat[-1].bias, math.log(_PRIOR / (1 - _PRIOR)))  # type: ignore[arg-type]
         nn.init.constant_(self.sides[-1].bias, math.log(_FIRST_SIDE / 2 / _STRIDE))  # type: ignore[arg-type]
-        self.register_buffer("middle", _middles(size), persistent=False)  # (h * w, 2)
+        self.register_buffer("middle", _middles(self.size), persistent=False)  # (h * w, 2)
 
     def dense(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return boxes (B, A, 4) and scores (B, A, kinds); only peaks of the map have a score."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from mammoscope.config import DetectionConfig
 from mammoscope.models.detectors.selection import best_candidates
 
-__all__ = ["Candidates", "DenseDetector", "Detector", "Truth"]
+__all__ = ["Candidates", "DenseDetector", "Detector", "DetectorSpec", "Truth"]
 
 
 class Truth(NamedTuple):
@@ -40,6 +41,23 @@ class Candidates(NamedTuple):
     kinds: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class DetectorSpec:
+    """What a detector is built for.
+
+    Attributes:
+        config: Which detector, and how candidates are chosen.
+        kinds: How many kinds of lesion are told apart.
+        size: (H, W) of the input.
+        max_value: Largest grey value of the input.
+    """
+
+    config: DetectionConfig
+    kinds: int
+    size: tuple[int, int]
+    max_value: int
+
+
 class Detector(nn.Module):
     """A network that finds lesions in grey images of one size.
 
@@ -47,23 +65,18 @@ class Detector(nn.Module):
     images alone decides: what is exported is what was validated.
 
     Args:
-        config: How candidates are chosen.
-        kinds: How many kinds of lesion are told apart.
-        size: (H, W) of the input.
-        max_value: Largest grey value of the input.
+        spec: What it is built for.
     """
 
     #: Whether the exporter that traces, whose graphs take any number of images, gets it right.
     traced: ClassVar[bool] = True
 
-    def __init__(
-        self, config: DetectionConfig, kinds: int, size: tuple[int, int], max_value: int
-    ) -> None:
+    def __init__(self, spec: DetectorSpec) -> None:
         super().__init__()
-        self.config = config
-        self.kinds = kinds
-        self.size = size
-        self.max_value = float(max_value)
+        self.config = spec.config
+        self.kinds = spec.kinds
+        self.size = spec.size
+        self.max_value = float(spec.max_value)
 
     @abstractmethod
     def losses(self, images: Tensor, truths: Sequence[Truth]) -> dict[str, Tensor]:

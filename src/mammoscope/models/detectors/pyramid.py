@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 from mammoscope.errors import ConfigError
+from mammoscope.models.detectors.contract import DetectorSpec
 from mammoscope.models.layers import ResidualBlock
 from mammoscope.models.registry import check_backbone
 from mammoscope.models.weights import bounded_hub, hub_fault
@@ -93,9 +94,7 @@ class Pyramid(nn.Module):
         return made
 
 
-def pyramid(
-    backbone: str, size: tuple[int, int], channels: int, max_value: float, *, pretrained: bool
-) -> tuple[Pyramid, list[str]]:
+def pyramid(spec: DetectorSpec) -> tuple[Pyramid, list[str]]:
     """Build the backbone that ``detect.backbone`` names, and a pyramid over it.
 
     Returns:
@@ -104,22 +103,24 @@ def pyramid(
     Raises:
         ConfigError: If the backbone is unknown, or has no maps at strides 4, 8 and 16.
     """
+    config, size = spec.config, spec.size
     if size[0] % STRIDES[-1] or size[1] % STRIDES[-1]:
         raise ConfigError(
             f"detect: images of {size[0]}x{size[1]} cannot be halved four times; sides that are "
             f"multiples of {STRIDES[-1]} can"
         )
-    if backbone == OWN:
-        note = [f"{OWN} has no weights but its own runs': it begins anew"] if pretrained else []
-        return Pyramid(PyramidCnn(), PyramidCnn.widths, channels, max_value), note
+    if config.backbone == OWN:
+        told = f"{OWN} has no weights but its own runs': it begins anew"
+        own = Pyramid(PyramidCnn(), PyramidCnn.widths, config.channels, spec.max_value)
+        return own, [told] if config.pretrained else []
     try:
-        check_backbone(backbone)
+        check_backbone(config.backbone)
     except ConfigError as error:
         message = str(error).replace("model.backbone", "detect.backbone")
         raise ConfigError(message.replace("baseline_cnn", OWN)) from error
-    body, notes = _timm_body(backbone, size, pretrained=pretrained)
+    body, notes = _timm_body(config.backbone, size, pretrained=config.pretrained)
     widths = tuple(body.feature_info.channels())
-    return Pyramid(body, widths, channels, max_value), notes
+    return Pyramid(body, widths, config.channels, spec.max_value), notes
 
 
 def _timm_body(name: str, size: tuple[int, int], *, pretrained: bool) -> tuple[Any, list[str]]:

@@ -12,16 +12,15 @@ from mammoscope.models.detectors.anchored import (
     SsdDetector,
 )
 from mammoscope.models.detectors.centre import CentreDetector
-from mammoscope.models.detectors.contract import Detector
+from mammoscope.models.detectors.contract import Detector, DetectorSpec
 from mammoscope.models.detectors.pyramid import pyramid
 from mammoscope.models.detectors.two_stage import FasterRcnnDetector
 from mammoscope.models.detectors.weights import load_detector_weights
 
 __all__ = ["DETECTORS", "build_detector"]
 
-Size = tuple[int, int]
 #: Builds a detector; gives it with sentences that a user should read.
-Builder = Callable[[DetectionConfig, int, Size, int], tuple[Detector, list[str]]]
+Builder = Callable[[DetectorSpec], tuple[Detector, list[str]]]
 _OnPyramid = (
     type[CentreDetector]
     | type[FasterRcnnDetector]
@@ -32,7 +31,7 @@ _OnPyramid = (
 
 
 def build_detector(
-    config: DetectionConfig, *, kinds: int, size: Size, max_value: int
+    config: DetectionConfig, *, kinds: int, size: tuple[int, int], max_value: int
 ) -> tuple[Detector, list[str]]:
     """Build the detector that a configuration names.
 
@@ -50,27 +49,21 @@ def build_detector(
             often as needed, or an extra is not installed.
         RunError: If a weights file does not fit; the keys are given.
     """
-    detector, notes = DETECTORS[config.name](config, kinds, size, max_value)
+    detector, notes = DETECTORS[config.name](DetectorSpec(config, kinds, size, max_value))
     if config.weights is not None:
         notes = [*notes, *load_detector_weights(detector, config.weights)]
     return detector, notes
 
 
 def _on_pyramid(made: _OnPyramid) -> Builder:
-    def build(
-        config: DetectionConfig, kinds: int, size: Size, max_value: int
-    ) -> tuple[Detector, list[str]]:
-        body, notes = pyramid(
-            config.backbone, size, config.channels, max_value, pretrained=config.pretrained
-        )
-        return made(body, config, kinds, size, max_value), notes
+    def build(spec: DetectorSpec) -> tuple[Detector, list[str]]:
+        body, notes = pyramid(spec)
+        return made(body, spec), notes
 
     return build
 
 
-def _transformer(
-    config: DetectionConfig, kinds: int, size: Size, max_value: int
-) -> tuple[Detector, list[str]]:
+def _transformer(spec: DetectorSpec) -> tuple[Detector, list[str]]:
     try:
         import transformers  # noqa: F401
     except ImportError as error:
@@ -80,24 +73,22 @@ def _transformer(
         ) from error
     from mammoscope.models.detectors.transformer import build_rt_detr
 
-    return build_rt_detr(config, kinds, size, max_value)
+    return build_rt_detr(spec)
 
 
-def _yolo(
-    config: DetectionConfig, kinds: int, size: Size, max_value: int
-) -> tuple[Detector, list[str]]:
+def _yolo(spec: DetectorSpec) -> tuple[Detector, list[str]]:
     try:
         import ultralytics  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            f"detect.name={config.name} needs ultralytics, which is not installed. It is licensed "
-            "under the AGPL-3.0, which asks of whoever serves it, or distributes it, to give the "
-            "source of the whole under that licence; mammoscope itself never needs it. "
+            f"detect.name={spec.config.name} needs ultralytics, which is not installed. It is "
+            "licensed under the AGPL-3.0, which asks of whoever serves it, or distributes it, to "
+            "give the source of the whole under that licence; mammoscope itself never needs it. "
             "If that suits: pip install 'mammoscope[yolo]'"
         ) from error
     from mammoscope.models.detectors.yolo import build_yolo
 
-    return build_yolo(config, kinds, size, max_value)
+    return build_yolo(spec)
 
 
 #: Detectors by the name that ``detect.name`` gives.

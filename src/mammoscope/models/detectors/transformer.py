@@ -12,9 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from mammoscope.config import DetectionConfig
 from mammoscope.errors import ConfigError
-from mammoscope.models.detectors.contract import DenseDetector, Detector, Truth
+from mammoscope.models.detectors.contract import DenseDetector, Detector, DetectorSpec, Truth
 from mammoscope.models.detectors.pyramid import scaled
 from mammoscope.models.weights import bounded_hub, hub_fault
 
@@ -33,10 +32,7 @@ class RtDetrDetector(DenseDetector):
 
     Args:
         net: The library's detector, of one input channel.
-        config: How candidates are chosen.
-        kinds: How many kinds of lesion are told apart.
-        size: (H, W) of the input.
-        max_value: Largest grey value of the input.
+        spec: What it is built for.
     """
 
     # Traced, its scores differ by 0.1; the other exporter makes the number of images, for which
@@ -44,17 +40,10 @@ class RtDetrDetector(DenseDetector):
     traced: ClassVar[bool] = False
     sides: Tensor
 
-    def __init__(
-        self,
-        net: Any,
-        config: DetectionConfig,
-        kinds: int,
-        size: tuple[int, int],
-        max_value: int,
-    ) -> None:
-        super().__init__(config, kinds, size, max_value)
+    def __init__(self, net: Any, spec: DetectorSpec) -> None:
+        super().__init__(spec)
         self.net = net
-        height, width = size
+        height, width = self.size
         sides = torch.tensor([width, height, width, height], dtype=torch.float32)
         self.register_buffer("sides", sides, persistent=False)
 
@@ -81,9 +70,7 @@ class RtDetrDetector(DenseDetector):
         return boxes, torch.sigmoid(made.logits)
 
 
-def build_rt_detr(
-    config: DetectionConfig, kinds: int, size: tuple[int, int], max_value: int
-) -> tuple[Detector, list[str]]:
+def build_rt_detr(spec: DetectorSpec) -> tuple[Detector, list[str]]:
     """Build RT-DETR v2: a small one from scratch, or the published one with its weights.
 
     Raises:
@@ -91,6 +78,7 @@ def build_rt_detr(
     """
     from transformers import RTDetrV2ForObjectDetection
 
+    config, size = spec.config, spec.size
     coarsest = 32 if config.pretrained else _STRIDES[-1]
     if size[0] % coarsest or size[1] % coarsest:
         raise ConfigError(
@@ -98,10 +86,10 @@ def build_rt_detr(
             f"{size[0]}x{size[1]}"
         )
     notes: list[str] = []
-    net = _published(kinds, notes) if config.pretrained else None
+    net = _published(spec.kinds, notes) if config.pretrained else None
     if net is None:
-        net = RTDetrV2ForObjectDetection(_small(kinds, config.channels * 2))
-    return RtDetrDetector(net, config, kinds, size, max_value), notes
+        net = RTDetrV2ForObjectDetection(_small(spec.kinds, config.channels * 2))
+    return RtDetrDetector(net, spec), notes
 
 
 def _small(kinds: int, width: int) -> Any:

@@ -18,7 +18,6 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops import MultiScaleRoIAlign
 
-from mammoscope.config import DetectionConfig
 from mammoscope.models.detectors.anchored import (
     AsTheyAre,
     anchor_places,
@@ -26,7 +25,7 @@ from mammoscope.models.detectors.anchored import (
     asked,
     decoded,
 )
-from mammoscope.models.detectors.contract import DenseDetector, Truth
+from mammoscope.models.detectors.contract import DenseDetector, DetectorSpec, Truth
 from mammoscope.models.detectors.pooling import BoxPool
 from mammoscope.models.detectors.pyramid import STRIDES, Pyramid
 from mammoscope.models.detectors.selection import clipped, suppressed
@@ -65,17 +64,10 @@ class FasterRcnnDetector(DenseDetector):
 
     places: Tensor
 
-    def __init__(
-        self,
-        backbone: Pyramid,
-        config: DetectionConfig,
-        kinds: int,
-        size: tuple[int, int],
-        max_value: int,
-    ) -> None:
-        super().__init__(config, kinds, size, max_value)
-        self.pool = BoxPool(STRIDES, reference=config.anchors_px[1], cells=_CELLS)
-        generator = anchors(config)
+    def __init__(self, backbone: Pyramid, spec: DetectorSpec) -> None:
+        super().__init__(spec)
+        self.pool = BoxPool(STRIDES, reference=self.config.anchors_px[1], cells=_CELLS)
+        generator = anchors(self.config)
         # torchvision's modules take each other as what they are at run time.
         self.net: Any = FasterRCNN(
             backbone,
@@ -83,13 +75,13 @@ class FasterRcnnDetector(DenseDetector):
             rpn_batch_size_per_image=128,
             box_roi_pool=MultiScaleRoIAlign(["0"], _CELLS, 2),
             box_head=TwoMLPHead(backbone.out_channels * _CELLS**2, _HIDDEN),
-            box_predictor=FastRCNNPredictor(_HIDDEN, kinds + 1),
+            box_predictor=FastRCNNPredictor(_HIDDEN, self.kinds + 1),
             box_batch_size_per_image=64,
         )
         # Its constructor takes no pool but its own, whose operator a CPU-only torch lacks.
         self.net.roi_heads.box_roi_pool = _ListPool(self.pool)
         self.net.transform = AsTheyAre()
-        places = anchor_places(backbone, generator, size)
+        places = anchor_places(backbone, generator, self.size)
         self.register_buffer("places", places, persistent=False)  # (A, 4)
 
     def losses(self, images: Tensor, truths: Sequence[Truth]) -> dict[str, Tensor]:

@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mammoscope.config import DetectionConfig
 from mammoscope.errors import ConfigError
-from mammoscope.models.detectors.contract import DenseDetector, Detector, Truth
+from mammoscope.models.detectors.contract import DenseDetector, Detector, DetectorSpec, Truth
 
 __all__ = ["YoloDetector", "build_yolo"]
 
@@ -29,21 +28,11 @@ class YoloDetector(DenseDetector):
 
     Args:
         net: The library's network, of one input channel.
-        config: How candidates are chosen.
-        kinds: How many kinds of lesion are told apart.
-        size: (H, W) of the input.
-        max_value: Largest grey value of the input.
+        spec: What it is built for.
     """
 
-    def __init__(
-        self,
-        net: Any,
-        config: DetectionConfig,
-        kinds: int,
-        size: tuple[int, int],
-        max_value: int,
-    ) -> None:
-        super().__init__(config, kinds, size, max_value)
+    def __init__(self, net: Any, spec: DetectorSpec) -> None:
+        super().__init__(spec)
         self.net = net
 
     def losses(self, images: Tensor, truths: Sequence[Truth]) -> dict[str, Tensor]:
@@ -71,9 +60,7 @@ class YoloDetector(DenseDetector):
         return torch.cat([middle - sides / 2, middle + sides / 2], dim=2), flat[..., 4:]
 
 
-def build_yolo(
-    config: DetectionConfig, kinds: int, size: tuple[int, int], max_value: int
-) -> tuple[Detector, list[str]]:
+def build_yolo(spec: DetectorSpec) -> tuple[Detector, list[str]]:
     """Build the smallest network of the family that ``detect.name`` names, from scratch.
 
     Raises:
@@ -82,6 +69,7 @@ def build_yolo(
     from ultralytics.cfg import get_cfg
     from ultralytics.nn.tasks import DetectionModel
 
+    config, size = spec.config, spec.size
     if size[0] % _COARSEST or size[1] % _COARSEST:
         raise ConfigError(
             f"detect: {config.name} takes images whose sides are multiples of {_COARSEST}, not "
@@ -96,7 +84,7 @@ def build_yolo(
             "ultralytics publishes its weights as pickles, which are never loaded here; training "
             "starts from random weights. Convert them to safetensors and set detect.weights"
         )
-    net = DetectionModel(_PLANS[config.name], ch=1, nc=kinds, verbose=False)
+    net = DetectionModel(_PLANS[config.name], ch=1, nc=spec.kinds, verbose=False)
     # Weights of its losses: the library reads them off the network.
     net.args = get_cfg()
-    return YoloDetector(net, config, kinds, size, max_value), notes
+    return YoloDetector(net, spec), notes

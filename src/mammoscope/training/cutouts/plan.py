@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import torch
@@ -199,18 +198,8 @@ def _loader(store: PreparedStore, cutouts: list[Cutout], config: Config, *, trai
         augment=config.augment if train else None,
         seed=settings.seed,
     )
-    options: dict[str, Any] = {
-        "batch_size": settings.batch_size,
-        "num_workers": settings.workers,
-        "persistent_workers": settings.workers > 0,
-        # Spawned, not forked: a fork copies the locks of threads that it does not copy.
-        "multiprocessing_context": "spawn" if settings.workers else None,
-    }
-    if not train:
-        return Loader(images, **options)
-    sampler = EpochSampler(_labels(cutouts), settings)
-    # A last batch of one image would break batch normalisation; it is drawn again later.
-    return Loader(images, sampler=sampler, drop_last=len(sampler) > settings.batch_size, **options)
+    sampler = EpochSampler(_labels(cutouts), settings) if train else None
+    return Loader(images, settings, sampler)
 
 
 #: How classifiers of cut-outs are learnt.

@@ -92,27 +92,14 @@ def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) ->
         seed=settings.seed,
     )
     sampler = EpochSampler(_labels(names["train"], regions, config), settings)
-    options: dict[str, Any] = {
-        "num_workers": settings.workers,
-        "persistent_workers": settings.workers > 0,
-        "multiprocessing_context": "spawn" if settings.workers else None,
-        "collate_fn": collate,
-    }
-    train = Loader(
-        shown,
-        batch_size=settings.batch_size,
-        sampler=sampler,
-        # A last batch of one image would break batch normalisation; it is drawn again later.
-        drop_last=len(sampler) > settings.batch_size,
-        **options,
-    )
+    train = Loader(shown, settings, sampler, collate=collate)
     whole: Dataset[Any] = WholeImages(store, names["val"], regions, kinds, config.detect.tiles)
     # The tiles of one image are a batch already.
-    size = 1 if config.detect.tiles.size_px else settings.batch_size
+    size = 1 if config.detect.tiles.size_px else None
     lesions = sum(len(regions.of(image_id)) for image_id in names["train"])
     return Made(
         DetectionTask(network, config),
-        (train, Loader(whole, batch_size=size, **options)),
+        (train, Loader(whole, settings, collate=collate, batch_size=size)),
         (*regions.notes, *notes),
         {"lesions": {"train": lesions, "faults": regions.counts}},
     )

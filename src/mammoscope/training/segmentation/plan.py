@@ -10,7 +10,7 @@ import torch
 
 from mammoscope.cohort.regions import Regions, regions_of
 from mammoscope.cohort.store import PreparedStore
-from mammoscope.config import Config, PreprocessConfig, SegmentConfig, TrainConfig
+from mammoscope.config import Config, PreprocessConfig, SegmentConfig
 from mammoscope.errors import CohortError
 from mammoscope.models import Segmenter, build_segmenter, check_segmenter
 from mammoscope.training.loading import Loader
@@ -62,10 +62,12 @@ def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) ->
     regions = regions_of(store.cohort, store, config.lesions)
     margin = config.evaluation.patch_margin
     notes += [*regions.notes]
-    left_out = len(regions.uncertain)
+    every = split_parts(store.rows(), int(parts["val"]["fold"][0]))
+    left_out = sum(every[name].height - parts[name].height for name in ("train", "val"))
     if left_out:
         notes.append(
-            f"{left_out} images have a lesion of which nobody says where it is: not learnt from"
+            f"{left_out} images left out of training and validation: they have a lesion whose "
+            "place is not known"
         )
     loaders = (
         _train_loader(store, parts["train"], regions, config),
@@ -152,10 +154,7 @@ def _train_loader(
         images = LesionImages(store, rows["image_id"].to_list(), regions, **changes)
     else:
         images = LesionPatches(store, patches, regions, side_px=segment.patch_px, **changes)
-    sampler = _sampler(rows, patches, regions, config)
-    # A last batch of one image would break batch normalisation; it is drawn again later.
-    drop_last = len(sampler) > settings.batch_size
-    return Loader(images, sampler=sampler, drop_last=drop_last, **_options(settings))
+    return Loader(images, settings, _sampler(rows, patches, regions, config))
 
 
 def _val_loader(
@@ -175,17 +174,7 @@ def _val_loader(
         step = max(1, len(tissue) // len(around))
         patches = around + tissue[::step][: len(around)]
         images = LesionPatches(store, patches, regions, side_px=segment.patch_px, **plain)
-    return Loader(images, **_options(config.train))
-
-
-def _options(settings: TrainConfig) -> dict[str, Any]:
-    return {
-        "batch_size": settings.batch_size,
-        "num_workers": settings.workers,
-        "persistent_workers": settings.workers > 0,
-        # Spawned, not forked: a fork copies the locks of threads that it does not copy.
-        "multiprocessing_context": "spawn" if settings.workers else None,
-    }
+    return Loader(images, config.train)
 
 
 #: How segmenters are learnt.
