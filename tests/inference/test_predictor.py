@@ -91,8 +91,8 @@ def test_a_counterpart_is_named_by_its_place_whatever_the_order_of_companions(
     def detects(seen, _):
         others = [one.image.image_id for one in seen[::-1]]
         return [
-            Verdict((Finding(Box(1, 1, 5, 5), 0.4, found_by="detector", matched=(other, 0)),))
-            for other in others
+            Verdict(rating, (Finding(Box(1, 1, 5, 5), 0.4, found_by="detector", matched=(o, 0)),))
+            for o in others
         ]
 
     beside = tuple(companion(task) for task in ("segment", "detect"))

@@ -36,7 +36,8 @@ def _mask_threshold(e: Evidence) -> str:
     if settled == "validation":
         return "the threshold that validation lesions chose"
     chosen = e["config"]["segment"]["threshold"] == "validation"
-    return f"{settled:g}" + " (chosen on validation lesions)" * chosen
+    how = " (chosen on validation lesions)" if chosen else ""
+    return f"{float(settled):g}{how}"
 
 
 def model(e: Evidence) -> str:
