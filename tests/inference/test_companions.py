@@ -43,9 +43,7 @@ def companion(task):
 def test_the_check_of_a_tiled_detector_reaches_its_graph(tmp_path):
     path = broken_graph(tmp_path / "detect.onnx", DETECTOR_OUTPUTS)
     contract = DetectorContract((), SIDE, SIDE, SIDE, 0.25, 0.5, 5)
-    model = onnx.load(path)
-    onnx.helper.set_model_props(model, {METADATA_KEY: contract.as_json()})
-    onnx.save(model, path)
+    add_settings(path, METADATA_KEY, contract.as_dict())
     with pytest.raises(BundleError, match="the detector failed"):
         load_companion(companion("detect"), tmp_path).check()
 
