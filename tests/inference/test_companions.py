@@ -10,7 +10,7 @@ from mammoscope.bundle import Companion
 from mammoscope.config import PreprocessConfig
 from mammoscope.errors import BundleError
 from mammoscope.export.graph import add_settings
-from mammoscope.inference.companions import load_companion
+from mammoscope.inference.companions import load_companions
 from mammoscope.inference.detector import DETECTOR_OUTPUTS, METADATA_KEY, DetectorContract
 from mammoscope.inference.segmenter import LOGITS, SETTINGS_KEY
 
@@ -40,17 +40,23 @@ def companion(task):
     )  # fmt: skip
 
 
-def test_the_check_of_a_tiled_detector_reaches_its_graph(tmp_path):
+def loaded(predictor, task, folder):
+    bundle = predictor.bundle.model_copy(update={"companions": (companion(task),)})
+    (model,) = load_companions(bundle, folder)
+    return model
+
+
+def test_the_check_of_a_tiled_detector_reaches_its_graph(predictor, tmp_path):
     path = broken_graph(tmp_path / "detect.onnx", DETECTOR_OUTPUTS)
     contract = DetectorContract((), SIDE, SIDE, SIDE, 0.25, 0.5, 5)
     add_settings(path, METADATA_KEY, contract.as_dict())
     with pytest.raises(BundleError, match="the detector failed"):
-        load_companion(companion("detect"), tmp_path).check()
+        loaded(predictor, "detect", tmp_path).check()
 
 
-def test_the_check_of_a_segmenter_of_windows_reaches_its_graph(tmp_path):
+def test_the_check_of_a_segmenter_of_windows_reaches_its_graph(predictor, tmp_path):
     path = broken_graph(tmp_path / "segment.onnx", [LOGITS])
     told = {"threshold": 0.5, "candidate_threshold": 0.1, "min_area_px": 1, "overlap": 0.5}
     add_settings(path, SETTINGS_KEY, {**told, "blend": "mean"})
     with pytest.raises(BundleError, match="the model failed"):
-        load_companion(companion("segment"), tmp_path).check()
+        loaded(predictor, "segment", tmp_path).check()

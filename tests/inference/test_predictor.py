@@ -17,7 +17,7 @@ from mammoscope.errors import BundleError, IncompleteExamError
 from mammoscope.evaluation.calibration import Calibration
 from mammoscope.graphs import write_calibrated
 from mammoscope.inference import Predictor, Scorer, read_exam
-from mammoscope.inference.companions import Verdict
+from mammoscope.inference.companions import Rating, Verdict
 from mammoscope.preprocessing import Preprocessor, read_pixels
 from mammoscope.results import results_document, results_schema
 from mammoscope.types import Box, Finding
@@ -84,12 +84,14 @@ def test_a_counterpart_is_named_by_its_place_whatever_the_order_of_companions(
         return Companion(task=task, threshold=0.1, preprocess=config, **values)
 
     def outlines(seen, _):
-        return [Verdict((Finding(Box(0, 0, 9, 9), 0.5, found_by="segmenter"),))] * len(seen)
+        found = (Finding(Box(0, 0, 9, 9), 0.5, found_by="segmenter"),)
+        return [Verdict(Rating(0.0, 0.5), found)] * len(seen)
 
     def detects(seen, _):
         others = [one.image.image_id for one in seen[::-1]]
+        box = Box(1, 1, 5, 5)
         return [
-            Verdict((Finding(Box(1, 1, 5, 5), 0.4, found_by="detector", matched=(other, 0)),))
+            Verdict(Rating(0.0, 0.5), (Finding(box, 0.4, found_by="detector", matched=(other, 0)),))
             for other in others
         ]
 
