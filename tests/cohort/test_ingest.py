@@ -83,6 +83,21 @@ def test_the_same_image_twice_is_refused_the_second_time_with_both_paths(
     assert "pixel data" in reject.message
 
 
+def test_the_spacing_is_told_where_the_header_says_it(tmp_path, write_mammogram):
+    write_mammogram(tmp_path / "src" / "a.dcm", seed=1, PixelSpacing=[0.5, 0.25])
+    ingest(tmp_path / "src", tmp_path / "c")
+    manifest = read_manifest(tmp_path / "c")
+    assert manifest.select("spacing_y_mm", "spacing_x_mm").rows() == [(0.5, 0.25)]
+    # Cohorts of earlier versions do not tell it.
+    manifest.drop("spacing_y_mm", "spacing_x_mm").write_parquet(tmp_path / "c/manifest.parquet")
+    earlier = read_manifest(tmp_path / "c")
+    assert dict(earlier.schema) == dict(manifest.schema)
+    assert earlier["spacing_y_mm"].null_count() == earlier.height
+    manifest.drop("pixel_aspect").write_parquet(tmp_path / "c/manifest.parquet")
+    with pytest.raises(CohortError, match="lacks the columns pixel_aspect"):
+        read_manifest(tmp_path / "c")
+
+
 def test_the_same_sop_instance_is_a_duplicate_whatever_its_name(tmp_path, write_mammogram):
     one = write_mammogram(tmp_path / "src" / "a.dcm", seed=1)
     shutil.copy(one, tmp_path / "src" / "b.dcm")

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import mammoscope.export.segmentation as exporting
+from mammoscope.cohort.manifest import read_manifest
 from mammoscope.cohort.regions import regions_of
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config, EvaluationConfig, LesionsConfig
@@ -37,7 +38,13 @@ def configured(**segment):
 
 @pytest.fixture(scope="module")
 def cohort(make_lesions):
-    return make_lesions(24)
+    folder = make_lesions(24)
+    # Spacing of the originals, of which the first is of an earlier version.
+    known = pl.col("image_id") != read_manifest(folder)["image_id"][0]
+    read_manifest(folder).with_columns(
+        spacing_y_mm=pl.when(known).then(0.1), spacing_x_mm=pl.when(known).then(0.05)
+    ).write_parquet(folder / "manifest.parquet")
+    return folder
 
 
 @pytest.fixture(scope="module", params=["whole", "patches"])
@@ -77,6 +84,16 @@ def test_every_image_has_a_prediction_and_a_mask_and_every_lesion_its_truth(run,
         assert [row[s] for s in ("x_min", "y_min", "x_max", "y_max")] == [
             box.x_min, box.y_min, box.x_max, box.y_max,
         ]  # fmt: skip
+
+
+def test_pixels_of_a_mask_are_as_large_as_the_original_and_the_grid_make_them(run, cohort):
+    masks, (first, *_) = table(run, "masks"), read_manifest(cohort)["image_id"]
+    known = masks.filter(pl.col("image_id") != first)
+    # The original is twice as fine as the grid.
+    assert known["spacing_y_mm"].to_list() == pytest.approx([0.2] * known.height)
+    assert known["spacing_x_mm"].to_list() == pytest.approx([0.1] * known.height)
+    unknown = masks.filter(pl.col("image_id") == first)
+    assert unknown["spacing_y_mm"].null_count() == unknown.height
 
 
 def test_it_outlines_discs_that_it_has_not_seen(run):

@@ -63,9 +63,8 @@ def _take_all(tasks: list[Task], folder: Path) -> None:
     failed = []
     for task in tasks:
         with stage(task, bar=False) as current:
-            outcome = take(task, cohort, folder / task)
-            current.note = outcome.sentence
-        if not outcome.passed:
-            failed.append(outcome.sentence)
+            outcomes = take(task, cohort, folder / task)
+            current.note = "; ".join(outcome.sentence for outcome in outcomes)
+        failed += [outcome.sentence for outcome in outcomes if not outcome.passed]
     if failed:
         raise RunError("; ".join(failed))

@@ -258,7 +258,10 @@ def _read_facts(path: Path) -> tuple[dict[str, Any], ImageHeader | None]:
         }, None
     file = read_dicom(path)
     header = file.header
+    spacing = header.pixel_spacing_mm or (None, None)
     return {
+        "spacing_y_mm": spacing[0],
+        "spacing_x_mm": spacing[1],
         "sop_instance_uid": header.sop_instance_uid,
         "pixel_sha256": hashlib.sha256(file.dataset.PixelData).hexdigest(),
         "rows": header.rows,

@@ -53,6 +53,8 @@ MANIFEST_SCHEMA: dict[str, pl.DataType] = {
     "split": pl.String(),
     "mask": pl.String(),
     "pixel_aspect": pl.Float64(),
+    "spacing_y_mm": pl.Float64(),
+    "spacing_x_mm": pl.Float64(),
     "source": pl.String(),
     "sop_instance_uid": pl.String(),
     "pixel_sha256": pl.String(),
@@ -65,6 +67,7 @@ MANIFEST_SCHEMA: dict[str, pl.DataType] = {
     "notes": pl.String(),
 }
 
+_SPACING = ("spacing_y_mm", "spacing_x_mm")
 _REJECT_COLUMNS = ("stage", "path", "image_id", "reason", "message")
 
 
@@ -97,9 +100,10 @@ def read_manifest(cohort: Path) -> pl.DataFrame:
     path = Path(cohort) / "manifest.parquet"
     frame = read_table(path, "run mammoscope ingest first")
     missing = [name for name in MANIFEST_SCHEMA if name not in frame.columns]
-    if missing:
+    if set(missing) - set(_SPACING):
         raise CohortError(f"{path} lacks the columns {', '.join(missing)}")
-    return frame
+    # Cohorts of earlier versions do not tell the spacing: it is unknown.
+    return frame.with_columns(pl.lit(None, pl.Float64).alias(name) for name in missing)
 
 
 def read_table(path: Path, advice: str) -> pl.DataFrame:

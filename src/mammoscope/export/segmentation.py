@@ -41,6 +41,7 @@ _PARITY_IMAGES = 4
 _PARITY_TOLERANCE = 1e-3
 _IN_A_WINDOW = "Dice in a window with the lesion in its middle, looked at by itself"
 _OWN = ("image_id", "patient_id", "exam_id", "laterality", "view", "fold", "split")
+_SPACING = ("image_id", "spacing_y_mm", "spacing_x_mm")
 _SIDES = ("x_min", "y_min", "x_max", "y_max")
 
 _CANDIDATES: dict[str, pl.DataType] = {
@@ -210,12 +211,13 @@ def _scored(
     candidates: list[Row] = []
     masks: list[Row] = []
     lesions: list[Row] = []
+    spacing = {name: own for name, *own in rows.select(_SPACING).iter_rows()}
     for done, name in enumerate(rows["image_id"], start=1):
         made = segmenter([store.read(name)])[0]
         rated = {"logit": made.logit, "score": sigmoid(made.logit)}
         told.append(rated | heat_place(store, name, made.scores))
         candidates += _candidate_rows(name, made, store.read_geometry(name))
-        masks.append(_mask_row(name, made))
+        masks.append(_mask_row(name, made, store.read_geometry(name), spacing[name]))
         lesions += _lesion_rows(name, regions, store, segmenter)
         if progress is not None:
             progress(done, rows.height)
@@ -251,12 +253,24 @@ def _candidate_rows(name: str, made: Outlined, geometry: Geometry) -> list[Row]:
     return rows
 
 
-def _mask_row(name: str, made: Outlined) -> Row:
+def _mask_row(
+    name: str, made: Outlined, geometry: Geometry, spacing: Sequence[float | None]
+) -> Row:
+    """Return a mask with the size of the grid's pixels.
+
+    Args:
+        name: The image.
+        made: What was outlined.
+        geometry: How the grid lies on the original.
+        spacing: Height and width of the original's pixels in mm, none where unknown.
+    """
     height, width = made.mask.shape
-    # The manifest tells no spacing.
-    spacing = dict.fromkeys(("spacing_y_mm", "spacing_x_mm"))
+    # One pixel of the grid, in pixels of the original.
+    pixel = geometry.to_original(Box(0, 0, 1, 1))
+    sides = (pixel.y_max - pixel.y_min, pixel.x_max - pixel.x_min)
+    own = (None if of is None else of * side for of, side in zip(spacing, sides, strict=True))
     grid = {"image_id": name, "height": height, "width": width}
-    return {**grid, **spacing, "predicted": encode(made.mask)}
+    return {**grid, **dict(zip(_SPACING[1:], own, strict=True)), "predicted": encode(made.mask)}
 
 
 def _lesion_rows(

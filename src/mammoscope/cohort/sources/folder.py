@@ -44,6 +44,8 @@ _WORDS = frozenset(MANIFEST_SCHEMA) - {
     "pixel_sha256",
     "rows",
     "columns",
+    "spacing_y_mm",
+    "spacing_x_mm",
     "photometric_interpretation",
     "transfer_syntax_uid",
     "file_bytes",
