@@ -43,13 +43,7 @@ def companions(task, folder):
     return load_companions(SimpleNamespace(looking=(beside,), second_stage=None), folder)
 
 
-def loaded(predictor, task, folder):
-    bundle = predictor.bundle.model_copy(update={"companions": (companion(task),)})
-    (model,) = load_companions(bundle, folder)
-    return model
-
-
-def test_the_check_of_a_tiled_detector_reaches_its_graph(predictor, tmp_path):
+def test_the_check_of_a_tiled_detector_reaches_its_graph(tmp_path):
     path = broken_graph(tmp_path / "detect.onnx", DETECTOR_OUTPUTS)
     contract = DetectorContract((), SIDE, SIDE, SIDE, 0.25, 0.5, 5)
     add_settings(path, METADATA_KEY, contract.as_dict())
@@ -57,7 +51,7 @@ def test_the_check_of_a_tiled_detector_reaches_its_graph(predictor, tmp_path):
         companions("detect", tmp_path)[0].check()
 
 
-def test_the_check_of_a_segmenter_of_windows_reaches_its_graph(predictor, tmp_path):
+def test_the_check_of_a_segmenter_of_windows_reaches_its_graph(tmp_path):
     path = broken_graph(tmp_path / "segment.onnx", [LOGITS])
     told = {"threshold": 0.5, "candidate_threshold": 0.1, "min_area_px": 1, "overlap": 0.5}
     add_settings(path, SETTINGS_KEY, {**told, "blend": "mean"})

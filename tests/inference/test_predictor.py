@@ -92,7 +92,7 @@ def test_a_counterpart_is_named_by_its_place_whatever_the_order_of_companions(
         others = [one.image.image_id for one in seen[::-1]]
         box = Box(1, 1, 5, 5)
         return [
-            Verdict(rating, (Finding(Box(1, 1, 5, 5), 0.4, found_by="detector", matched=(o, 0)),))
+            Verdict(rating, (Finding(box, 0.4, found_by="detector", matched=(o, 0)),))
             for o in others
         ]
 

@@ -178,6 +178,33 @@ class TellingApart(Predictor):
         return replace(result, images=images)
 
 
+def test_thresholds_that_normal_images_alone_chose_promise_no_sensitivity(
+    browser, serving, predictor, exam
+):
+    judge = Companion(
+        task="anomaly",
+        name="own",
+        file=MODEL_FILE,
+        synthetic=True,
+        preprocess=predictor.bundle.input.preprocess,
+        threshold=0.5,
+        target="specificity=0.95",
+    )
+    bundle = predictor.bundle.model_copy(update={"companions": (judge,)})
+    with serving(Predictor(bundle, predictor._scorer)) as client:
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        page = context.new_page()
+        page.goto(str(client.base_url))
+        expect(page.locator("body.ready")).to_be_visible()
+        drop(page, exam["R CC"])
+        panel = page.locator("#panel")
+        expect(panel).to_contain_text("chosen on normal validation images alone")
+        expect(panel).to_contain_text("Scored by an anomaly model")
+        expect(panel).to_contain_text("Specificity, image")
+        expect(panel).not_to_contain_text("Sensitivity")
+        context.close()
+
+
 def test_a_model_that_is_no_classifier_says_what_its_score_is_and_may_have_no_heatmap(
     browser, serving, predictor, exam
 ):

@@ -223,10 +223,10 @@ def _finished(run: Path) -> dict[str, Any]:
 
 def _evaluated(run: Path, facts: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return operating points and report of an evaluated run; a second stage has no points."""
+    chosen: dict[str, Any] = {}
     if _task(facts) == "segment-then-classify":
         if not (run / "report" / "report.json").is_file():
             raise RunError(f"{run} has no report: run mammoscope evaluate {run} first")
-        chosen: dict[str, Any] = {}
         report = read_report(run).report
     else:
         chosen, report = frozen_points(run)

@@ -97,22 +97,23 @@ export function fillPanel(exam, images, model) {
 
 function facts(model) {
   const point = model.operating_point;
+  const normalOnly = model.task === "anomaly";
+  const measured = (level, found) => [
+    ...(normalOnly ? [] : [[`Sensitivity, ${level}`, interval(found.sensitivity)]]),
+    [`Specificity, ${level}`, interval(found.specificity)],
+  ];
   const sha = el("code", { title: model.bundle_sha256 }, model.bundle_sha256.slice(0, 12));
   const entries = [
     ["Name", model.name],
     ["Bundle SHA-256", sha],
-    ["Operating point", `${point.name}, chosen on validation images` +
+    ["Operating point", `${point.name}, chosen on ${normalOnly ? "normal " : ""}validation images` +
+      (normalOnly ? " alone, of which no sensitivity follows" : "") +
       (point.scored_by === "folds" ? " by single folds; the model is their mean" : "")],
     ...(point.exam
-      ? [
-          ["Sensitivity, exam", interval(point.exam.sensitivity)],
-          ["Specificity, exam", interval(point.exam.specificity)],
-        ]
+      ? measured("exam", point.exam)
       : [["Exam", "not measured; judged at the breasts' threshold"]]),
-    ["Sensitivity, breast", interval(point.breast.sensitivity)],
-    ["Specificity, breast", interval(point.breast.specificity)],
-    ["Sensitivity, image", interval(point.image.sensitivity)],
-    ["Specificity, image", interval(point.image.specificity)],
+    ...measured("breast", point.breast),
+    ...measured("image", point.image),
     ...model.companions.map((one) => [BESIDE[one.task],
       `${one.name}, ${one.task === "segment-then-classify" ? one.target : `from ${score(one.threshold)} on (${one.target})`}` +
       (one.synthetic ? ", synthetic" : "")]),
