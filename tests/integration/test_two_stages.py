@@ -32,7 +32,7 @@ from mammoscope.inference import (
     cut_square,
     read_exam,
 )
-from mammoscope.inference.companions import Seen, load_companions
+from mammoscope.inference.companions import Seen, _drawn, load_companions
 from mammoscope.masks import encode
 from mammoscope.preprocessing import PreparedImage
 from mammoscope.results import results_document, results_schema
@@ -313,6 +313,13 @@ def test_a_predicted_part_shows_the_lesion_that_it_overlaps_most():
         ("b", "benign"),
     ]
     assert made[2].box == parts[0].box
+
+
+def test_what_is_told_apart_is_the_largest_part_of_the_mask_within_a_candidate():
+    parts = (part(5, 5, 9, 9), part(20, 4, 30, 16), part(41, 2, 60, 30))
+    assert _drawn(part(0, 0, 40, 20), parts) is parts[1]
+    faint = part(45, 35, 49, 40)
+    assert _drawn(faint, parts) is faint
 
 
 def test_of_several_parts_on_a_lesion_the_best_is_taken():
