@@ -29,7 +29,7 @@ from mammoscope.inference.tiles import cut, tile_corners
 from mammoscope.models.detectors import Detector as Network
 from mammoscope.models.detectors import build_detector
 from mammoscope.preprocessing import PreparedImage, Preprocessor, SourceImage
-from measure import Spread, in_turn, leave
+from measure import against_eager, in_turn, leave
 
 
 def _detectors(
@@ -99,17 +99,10 @@ def compare(options: argparse.Namespace, home: Path) -> list[dict[str, object]]:
         },
         options.repeats,
     )
-    return [_row("exam, files to findings", whole), _row("floor: engine alone", engine)]
-
-
-def _row(what: str, times: dict[str, list[float]]) -> dict[str, object]:
-    ratios = [b / a for a, b in zip(times["ours"], times["eager"], strict=True)]
-    return {
-        "what": what,
-        "ours, ms": Spread.of(times["ours"]),
-        "torch eager, ms": Spread.of(times["eager"]),
-        "eager / ours": Spread.of(ratios),
-    }
+    return [
+        against_eager("exam, files to findings", whole),
+        against_eager("floor: engine alone", engine),
+    ]
 
 
 def main() -> None:

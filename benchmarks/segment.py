@@ -26,7 +26,7 @@ from mammoscope.inference import Outliner, Segmenter, read_exam
 from mammoscope.models import build_segmenter
 from mammoscope.preprocessing import PreparedImage, Preprocessor, SourceImage
 from mammoscope.types import FloatImage, GreyImage
-from measure import Spread, in_turn, leave
+from measure import against_eager, in_turn, leave
 
 
 def _segmenters(
@@ -85,17 +85,10 @@ def compare(options: argparse.Namespace, home: Path) -> list[dict[str, object]]:
         },
         options.repeats,
     )
-    return [_row("exam, files to findings", whole), _row("floor: engine alone", engine)]
-
-
-def _row(what: str, times: dict[str, list[float]]) -> dict[str, object]:
-    ratios = [b / a for a, b in zip(times["ours"], times["eager"], strict=True)]
-    return {
-        "what": what,
-        "ours, ms": Spread.of(times["ours"]),
-        "torch eager, ms": Spread.of(times["eager"]),
-        "eager / ours": Spread.of(ratios),
-    }
+    return [
+        against_eager("exam, files to findings", whole),
+        against_eager("floor: engine alone", engine),
+    ]
 
 
 def main() -> None:

@@ -102,7 +102,6 @@ def evaluate(
     points = {level: choose(data, config) for level, data in on_validation.items()}
     cut_off = choose_cut_off(chosen_on, config)
     freeze(run, facts, config, points, candidates=cut_off)
-
     test = read_predictions(predictions, "test")
     tested, rows = bool(test.height), test if test.height else validation
     split: Split = "test" if tested else "val"
