@@ -153,7 +153,7 @@ def test_the_graph_gives_the_masks_of_the_tables_again(run, cohort):
         np.testing.assert_array_equal(decode(row["predicted"], (64, 32)), made.mask)
 
 
-def test_the_threshold_of_masks_is_the_best_one_of_validation_lesions(run, cohort):
+def test_the_threshold_of_masks_is_as_good_as_any_on_validation_lesions(run, cohort):
     segmenter, store = Segmenter(run / "model.onnx"), PreparedStore(cohort)
     regions = regions_of(cohort, store, LesionsConfig())
     facts = json.loads((run / "run.json").read_text())
@@ -175,7 +175,7 @@ def test_the_threshold_of_masks_is_the_best_one_of_validation_lesions(run, cohor
         ]
     assert chosen.dice == pytest.approx(np.mean(tried[chosen.value]))
     assert chosen.usual == pytest.approx(np.mean(tried[0.5]))
-    assert chosen.dice >= max(np.mean(dice) for dice in tried.values())
+    assert chosen.dice >= max(np.mean(dice) for dice in tried.values()) - 0.01
 
 
 def test_an_unsure_network_gets_a_low_threshold(cohort):
@@ -189,7 +189,8 @@ def test_an_unsure_network_gets_a_low_threshold(cohort):
         return [SimpleNamespace(scores=scores)]
 
     chosen = choose_threshold(names, store, regions, unsure, 0.5)
-    assert 0.12 < chosen.value < 0.32
+    # The highest of those that do as well.
+    assert chosen.value == 0.3
     assert (chosen.dice, chosen.usual) == (1.0, 0.0)
     assert choose_threshold([], store, regions, unsure, 0.5) is None
 

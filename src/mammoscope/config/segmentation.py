@@ -83,7 +83,7 @@ class SegmentConfig(Frozen):
     threshold: Literal["validation"] | Annotated[float, Field(gt=0, lt=1)] = Field(
         default="validation",
         description="Score from which a pixel belongs to a predicted mask; validation chooses the "
-        "one at which validation lesions have the highest mean Dice.",
+        "highest at which the mean Dice of validation lesions is within 0.01 of the best.",
     )
     candidate_threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.2,
