@@ -133,7 +133,8 @@ def test_a_run_reports_how_often_it_points_at_a_lesion(evaluated):
     positives = frame.filter((pl.col("split") == "test") & (pl.col("cancer") == 1)).height
     assert (everyone["group"], everyone["n"]) == ("all", positives)
     assert everyone["exact"]["hit"]["value"] == 0.5
-    assert everyone["exact"]["hit"]["low"] <= 0.5 <= everyone["exact"]["hit"]["high"]
+    # Half of each patient's images point at the lesion, so that replicates tell nothing.
+    assert (everyone["exact"]["hit"]["low"], everyone["exact"]["hit"]["high"]) == (None, None)
     assert everyone["exact"]["chance"]["value"] == pytest.approx(0.01, rel=0.15)
     assert everyone["tolerant"]["chance"]["value"] > everyone["exact"]["chance"]["value"]
     called = [group["n"] for group in game["groups"] if group["attribute"] == "call"]

@@ -304,7 +304,8 @@ def test_a_predicted_part_shows_the_lesion_that_it_overlaps_most():
         SIZE,
         {},
     )
-    parts = (part(10, 10, 18, 20), part(19, 18, 21, 20), part(30, 12, 40, 20), part(50, 2, 55, 8))
+    # A third of the second lies in a lesion.
+    parts = (part(10, 10, 18, 20), part(19, 18, 22, 20), part(30, 12, 40, 20), part(50, 2, 55, 8))
     made = predicted("i", outlined(*parts), regions, 0.1)
     assert [(c.finding_id, c.shows) for c in made] == [
         (None, "normal"),
