@@ -16,6 +16,7 @@ from mammoscope.inference.detector import (
 from mammoscope.inference.fusion import Boxes
 from mammoscope.models.detectors import Candidates
 from mammoscope.models.detectors.contract import Detector as Network
+from mammoscope.models.detectors.contract import DetectorSpec
 from mammoscope.preprocessing import Geometry
 
 SIDE = 32
@@ -35,7 +36,7 @@ class Brightest(Network):
 
 def write(path, size, **contract):
     config = DetectionConfig(most_candidates=1)
-    network = Brightest(config, 1, size, 255)
+    network = Brightest(DetectorSpec(config, 1, size, 255))
     values = {"kinds": (), "tile_px": 0, "overlap": 0.25, "fusion_iou": 0.4, "most": 5}
     told = DetectorContract(height=size[0], width=size[1], **(values | contract))
     export_detector(network, told, path)
