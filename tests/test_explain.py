@@ -156,3 +156,18 @@ def test_an_outline_is_drawn_on_the_outermost_pixels_of_its_mask():
     inner = np.zeros_like(mask)
     inner[1:-1, 1:-1] = mask[2:, 1:-1] & mask[:-2, 1:-1] & mask[1:-1, 2:] & mask[1:-1, :-2]
     np.testing.assert_array_equal(drawn, mask & ~inner)
+
+
+def test_names_of_two_findings_at_one_place_do_not_cover_each_other():
+    box = Box(60, 200, 140, 280)
+    one, other = (
+        Finding(box, 0.5, kind="mass", found_by=found_by) for found_by in ("detector", "segmenter")
+    )
+    heat = np.zeros((12, 8), np.float32)
+
+    def written(*findings):
+        picture = overlay(np.zeros((400, 300), np.float32), result(heat, findings=findings))
+        picture[200:280] = 0  # the boxes themselves
+        return int(picture.any(axis=2).sum())
+
+    assert written(one, other) == 2 * written(one)

@@ -98,6 +98,7 @@ def overlay(pixels: FloatImage, result: ImageResult) -> ByteImage:
     if result.heatmap is not None:
         overlay_colours(picture, heatmap_in_original_pixels(result))
     thickness = max(1, round(max(pixels.shape) / 400))
+    written: list[tuple[int, int, int, int]] = []
     for finding in result.findings:
         box = finding.box
         if finding.outline:
@@ -107,23 +108,49 @@ def overlay(pixels: FloatImage, result: ImageResult) -> ByteImage:
         else:
             low, high = (round(box.x_min), round(box.y_min)), (round(box.x_max), round(box.y_max))
             cv2.rectangle(picture, low, (high[0] - 1, high[1] - 1), _LINE_COLOUR, thickness)
-        _name(picture, finding, thickness)
+        _name(picture, finding, thickness, written)
     return picture
 
 
-def _name(picture: ByteImage, finding: Finding, thickness: int) -> None:
-    """Write what a detector or segmenter takes a finding for, and its score, above its box."""
+def _name(
+    picture: ByteImage, finding: Finding, thickness: int, written: list[tuple[int, int, int, int]]
+) -> None:
+    """Write what a detector or segmenter takes a finding for, and its score, above its box.
+
+    Where that is outside the picture or on another name it stands below, else above or below that.
+
+    Args:
+        picture: To be written on.
+        finding: Whose.
+        thickness: Of lines.
+        written: Left, top, right and bottom of the names before it; this one's are added.
+    """
     if finding.found_by == "heatmap":
         return
     sure = "" if finding.kind_score is None else f" ({finding.kind_score:.2f})"
     text = f"{finding.kind}{sure} {finding.score:.2f}" + (" =" if finding.matched else "")
     size = 0.3 * thickness
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, thickness)
-    left = min(round(finding.box.x_min), picture.shape[1] - width)
+    left = max(0, min(round(finding.box.x_min), picture.shape[1] - width))
     above = round(finding.box.y_min) - 2 * thickness
     below = round(finding.box.y_max) + height + 2 * thickness
-    place = (max(0, left), above if above > height else below)
-    cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, _LINE_COLOUR, thickness)
+    line = height + 3 * thickness
+    places = [
+        place for k in range(len(written) + 1) for place in (above - k * line, below + k * line)
+    ]
+    free = (
+        bottom
+        for bottom in places
+        if height < bottom <= picture.shape[0]
+        and not any(
+            left < right and start < left + width and bottom - height < end and top < bottom
+            for start, top, right, end in written
+        )
+    )
+    bottom = next(free, max(above, height))
+    written.append((left, bottom - height, left + width, bottom))
+    at = (left, bottom)
+    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, _LINE_COLOUR, thickness)
 
 
 def overlay_colours(picture: ByteImage, heat: FloatImage) -> None:
