@@ -29,7 +29,7 @@ from mammoscope.inference.tiles import cut, tile_corners
 from mammoscope.models.detectors import Detector as Network
 from mammoscope.models.detectors import build_detector
 from mammoscope.preprocessing import PreparedImage, Preprocessor, SourceImage
-from measure import against_eager, in_turn, leave
+from measure import against_eager, leave
 
 
 def _detectors(
@@ -91,17 +91,14 @@ def compare(options: argparse.Namespace, home: Path) -> list[dict[str, object]]:
     pixels = [prepared.pixels for prepared in read()]
     if not options.tile:
         check_boxes(network, detector, pixels[:1])
-    whole = in_turn({"ours": ours, "eager": eager}, options.repeats)
-    engine = in_turn(
-        {
-            "ours": lambda: [detector(image) for image in pixels],
-            "eager": lambda: [in_torch(image) for image in pixels],
-        },
-        options.repeats,
-    )
     return [
-        against_eager("exam, files to findings", whole),
-        against_eager("floor: engine alone", engine),
+        against_eager("exam, files to findings", ours, eager, options.repeats),
+        against_eager(
+            "floor: engine alone",
+            lambda: [detector(image) for image in pixels],
+            lambda: [in_torch(image) for image in pixels],
+            options.repeats,
+        ),
     ]
 
 

@@ -54,8 +54,11 @@ def in_turn(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[
     return taken
 
 
-def against_eager(what: str, times: dict[str, list[float]]) -> dict[str, Any]:
-    """Return a row of ``ours`` beside ``eager``, and their ratio round by round."""
+def against_eager(
+    what: str, ours: Callable[[], Any], eager: Callable[[], Any], repeats: int
+) -> dict[str, Any]:
+    """Time ours and torch eager in turn; a row with both and their ratio round by round."""
+    times = in_turn({"ours": ours, "eager": eager}, repeats)
     ratios = [b / a for a, b in zip(times["ours"], times["eager"], strict=True)]
     return {
         "what": what,

@@ -26,7 +26,7 @@ from mammoscope.inference import Outliner, Segmenter, read_exam
 from mammoscope.models import build_segmenter
 from mammoscope.preprocessing import PreparedImage, Preprocessor, SourceImage
 from mammoscope.types import FloatImage, GreyImage
-from measure import against_eager, in_turn, leave
+from measure import against_eager, leave
 
 
 def _segmenters(
@@ -67,27 +67,19 @@ def compare(options: argparse.Namespace, home: Path) -> list[dict[str, object]]:
     expected, made = eager(pixels[0]), exported([pixels[0]])[0]
     if np.abs(expected.logits - made.logits).max() > 1e-3:
         sys.exit("the two segmenters do not outline alike")
-    whole = in_turn(
-        {
-            "ours": lambda: [
-                exported([prepared.pixels])[0].findings(prepared.geometry) for prepared in read()
-            ],
-            "eager": lambda: [
-                eager(prepared.pixels).findings(prepared.geometry) for prepared in read()
-            ],
-        },
-        options.repeats,
-    )
-    engine = in_turn(
-        {
-            "ours": lambda: [exported([image]) for image in pixels],
-            "eager": lambda: [eager(image) for image in pixels],
-        },
-        options.repeats,
-    )
     return [
-        against_eager("exam, files to findings", whole),
-        against_eager("floor: engine alone", engine),
+        against_eager(
+            "exam, files to findings",
+            lambda: [exported([one.pixels])[0].findings(one.geometry) for one in read()],
+            lambda: [eager(one.pixels).findings(one.geometry) for one in read()],
+            options.repeats,
+        ),
+        against_eager(
+            "floor: engine alone",
+            lambda: [exported([image]) for image in pixels],
+            lambda: [eager(image) for image in pixels],
+            options.repeats,
+        ),
     ]
 
 

@@ -18,7 +18,6 @@ from mammoscope.cohort.findings import FINDINGS_SCHEMA, read_findings
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.errors import RunError
 from mammoscope.evaluation.anomaly_maps import MAPS_FILE, MAPS_SCHEMA
-from mammoscope.evaluation.tables import with_breast_score
 from mammoscope.export.graph import PARITY_TOLERANCE, check_difference, write_graph
 from mammoscope.export.record import settle_tables, tell_timings
 from mammoscope.inference import Anomalies, AnomalyScorer
@@ -111,7 +110,7 @@ def finish(
     """
     label = str(facts["config"]["train"]["label"])
     begun = time.perf_counter()
-    model, config, _ = load_network(run)
+    model, _, _ = load_network(run)
     if not isinstance(model, AnomalyModel):
         raise RunError(f"{run} holds a {type(model).__name__}, no anomaly model")
     normal = rows.filter((pl.col("split") == "train") & (pl.col(label) == 0))
@@ -122,7 +121,6 @@ def finish(
     _check_parity(model, scorer, store, rows[:_PARITY_IMAGES])
     exported = time.perf_counter() - begun
     predictions, maps = _scored(rows, store, scorer, label, progress)
-    predictions = with_breast_score(predictions, config.evaluation.breast_score)
     tell_timings(facts, begun, exported)
     facts["normal"] = {
         "images": normal.height,

@@ -22,7 +22,6 @@ from mammoscope.cohort.regions import regions_of
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config, ViewMatching
 from mammoscope.errors import RunError
-from mammoscope.evaluation.tables import with_breast_score
 from mammoscope.export.graph import PARITY_TOLERANCE, add_settings, write_graph
 from mammoscope.export.record import settle_tables, tell_timings
 from mammoscope.export.view_matching import ChosenMatching, choose_matching
@@ -364,5 +363,4 @@ def _predictions(rows: pl.DataFrame, candidates: pl.DataFrame, config: Config) -
     for name, score in candidates.select("image_id", "score").iter_rows():
         found[name].append(score)
     told = [dict(zip(("logit", "score"), image_score(own), strict=True)) for own in found.values()]
-    made = table_of(rows, told, config.train.label).sort("image_id")
-    return with_breast_score(made, config.evaluation.breast_score)
+    return table_of(rows, told, config.train.label).sort("image_id")

@@ -18,7 +18,6 @@ from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config, EvaluationConfig, SegmentConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation.pointing import mean_over_patients
-from mammoscope.evaluation.tables import with_breast_score
 from mammoscope.explain import clipped
 from mammoscope.export.graph import add_settings, write_graph
 from mammoscope.export.mask_threshold import USUAL, choose_threshold
@@ -222,7 +221,6 @@ def _scored(
         if progress is not None:
             progress(done, rows.height)
     predictions = table_of(rows, told, config.train.label)
-    predictions = with_breast_score(predictions, config.evaluation.breast_score)
     own = predictions.select(_OWN)
     return {
         "predictions": predictions.sort("image_id"),
