@@ -18,10 +18,16 @@ from mammoscope.bundle import read_bundle
 from mammoscope.cohort.regions import Region, Regions, regions_of
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.cohort.synthetic import write_exam
-from mammoscope.config import Config, EvaluationConfig, LesionsConfig
+from mammoscope.config import (
+    AugmentConfig,
+    Config,
+    EvaluationConfig,
+    LesionsConfig,
+    StagesConfig,
+)
 from mammoscope.errors import CohortError, ConfigError, RunError
 from mammoscope.evaluation import evaluate_run, summary_rows
-from mammoscope.evaluation.stages import balanced_accuracy
+from mammoscope.evaluation.stages import balanced_accuracy, mean_auroc
 from mammoscope.explain import overlay
 from mammoscope.export import export_bundle, finish_run
 from mammoscope.inference import (
@@ -39,6 +45,8 @@ from mammoscope.results import results_document, results_schema
 from mammoscope.training import fit
 from mammoscope.training.cutouts.listing import annotated, predicted, tissue
 from mammoscope.training.cutouts.plan import PLAN
+from mammoscope.training.cutouts.task import CutoutDataset
+from mammoscope.training.sampling import Place
 from mammoscope.types import Box, Exam, Laterality, MammogramImage, View
 
 
@@ -375,3 +383,43 @@ def test_classes_count_alike_in_balanced_accuracy():
     assert balanced_accuracy(true, true) == 1
     weight = np.array([1.0, 1, 1, 1, 0])
     assert balanced_accuracy(called, true, weight) == 1
+
+
+def test_auroc_is_the_mean_over_classes_that_can_be_told():
+    true = np.array([0, 0, 1, 1])
+    malignant = np.array([0.1, 0.6, 0.5, 0.9])
+    two = np.stack([1 - malignant, malignant], axis=1)
+    assert mean_auroc(two, true) == pytest.approx(0.75)
+    # Of a third class, which none is, nothing is known.
+    assert mean_auroc(np.column_stack([two, np.zeros(4)]), true) == pytest.approx(0.75)
+    three = np.column_stack([two, [0.0, 0.0, 0.0, 1.0]])
+    assert mean_auroc(three, np.array([0, 0, 1, 2])) == pytest.approx((3 / 4 + 1 / 3 + 1) / 3)
+    assert np.isnan(mean_auroc(two, np.zeros(4, dtype=int)))
+
+
+def test_training_cut_outs_are_moved_and_scaled_as_jitter_says_and_others_are_not(cohort):
+    store = PreparedStore(cohort)
+    regions = regions_of(cohort, store, LesionsConfig())
+    cutouts = annotated(["i001", "i002", "i004", "i005"], regions)
+    still = AugmentConfig(
+        flip_vertical=False, rotate_degrees=0, scale=0, shift=0, gamma=0, flip_horizontal=False
+    )
+
+    def shown(jitter, augment=still):
+        stages = StagesConfig(cutout_px=32, jitter=jitter)
+        images = CutoutDataset(store, cutouts, stages, max_value=255, augment=augment, seed=1)
+        return [
+            images[Place(item, epoch)][0].numpy()
+            for item in range(len(cutouts))
+            for epoch in range(4)
+        ]
+
+    true = shown(0.4, augment=None)
+    assert all((a == b).all() for a, b in zip(true, shown(0.0), strict=True))
+    moved = shown(0.4)
+    assert all((a == b).all() for a, b in zip(moved, shown(0.4), strict=True))
+    assert sum((a != b).any() for a, b in zip(true, moved, strict=True)) > 12
+    # The lesion's share of its cut-out differs, as what is cut is larger or smaller.
+    lit = [(image > 100).mean() for image in moved]
+    assert min(lit) < 0.7 * (true[0] > 100).mean()
+    assert max(lit) > 1.2 * (true[0] > 100).mean()

@@ -10,6 +10,7 @@ import torch
 from mammoscope.config import ModelConfig, TrainConfig
 from mammoscope.errors import RunError
 from mammoscope.models import build_classifier
+from mammoscope.training.callbacks import BestWeights
 from mammoscope.training.optimisation import cosine_with_warmup
 from mammoscope.training.task import ClassificationTask
 
@@ -107,3 +108,24 @@ def test_norms_and_biases_do_not_decay(task, monkeypatch):
     assert all(parameter.ndim == 1 for parameter in free["params"])
     count = len(decayed["params"]) + len(free["params"])
     assert count == len(list(task.network.parameters()))
+
+
+def test_of_epochs_that_measure_alike_the_one_of_lower_loss_is_kept(task, tmp_path):
+    best = BestWeights(tmp_path / "weights.safetensors", task.measure)
+    epochs = [(0.8, 0.9), (1.0, 0.6), (1.0, 0.7), (1.0, 0.5), (0.9, 0.1), (float("nan"), 0.0)]
+    kept = []
+    for number, (area, loss) in enumerate(epochs):
+        metrics = {"val_auroc": torch.tensor(area), "val_loss": torch.tensor(loss)}
+        trainer = SimpleNamespace(
+            callback_metrics=metrics,
+            sanity_checking=False,
+            current_epoch=number,
+            is_global_zero=True,
+        )
+        best.on_validation_end(trainer, task)
+        kept.append(best.epoch)
+    assert kept == [0, 1, 1, 3, 3, 3]
+    again = BestWeights(tmp_path / "weights.safetensors", task.measure)
+    again.load_state_dict(best.state_dict())
+    assert (again.value, again.epoch) == (1.0, 3)
+    assert again.loss == pytest.approx(0.5)

@@ -40,6 +40,11 @@ class StagesConfig(Frozen):
     cutout_px: Annotated[int, Field(ge=16, le=1024)] = Field(
         default=64, description="Side to which cut-outs are scaled."
     )
+    jitter: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        default=0.1,
+        description="Training boxes are moved by up to this share of their longer side, and scaled "
+        "by up to a factor of e to the power of it, as a first stage misses true ones.",
+    )
 
     @property
     def names(self) -> tuple[CutoutClass, ...]:

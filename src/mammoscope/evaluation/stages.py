@@ -28,7 +28,7 @@ from mammoscope.evaluation.run_folder import Report, checked_table
 from mammoscope.pages import Html, element, table
 from mammoscope.types import Bools, Floats, Ints
 
-__all__ = ["CUTOUTS_FILE", "balanced_accuracy", "evaluate", "summary_rows"]
+__all__ = ["CUTOUTS_FILE", "balanced_accuracy", "evaluate", "mean_auroc", "summary_rows"]
 
 #: A row per cut-out; see ``docs/reference/formats.md``.
 CUTOUTS_FILE = "cutouts.parquet"
@@ -67,6 +67,21 @@ def balanced_accuracy(called: Ints, true: Ints, weight: Floats | None = None) ->
         if counts[own := true == number].sum() > 0
     ]
     return float(np.mean(shares)) if shares else float("nan")
+
+
+def mean_auroc(scores: Floats, true: Ints) -> float:
+    """Return the mean over classes of the AUROC of each against all others.
+
+    Args:
+        scores: (N, classes) score of each class; of two classes each ranks as the other does.
+        true: (N,) the class that each is.
+
+    Returns:
+        The mean over the classes that some are and some are not; NaN where there is none.
+    """
+    areas = [auroc(scores[:, number], true == number) for number in range(scores.shape[1])]
+    known = [area for area in areas if area is not None]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def evaluate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +31,9 @@ from mammoscope.training.learning import LearningTask, Measure
 from mammoscope.training.loading import DataClock
 
 __all__ = ["AtomicCheckpoints", "BestWeights", "EpochBar", "History", "Patience"]
+
+# The loss of validation, where a task measures it.
+_LOSS = "val_loss"
 
 
 class History(Callback):
@@ -116,16 +120,22 @@ class BestWeights(Callback):
         self._path = path
         self._measure = measure
         self.value: float | None = None
+        self.loss = math.inf
         self.epoch = -1
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the weights where this epoch is the best so far."""
+        """Write the weights where this epoch is the best so far.
+
+        Of epochs that measure alike, as an easy task's at 1, the one of lower loss is better.
+        """
         value = float(trainer.callback_metrics[self._measure.column])
-        if trainer.sanity_checking or not self._measure.better(value, self.value):
+        loss = float(trainer.callback_metrics.get(_LOSS, math.inf))
+        better = self._measure.better(value, self.value)
+        if trainer.sanity_checking or not (better or (value == self.value and loss < self.loss)):
             return
         if not isinstance(pl_module, LearningTask):
             raise TypeError(f"BestWeights serves LearningTask, not {type(pl_module)}")
-        self.value, self.epoch = value, trainer.current_epoch
+        self.value, self.loss, self.epoch = value, loss, trainer.current_epoch
         if not trainer.is_global_zero:
             return
         weights = {k: v.contiguous() for k, v in pl_module.scored.state_dict().items()}
@@ -134,11 +144,13 @@ class BestWeights(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best so far, for the checkpoint."""
-        return {"value": self.value, "epoch": self.epoch}
+        return {"value": self.value, "loss": self.loss, "epoch": self.epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the best of the part before."""
         self.value, self.epoch = state_dict["value"], int(state_dict["epoch"])
+        # Checkpoints of earlier versions have none.
+        self.loss = state_dict.get("loss", math.inf)
 
 
 class Patience(EarlyStopping):
