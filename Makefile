@@ -35,8 +35,10 @@ types:
 imports:
 	$(BIN)/lint-imports
 
+# A process for each core, up to eight, with a thread each: two threads on the small networks of
+# tests wait for each other more than they work.
 unit:
-	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 fuzz: $(VENV)/.dev ## Thousands of bad files in a watched process; CASES=20000 SEED=7
 	PYTHONPATH=tests $(BIN)/python -m fuzz.harness --cases $(CASES) --seed $(SEED) --out fuzz-out

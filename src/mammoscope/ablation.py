@@ -40,8 +40,9 @@ from mammoscope.config.loading import read_yaml
 from mammoscope.errors import ConfigError, MammoscopeError, RunError
 from mammoscope.evaluation import evaluate_run
 from mammoscope.export import finish_run
+from mammoscope.folds import claim_folds, combine_folds, train_fold
 from mammoscope.models import check_backbone
-from mammoscope.training import check_start, fit
+from mammoscope.training import check_folds, check_start, fit
 from mammoscope.training.run_folder import differing_keys
 
 __all__ = ["climb", "ladder_tables"]
@@ -82,7 +83,7 @@ def climb(
     overrides: Iterable[str] = (),
     *,
     arms: Iterable[str] = (),
-    fold: int = 0,
+    fold: int | None = 0,
     workers: int = 2,
     overwrite: bool = False,
     told: Told = lambda _: None,
@@ -96,7 +97,8 @@ def climb(
         overrides: Settings on top of every rung's, such as ``train.epochs=3``, or ``ARM:`` and
             one of an arm's.
         arms: Which arms; all by default.
-        fold: The fold that validates.
+        fold: The fold that validates; ``None`` trains every fold in turn, and each rung is their
+            mean, its evaluation figures those of out-of-fold predictions.
         workers: Processes that prepare images.
         overwrite: Replace a ladder that is there.
         told: Called with a sentence when a rung begins.
@@ -202,7 +204,7 @@ def _steps(
     return steps
 
 
-def _check_start(cohort: Path, steps: list[_Step], fold: int, *, overwrite: bool) -> None:
+def _check_start(cohort: Path, steps: list[_Step], fold: int | None, *, overwrite: bool) -> None:
     """Check, before anything is claimed or prepared, that every rung not yet begun can begin.
 
     Raises:
@@ -219,7 +221,10 @@ def _check_start(cohort: Path, steps: list[_Step], fold: int, *, overwrite: bool
             continue
         seen.add(digest)
         try:
-            check_start(cohort, step.config, fold, step.preprocess)
+            if fold is None:
+                check_folds(cohort, step.config, step.preprocess)
+            else:
+                check_start(cohort, step.config, fold, step.preprocess)
         except MammoscopeError as error:
             # What is wrong with the cohort is so for every rung, and is said once.
             faults.setdefault(str(error), (type(error), f"{step.rung.name} of {step.arm}"))
@@ -228,7 +233,7 @@ def _check_start(cohort: Path, steps: list[_Step], fold: int, *, overwrite: bool
         raise kind("; ".join(f"rung {where}: {text}" for text, (_, where) in faults.items()))
 
 
-def _record(cohort: Path, ladder: LadderConfig, fold: int) -> dict[str, Any]:
+def _record(cohort: Path, ladder: LadderConfig, fold: int | None) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "kind": "ladder",
@@ -241,7 +246,7 @@ def _record(cohort: Path, ladder: LadderConfig, fold: int) -> dict[str, Any]:
             f"{name}_sha256": sha256_file(cohort / f"{name}.parquet")
             for name in ("manifest", "splits")
         },
-        "fold": fold,
+        "fold": "all" if fold is None else fold,
         "settings": {
             "recipe": read_yaml(ladder.recipe),
             "arms": ladder.arms,
@@ -311,17 +316,16 @@ def _prepared(cohort: Path, folder: Path, config: PreprocessConfig, workers: int
     return folder
 
 
-def _climbed(step: _Step, made: list[_Step], cohort: Path, fold: int, level: str) -> dict[str, Any]:
+def _climbed(
+    step: _Step, made: list[_Step], cohort: Path, fold: int | None, level: str
+) -> dict[str, Any]:
     """Train, export and evaluate one rung, or what is left of that."""
     there = (step.run / _RUN_RECORD).is_file()
     twin = next((other for other in made if _trains_alike(step, other)), None)
     if not there and twin is not None:
         _copy_run(twin.run, step)
         there = True
-    fit(cohort, step.run, step.config, fold, resume=there)
-    facts = read_json(step.run / _RUN_RECORD, RunError)
-    if facts["status"] != "finished":
-        finish_run(step.run, cohort)
+    _train(step, cohort, fold, there=there)
     report = evaluate_run(step.run, step.config.evaluation, overwrite=True).report
     metrics = report["levels"][level]["metrics"]
     measured = {"test_f1" if name == "f1" else name: metrics[name] for name in _MEASURES}
@@ -338,6 +342,18 @@ def _climbed(step: _Step, made: list[_Step], cohort: Path, fold: int, level: str
         "measured": measured,
         "published": step.rung.published,
     }
+
+
+def _train(step: _Step, cohort: Path, fold: int | None, *, there: bool) -> None:
+    """Train and score one fold, or all and their mean, or what is left of that."""
+    if fold is None:
+        for each in claim_folds(cohort, step.run, step.config, resume=there):
+            train_fold(cohort, step.run, step.config, each)
+        combine_folds(step.run, cohort)
+        return
+    fit(cohort, step.run, step.config, fold, resume=there)
+    if read_json(step.run / _RUN_RECORD, RunError)["status"] != "finished":
+        finish_run(step.run, cohort)
 
 
 def _pointing(report: dict[str, Any]) -> dict[str, Any]:
@@ -361,6 +377,8 @@ def _copy_run(source: Path, step: _Step) -> None:
     """Take a finished run over, to be measured in another way."""
     with new_folder(step.run, overwrite=False, marker=_RUN_RECORD) as fresh:
         shutil.copytree(source, fresh, dirs_exist_ok=True, ignore=_NOT_COPIED)
-        facts = read_json(fresh / _RUN_RECORD, RunError)
-        facts["config"]["evaluation"] = step.config.evaluation.model_dump(mode="json")
-        write_json(fresh / _RUN_RECORD, facts)
+        # Of the run, and of each fold where it has several.
+        for record in (fresh / _RUN_RECORD, *fresh.glob(f"*/{_RUN_RECORD}")):
+            facts = read_json(record, RunError)
+            facts["config"]["evaluation"] = step.config.evaluation.model_dump(mode="json")
+            write_json(record, facts)

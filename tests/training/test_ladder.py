@@ -102,6 +102,34 @@ def test_a_ladder_is_climbed_once_and_measured_rung_by_rung(
         climb(cohort, out, ladder, ["train.lr=5e-3"], workers=1)
 
 
+def test_every_fold_of_a_rung_is_trained_and_their_mean_measured(
+    cohort, tmp_path, prepared_otherwise, monkeypatch
+):
+    ladder, out = load_ladder(written(tmp_path)), tmp_path / "out"
+    record = climb(cohort, out, ladder, fold=None, workers=1)
+    assert record["fold"] == "all"
+    folds = sorted(set(pl.read_parquet(cohort / "splits.parquet")["fold"].drop_nulls()))
+    for rung in record["rungs"]:
+        run = Path(rung["run"])
+        facts = json.loads((run / "run.json").read_text())
+        assert facts["folds"] == folds
+        # What is chosen on validation is chosen on every image that is not held out.
+        assert facts["predicted"]["val"] == facts["counts"]["val"]
+        report = json.loads((run / "report" / "report.json").read_text())
+        assert rung["measured"]["evaluation_f1"] == report["validation"]["image"]["metrics"]["f1"]
+    twin = Path(record["rungs"][2]["run"])
+    assert record["rungs"][2]["copied_from"] == record["rungs"][1]["run"]
+    for each in (twin, *(twin / f"fold-{fold}" for fold in folds)):
+        facts = json.loads((each / "run.json").read_text())
+        assert facts["config"]["evaluation"]["operating_points"] == ["best_f1"]
+
+    shutil.rmtree(twin)
+    monkeypatch.setattr(fit_module, "run_trainer", lambda *_, **__: pytest.fail("again"))
+    assert climb(cohort, out, ladder, fold=None, workers=1) == record
+    with pytest.raises(RunError, match="fold differ"):
+        climb(cohort, out, ladder, workers=1)
+
+
 @pytest.fixture
 def climbed(monkeypatch: pytest.MonkeyPatch):
     """Rungs that train nothing: which were climbed, and one to stop at."""

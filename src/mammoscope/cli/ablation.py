@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,7 +26,13 @@ def ablate(
     arms: Annotated[
         list[str] | None, typer.Option("--arm", help="One arm of it; may be repeated.")
     ] = None,
-    fold: Annotated[int, typer.Option(min=0, help="Fold that validates.")] = 0,
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="Fold that validates; 0 by default.")
+    ] = None,
+    folds: Annotated[
+        Literal["all"] | None,
+        typer.Option(help="Train every fold of each rung in turn, and measure their mean."),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that prepare images.")] = 2,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a ladder.")] = False,
 ) -> None:
@@ -40,6 +46,10 @@ def ablate(
     from mammoscope.cli.console import console, errors, print_rows, stage
     from mammoscope.config import load_ladder
 
+    if fold is not None and folds is not None:
+        raise typer.BadParameter(
+            "--fold trains one, --folds all trains every one: give one of them"
+        )
     loaded = load_ladder(ladder)
     with stage("ablate", bar=False) as current:
         record = climb(
@@ -48,7 +58,7 @@ def ablate(
             loaded,
             settings or [],
             arms=arms or [],
-            fold=fold,
+            fold=None if folds else fold or 0,
             workers=workers,
             overwrite=overwrite,
             told=lambda text: errors.print(text, style="bold"),

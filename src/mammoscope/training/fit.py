@@ -171,13 +171,14 @@ def check_start(
 
 
 def check_folds(
-    cohort: Path, config: Config, *, fresh: bool = True
+    cohort: Path, config: Config, preprocess: PreprocessConfig | None = None, *, fresh: bool = True
 ) -> tuple[list[int], dict[str, Any]]:
     """Check everything that training each fold of a cohort in turn needs.
 
     Args:
         cohort: A cohort folder.
         config: What is to be trained.
+        preprocess: How the images will be prepared, if otherwise than they are.
         fresh: Whether it begins; what goes on has had its network built.
 
     Returns:
@@ -204,6 +205,8 @@ def check_folds(
             faults.append(str(error))
     if faults:
         raise CohortError("; ".join(faults))
+    if preprocess is not None:
+        store.config = preprocess
     if fresh:
         _made(store, parts, config, fresh=True)
     # What is there for training only has no fold and never validates.
