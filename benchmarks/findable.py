@@ -22,7 +22,7 @@ import copy
 import json
 import sys
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -34,9 +34,11 @@ from scipy import fft
 
 from mammoscope.cohort.synthetic.detector import expose
 from mammoscope.cohort.synthetic.exposure import choose_exposure
-from mammoscope.cohort.synthetic.lesion_shapes import add_lesion
+from mammoscope.cohort.synthetic.lesion_shapes import Truth, add_lesion
+from mammoscope.cohort.synthetic.lesions import Lesion
+from mammoscope.cohort.synthetic.machines import Machine
 from mammoscope.cohort.synthetic.phantom import project
-from mammoscope.cohort.synthetic.population import draw_patient
+from mammoscope.cohort.synthetic.population import Breast, Exposed, draw_patient
 from mammoscope.types import Box, Laterality
 from measure import leave
 
@@ -56,6 +58,16 @@ Grid = tuple[int, int]
 
 
 @dataclass
+class Shown:
+    """An image with its lesions and without, and what is known of it."""
+
+    seen: Picture
+    empty: Picture
+    inside: NDArray[np.bool_]
+    truths: list[Truth]
+
+
+@dataclass
 class Ground:
     """An image without its lesions."""
 
@@ -67,11 +79,9 @@ class Ground:
 class Signal:
     """A lesion in an image."""
 
-    image_id: str
-    kind: str
-    malignant: bool
-    conspicuity: float
-    box: Box
+    patient_id: str
+    lesion: Lesion
+    truth: Truth
     added: Picture
     picture: Picture
     ground: int
@@ -92,65 +102,75 @@ class Unit:
         return fft.next_fast_len(rows), fft.next_fast_len(columns)
 
 
-def draw_women(dicom: Path, held_out: set[str]) -> dict[int, Unit]:
-    """Draw the held-out women of a folder again, with and without their lesions, by machine."""
+def draw_women(dicom: Path, held_out: set[str], most_rows: int) -> dict[int, Unit]:
+    """Draw the held-out women of a folder again, with and without their lesions, by machine.
+
+    Args:
+        dicom: The folder of ``mammoscope synth``.
+        held_out: Their patient numbers.
+        most_rows: Images of more rows are reduced to as many.
+    """
     told = json.loads((dicom / "synthetic.json").read_text())
+    asked = {name: told[name] for name in ("prevalence", "conspicuity", "difficulty")}
     units: dict[int, Unit] = defaultdict(Unit)
     for name in track(sorted(held_out), description="draw"):
-        number = int(name) - _FIRST_PATIENT
-        rng = np.random.default_rng([told["seed"], number])
-        patient = draw_patient(
-            rng,
-            prevalence=told["prevalence"],
-            conspicuity=told["conspicuity"],
-            difficulty=told["difficulty"],
-        )
-        machine = patient.machine
-        unit = units[machine.machine_id]
-        height, width = (round(length * told["scale"]) for length in machine.size)
-        spacing = machine.field_mm / height
-        at = 0
+        rng = np.random.default_rng([told["seed"], int(name) - _FIRST_PATIENT])
+        patient = draw_patient(rng, **asked)
+        unit = units[patient.machine.machine_id]
         for breast in patient.breasts:
             for image in breast.images():
-                bare = project(image.anatomy, image.view, (height, width), spacing, image.take)
-                full = copy.deepcopy(bare)
-                truths = [
-                    add_lesion(full, image.anatomy, lesion, image.view) for lesion in breast.lesions
-                ]
-                exposure = choose_exposure(
-                    machine, image.anatomy.thickness_mm + rng.normal(0, 2), rng
-                )
-                # The same noise with and without, and then the next image's.
-                again = copy.deepcopy(rng)
-                seen = expose(full.pixels, machine, Laterality.L, image.view, rng, exposure).astype(
-                    np.float32
-                )
-                empty = expose(
-                    bare.pixels, machine, Laterality.L, image.view, again, exposure
-                ).astype(np.float32)
-                tissue = cv2.erode(bare.inside.astype(np.uint8), np.ones((7, 7))) > 0
-                if not tissue.any():
-                    continue
-                filled, filled_empty = _filled(seen, tissue), _filled(empty, tissue)
-                unit.power += _windows(filled_empty, tissue)
-                unit.grounds.append(Ground(filled_empty, tissue))
-                for lesion, truth in zip(breast.lesions, truths, strict=True):
-                    if not truth.patch.any():
-                        continue
-                    unit.signals.append(
-                        Signal(
-                            f"{name}{at:02d}",
-                            lesion.kind,
-                            lesion.malignant,
-                            truth.conspicuity,
-                            truth.box,
-                            seen - empty,
-                            filled,
-                            len(unit.grounds) - 1,
-                        )
-                    )
-                at += 1
+                shown = _exposed(patient.machine, breast, image, told["scale"], rng)
+                _take_up(unit, name, breast, _reduced(shown, most_rows))
     return units
+
+
+def _exposed(
+    machine: Machine, breast: Breast, image: Exposed, scale: float, rng: np.random.Generator
+) -> Shown:
+    """Expose a view with its lesions and without, noise and all else alike."""
+    height, width = (round(length * scale) for length in machine.size)
+    spacing = machine.field_mm / height
+    bare = project(image.anatomy, image.view, (height, width), spacing, image.take)
+    full = copy.deepcopy(bare)
+    truths = [add_lesion(full, image.anatomy, lesion, image.view) for lesion in breast.lesions]
+    exposure = choose_exposure(machine, image.anatomy.thickness_mm + rng.normal(0, 2), rng)
+    again = copy.deepcopy(rng)
+    seen, empty = (
+        expose(each.pixels, machine, Laterality.L, image.view, source, exposure)
+        for each, source in ((full, rng), (bare, again))
+    )
+    return Shown(seen.astype(np.float32), empty.astype(np.float32), bare.inside, truths)
+
+
+def _reduced(shown: Shown, most_rows: int) -> Shown:
+    factor = most_rows / shown.seen.shape[0]
+    if factor >= 1:
+        return shown
+    rows, columns = (round(side * factor) for side in shown.seen.shape)
+    pictures = (shown.seen, shown.empty, shown.inside.astype(np.float32))
+    seen, empty, inside = (
+        cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA) for picture in pictures
+    )
+    truths = [
+        replace(truth, box=Box(*(side * factor for side in astuple(truth.box))))
+        for truth in shown.truths
+    ]
+    return Shown(seen, empty, inside > 0.5, truths)
+
+
+def _take_up(unit: Unit, name: str, breast: Breast, shown: Shown) -> None:
+    """Keep an image and its lesions, what lies beyond the skin filled."""
+    tissue = cv2.erode(shown.inside.astype(np.uint8), np.ones((7, 7))) > 0
+    if not tissue.any():
+        return
+    filled, empty = _filled(shown.seen, tissue), _filled(shown.empty, tissue)
+    unit.power += _windows(empty, tissue)
+    unit.grounds.append(Ground(empty, tissue))
+    unit.signals += [
+        Signal(name, lesion, truth, shown.seen - shown.empty, filled, len(unit.grounds) - 1)
+        for lesion, truth in zip(breast.lesions, shown.truths, strict=True)
+        if truth.patch.any()
+    ]
 
 
 def _filled(picture: Picture, tissue: NDArray[np.bool_]) -> Picture:
@@ -219,9 +239,8 @@ def _answers(
     """Return the filter's answer at each place, as it is and divided by its local spread."""
     shape = tissue.shape
     plain = fft.irfft2(_fft(picture, grid) * wanted, grid)[: shape[0], : shape[1]]
-    inside = tissue.astype(np.float32)
-    near = np.maximum(cv2.GaussianBlur(inside, (0, 0), _LOCAL_PX), 1e-3)
-    power = cv2.GaussianBlur(plain**2 * inside, (0, 0), _LOCAL_PX) / near
+    inside, side = tissue.astype(np.float32), (2 * _LOCAL_PX + 1, 2 * _LOCAL_PX + 1)
+    power = cv2.blur(plain**2 * inside, side) / np.maximum(cv2.blur(inside, side), 1e-3)
     return plain, plain / np.sqrt(np.maximum(power, 1e-12))
 
 
@@ -230,15 +249,18 @@ def false_rate(
 ) -> float:
     """Return false positives per image above what the filter gives at the true place."""
     grid = unit.grid
-    wanted = np.conj(_fft(_around(signal.added, signal.box, grid), grid)) * weights
+    wanted = np.conj(_fft(_around(signal.added, signal.truth.box, grid), grid)) * weights
     own = unit.grounds[signal.ground]
-    y, x = _middle(signal.box)
+    y, x = _middle(signal.truth.box)
     beside = np.s_[max(0, y - _BESIDE) : y + _BESIDE + 1, max(0, x - _BESIDE) : x + _BESIDE + 1]
     answers = _answers(signal.picture, wanted, own.tissue, grid)
     at_place = [answer[beside].max() for answer in answers]
     others = [g for n, g in enumerate(unit.grounds) if n != signal.ground]
     chosen = rng.choice(len(others), min(_OTHERS, len(others)), replace=False) if others else []
-    side = max(signal.box.x_max - signal.box.x_min, signal.box.y_max - signal.box.y_min)
+    side = max(
+        signal.truth.box.x_max - signal.truth.box.x_min,
+        signal.truth.box.y_max - signal.truth.box.y_min,
+    )
     apart = 2 * max(3, int(side / 2)) + 1
     counts = np.zeros((2, 1 + len(chosen)))
     for column, ground in enumerate([own, *(others[n] for n in chosen)]):
@@ -252,21 +274,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("dicom", type=Path)
     parser.add_argument("cohort", type=Path)
+    parser.add_argument(
+        "--rows", type=int, default=10_000, help="reduce images of more rows to as many"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("results/findable"))
     options = parser.parse_args()
     splits = pl.read_parquet(options.cohort / "splits.parquet").filter(pl.col("split") == "test")
-    units = draw_women(options.dicom, set(splits["patient_id"]))
+    units = draw_women(options.dicom, set(splits["patient_id"]), options.rows)
     rng = np.random.default_rng(options.seed)
     found = []
-    for unit in track(units.values(), description="look"):
+    for at, unit in enumerate(units.values(), start=1):
+        print(f"machine {at} of {len(units)}: {len(unit.signals)} lesions", flush=True)
         weights = _weights(unit.power, unit.grid)
         for signal in unit.signals:
             rate = false_rate(unit, signal, weights, rng)
-            facts = (signal.image_id, signal.kind, signal.malignant, signal.conspicuity)
-            found.append((*facts, rate))
+            facts = (signal.lesion.kind, signal.lesion.malignant, signal.truth.conspicuity)
+            found.append((signal.patient_id, *facts, rate))
     table = pl.DataFrame(
-        found, ["image_id", "kind", "malignant", "conspicuity", "rate"], orient="row"
+        found, ["patient_id", "kind", "malignant", "conspicuity", "rate"], orient="row"
     )
     options.out.mkdir(parents=True, exist_ok=True)
     table.write_parquet(options.out / "lesions.parquet")
