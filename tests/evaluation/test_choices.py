@@ -13,7 +13,12 @@ from mammoscope.evaluation.bootstrap import intervals
 from mammoscope.evaluation.measures import measures_at, measures_of_ranks
 from mammoscope.evaluation.metrics import best_f1, pf1
 from mammoscope.evaluation.operating_points import choose, choose_threshold, point_measures
-from mammoscope.evaluation.overfitting import broken_promises, few_warnings, fitted_warnings
+from mammoscope.evaluation.overfitting import (
+    broken_promises,
+    calling_all_warnings,
+    few_warnings,
+    fitted_warnings,
+)
 from mammoscope.evaluation.tables import Scored
 
 KEPT = ("sensitivity", "specificity")
@@ -318,6 +323,41 @@ def test_what_one_test_in_twenty_shows_is_no_news_among_twenty():
     worse = {name: point(0.6 - 4 / 1.96 * half, 0.1)[name] for name in names}
     (said,) = broken_promises([(promised, {**kept, "f1": worse["f1"]}, "image")])
     assert "3 such comparisons adjusted for" in said
+
+
+WEAK = Scored(
+    # The highest score is of a healthy one, the lowest of a sick one: only calling all finds both.
+    np.array([0.9, 0.6, 0.5, 0.4, 0.1]),
+    np.array([0, 1, 0, 1, 1], bool),
+    np.arange(5),
+)
+
+
+def test_best_f1_calls_not_everyone_and_a_score_that_is_no_better_than_that_is_told():
+    (found,) = choose(WEAK, EvaluationConfig(operating_points=("best_f1",), bootstrap=20))
+    # Calling all five has an F1 of 3 * 2 / (5 + 3) = 0.75, the first four 2 * 2 / (4 + 3).
+    assert found["threshold"] == pytest.approx(0.25)
+    assert found["f1"]["value"] == pytest.approx(4 / 7)
+    (said,) = calling_all_warnings(found, WEAK, "image")
+    assert "best_f1 by image: calling every validation image has an F1 of 0.750" in said
+    assert "(this one 0.571)" in said
+    strong = data()
+    (found,) = choose(strong, EvaluationConfig(operating_points=("best_f1",), bootstrap=20))
+    assert calling_all_warnings(found, strong, "image") == []
+
+
+def test_best_f1_is_held_against_calling_everyone_at_the_prevalence_that_is_meant():
+    rare = replace(WEAK, prevalence=0.01)
+    (found,) = choose(rare, EvaluationConfig(operating_points=("best_f1",), bootstrap=20))
+    assert f"an F1 of {0.02 / 1.01:.3f}" in calling_all_warnings(found, rare, "image")[0]
+
+
+def test_a_threshold_that_calls_everyone_is_told():
+    config = EvaluationConfig(operating_points=("sensitivity=1", "specificity=0.5"), bootstrap=20)
+    every, some = choose(WEAK, config)
+    (said,) = calling_all_warnings(every, WEAK, "breast")
+    assert "sensitivity=1 by breast: the threshold, 0.0000, calls every validation breast" in said
+    assert calling_all_warnings(some, WEAK, "breast") == []
 
 
 def test_a_threshold_that_calls_nobody_is_told():

@@ -8,9 +8,10 @@ from statistics import NormalDist
 from typing import Any, NamedTuple
 
 from mammoscope.evaluation.operating_points import aim
+from mammoscope.evaluation.tables import Scored
 from mammoscope.statistics import holm_adjusted, normal_two_sided
 
-__all__ = ["broken_promises", "few_warnings", "fitted_warnings"]
+__all__ = ["broken_promises", "calling_all_warnings", "few_warnings", "fitted_warnings"]
 
 #: Fewest positives on which a threshold is chosen without a word about it.
 _FEW_POSITIVES = 30
@@ -33,6 +34,36 @@ def few_warnings(positives: int, level: str) -> list[str]:
     if positives >= _FEW_POSITIVES:
         return []
     return [f"By {level}, thresholds were chosen on {positives} positive {level}s only."]
+
+
+def calling_all_warnings(point: dict[str, Any], data: Scored, level: str) -> list[str]:
+    """Say so where a threshold calls everyone, or calling everyone would be as good.
+
+    The F1 of calling everyone is 2 q / (1 + q) at a share q of positives: a model whose best F1 is
+    no higher hardly tells the classes apart, however high that figure is.
+
+    Args:
+        point: As chosen on validation.
+        data: Validation scores of the level.
+        level: Image, breast or exam.
+    """
+    name = f"{point['name']} by {level}"
+    if point["recall_rate"]["value"] == 1:
+        return [
+            f"{name}: the threshold, {point['threshold']:.4f}, calls every validation {level}, "
+            "which needs no model: take another target."
+        ]
+    share = data.prevalence
+    if share is None:
+        share = data.positives / data.label.size
+    own, of_all = point["f1"]["value"], 2 * share / (1 + share)
+    if aim(point["target"]) == "f1" and own <= of_all:
+        return [
+            f"{name}: calling every validation {level} has an F1 of {of_all:.3f}, and no threshold "
+            f"that leaves any out has a higher one (this one {own:.3f}): by it nothing can be "
+            "chosen. Take another target, such as specificity=0.9."
+        ]
+    return []
 
 
 def fitted_warnings(point: dict[str, Any], level: str) -> list[str]:

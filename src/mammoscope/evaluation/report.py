@@ -36,7 +36,12 @@ from mammoscope.evaluation.levels import (
 from mammoscope.evaluation.measures import CALIBRATION_MEASURES, estimated, shown
 from mammoscope.evaluation.model_card import write_model_card
 from mammoscope.evaluation.operating_points import choose
-from mammoscope.evaluation.overfitting import broken_promises, few_warnings, fitted_warnings
+from mammoscope.evaluation.overfitting import (
+    broken_promises,
+    calling_all_warnings,
+    few_warnings,
+    fitted_warnings,
+)
 from mammoscope.evaluation.page import render_page
 from mammoscope.evaluation.pointing import pointing, read_lesions
 from mammoscope.evaluation.reliability import reliability
@@ -161,24 +166,35 @@ def _primary(points: list[dict[str, Any]]) -> float:
 
 
 def check_calibration(run: Path, facts: dict[str, Any], config: EvaluationConfig) -> None:
-    """Refuse settings that the run's graph and scores were not made with."""
+    """Refuse settings that the run's graph and scores were not made with.
+
+    A prevalence moves scores where they are calibrated, and weights measures alone where not.
+    """
     if "calibration" not in facts:
         return
     own = EvaluationConfig.model_validate(facts["config"]["evaluation"])
-    for key in ("calibration", "prevalence", "breast_score"):
+    # Runs of earlier versions name no task.
+    task = facts["config"].get("task", "classify")
+    keys = ("calibration", "prevalence", "breast_score")
+    for key in keys if task == "classify" else ("calibration", "breast_score"):
         made, asked = (
             "null" if getattr(settings, key) is None else getattr(settings, key)
             for settings in (own, config)
         )
-        if made != asked:
-            setting = f"--set evaluation.{key}={asked}"
-            todo = f"run mammoscope calibrate {run} {setting} first"
-            # Runs of earlier versions name no task.
-            if facts["config"].get("task", "classify") != "classify":
-                todo = f"train anew with {setting}, as only a classifier can be calibrated"
+        if made == asked:
+            continue
+        if task != "classify" and key == "calibration":
             raise ConfigError(
-                f"evaluation.{key} is {asked}, the scores of {run} were made with {made}: {todo}"
+                f"evaluation.calibration is {asked}: the scores of {run}, of task {task}, are "
+                "ranks and no chances, and are not calibrated: leave the setting out"
             )
+        setting = f"--set evaluation.{key}={asked}"
+        todo = f"run mammoscope calibrate {run} {setting} first"
+        if task != "classify":
+            todo = f"train anew with {setting}, as only a classifier can be calibrated"
+        raise ConfigError(
+            f"evaluation.{key} is {asked}, the scores of {run} were made with {made}: {todo}"
+        )
 
 
 def _calibration(
@@ -222,6 +238,7 @@ def _warnings(
         chosen = points[level]
         said += few_warnings(on_validation[level].positives, level)
         for point, found in zip(chosen, values["operating_points"], strict=True):
+            said += calling_all_warnings(point, on_validation[level], level)
             said += fitted_warnings(point, level)
             pairs.append((point, found["measured"], level))
     return said + (broken_promises(pairs) if tested else [])

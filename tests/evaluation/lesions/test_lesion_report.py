@@ -233,6 +233,39 @@ def test_on_an_image_whose_lesion_nobody_placed_no_mark_is_false(tmp_path):
     assert any("2 test images hold a lesion of which nobody says" in n for n in made["notes"])
 
 
+def test_a_benign_finding_does_not_say_where_the_cancer_of_its_image_is(tmp_path):
+    frame = predictions()
+    found = findings(frame)
+    sick = frame.filter((pl.col("cancer") == 1) & (pl.col("split") == "test"))["image_id"]
+    here = pl.col("image_id") == sick[0]
+    counted = []
+    for nature in (1, None, 0):
+        rows = found.with_columns(malignant=pl.when(here).then(nature).otherwise("malignant"))
+        run = write_lesion_run(tmp_path / f"run{nature}", found=rows)
+        told = evaluate_run(run, QUICK).report["detection"]["counts"]
+        counted.append((told["uncertain_images"], told["counted_images"], told["lesions"]))
+    lesions = counted[0][2]
+    # One of unknown nature may be the cancer; a benign one is a lesion all the same.
+    assert counted == [(0, 80, lesions), (0, 80, lesions), (1, 79, lesions)]
+
+
+def test_what_training_dropped_is_no_lesion_here_either_and_is_counted(tmp_path):
+    frame = predictions()
+    found = findings(frame)
+    run = write_lesion_run(tmp_path / "run", lesions={"faults": "drop"})
+    every = evaluate_run(run, QUICK).report["detection"]["counts"]
+    tested = frame.filter((pl.col("cancer") == 1) & (pl.col("split") == "test"))["image_id"]
+    gone = found.filter(pl.col("image_id").is_in(tested[:3].to_list()))["finding_id"].to_list()
+    facts = read_json(run / "run.json", RunError)
+    facts["lesions"] = {"dropped": gone}
+    write_json(run / "run.json", facts)
+    made = evaluate_run(run, QUICK, overwrite=True).report
+    assert made["detection"]["counts"]["lesions"] == every["lesions"] - len(gone)
+    assert made["detection"]["counts"]["uncertain_images"] == every["uncertain_images"] + 3
+    told = f"{len(gone)} that training dropped as wrong (lesions.faults=drop)"
+    assert any(told in note for note in made["notes"])
+
+
 def test_on_an_image_with_a_finding_that_ingest_refused_no_mark_is_false(tmp_path):
     frame = predictions()
     tested = frame.filter((pl.col("cancer") == 0) & (pl.col("split") == "test"))["image_id"]
