@@ -180,7 +180,10 @@ LESSONS: dict[Task, Lesson] = {
         least=0.85,
         what="for telling discs with a hole from those without, where their outlines are given",
         exercise=Exercise(
-            "share of discs found and called right", _found_and_right, 0.7, "by both stages together"
+            "share of discs found and called right",
+            _found_and_right,
+            0.7,
+            "by both stages together",
         ),
     ),
     "anomaly": Lesson(

@@ -86,7 +86,13 @@ def test_a_report_has_measures_where_points_lie_and_pictures_side_by_side(tmp_pa
 
 
 def test_an_exam_is_unusual_where_any_image_of_it_is_and_that_is_measured(tmp_path):
-    frame = predictions()
+    # One image of some healthy women is more unusual than all.
+    odd = (pl.col("split") == "test") & (pl.col("cancer") == 0)
+    odd &= (pl.col("laterality") == "R") & (pl.col("view") == "CC")
+    odd &= pl.col("patient_id").is_in(["22", "23", "25"])
+    frame = predictions().with_columns(
+        score=pl.when(odd).then(pl.lit(0.999)).otherwise(pl.col("score"))
+    )
     made = evaluate_run(anomaly_run(tmp_path / "run", frame))
     told = made.report["unusual"]
     threshold = made.report["levels"]["image"]["threshold"]
@@ -105,7 +111,12 @@ def test_an_exam_is_unusual_where_any_image_of_it_is_and_that_is_measured(tmp_pa
     image = made.report["levels"]["image"]["metrics"]
     assert told["levels"]["image"]["sensitivity"] == image["sensitivity"]
     assert rates[0] == pytest.approx(1 - image["specificity"]["value"])
-    assert "What results call unusual" in made.path.read_text()
+    page = made.path.read_text()
+    assert "What results call unusual" in page
+    assert "chosen on normal validation scores" in page
+    # Normal images say nothing of sensitivity, and no column does.
+    assert "sensitivity, test" in page
+    assert "sensitivity, validation" not in page
     named = {row[0]: row for row in summary_rows(made)}
     assert named["False-positive rate, any image unusual"][3].startswith(f"{rates[1]:.3f} (")
 

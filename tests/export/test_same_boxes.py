@@ -60,7 +60,7 @@ def test_the_same_candidates_pass(scores):
 def test_the_lowest_candidate_is_compared_where_there_was_room_for_more(scores):
     with pytest.raises(RunError, match=rf"no counterpart.*has {scores[-1]:.3f}"):
         check_boxes(Network(scores), Exported(scores, elsewhere(scores)), [IMAGE])
-    with pytest.raises(RunError, match="1 of their|no counterpart"):
+    with pytest.raises(RunError, match="no counterpart"):
         check_boxes(Network(scores), Exported(scores[:-1]), [IMAGE])
     with pytest.raises(RunError, match="no counterpart"):
         check_boxes(Network(scores[:-1]), Exported(scores), [IMAGE])

@@ -92,7 +92,7 @@ def _unusual(report: dict[str, Any]) -> Html:
         f"unusual; {report['evaluation']['confidence']:.0%} intervals over patients"
     )
     told = table((*head, "false-positive rate"), rows, caption[0].upper() + caption[1:])
-    return joined([text, element("div", told, class_="scroll")])
+    return joined([text, told])
 
 
 def _gallery(report: dict[str, Any], anomalies: list[ShownAnomaly], rows: pl.DataFrame) -> Html:

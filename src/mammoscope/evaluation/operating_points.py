@@ -24,7 +24,7 @@ from mammoscope.evaluation.tables import Scored
 from mammoscope.evaluation.weighted import Weighted
 from mammoscope.types import Floats
 
-__all__ = ["aim", "choose", "choose_threshold", "midpoints", "point_measures"]
+__all__ = ["aim", "choose", "choose_threshold", "midpoints", "over_calling_all", "point_measures"]
 
 # The choice is repeated on so many replicates at most.
 _CHOICES = 500
@@ -53,6 +53,17 @@ def point_measures(threshold: float) -> dict[str, Measure]:
         return np.asarray(data.calls(threshold).recalls_per_1000 / 1000)
 
     return {**measures_at(threshold), "recall_rate": recall_rate}
+
+
+def over_calling_all(threshold: float) -> Measure:
+    """Return by how much the F1 at a threshold is above that of calling everyone, as a measure."""
+
+    def gain(data: Weighted) -> Floats:
+        calls = data.calls(threshold)
+        positives = calls.tp + calls.fn
+        return np.asarray(calls.f1 - 2 * positives / (positives + calls.all))
+
+    return gain
 
 
 def choose(data: Scored, config: EvaluationConfig) -> list[dict[str, Any]]:

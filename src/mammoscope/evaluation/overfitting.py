@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
-from mammoscope.evaluation.operating_points import aim
+from mammoscope.config import EvaluationConfig
+from mammoscope.evaluation.bootstrap import intervals
+from mammoscope.evaluation.operating_points import aim, over_calling_all
 from mammoscope.evaluation.tables import Scored
 from mammoscope.statistics import holm_adjusted, normal_two_sided
 
@@ -36,16 +38,19 @@ def few_warnings(positives: int, level: str) -> list[str]:
     return [f"By {level}, thresholds were chosen on {positives} positive {level}s only."]
 
 
-def calling_all_warnings(point: dict[str, Any], data: Scored, level: str) -> list[str]:
+def calling_all_warnings(
+    point: dict[str, Any], data: Scored, level: str, config: EvaluationConfig
+) -> list[str]:
     """Say so where a threshold calls everyone, or calling everyone would be as good.
 
-    The F1 of calling everyone is 2 q / (1 + q) at a share q of positives: a model whose best F1 is
-    no higher hardly tells the classes apart, however high that figure is.
+    The F1 of calling everyone is 2 q / (1 + q) at a share q of positives: where the best F1 is not
+    above that on nearly all replicates, it says nothing for the model, however high it is.
 
     Args:
         point: As chosen on validation.
         data: Validation scores of the level.
         level: Image, breast or exam.
+        config: Replicates, confidence and seed.
     """
     name = f"{point['name']} by {level}"
     if point["recall_rate"]["value"] == 1:
@@ -53,17 +58,24 @@ def calling_all_warnings(point: dict[str, Any], data: Scored, level: str) -> lis
             f"{name}: the threshold, {point['threshold']:.4f}, calls every validation {level}, "
             "which needs no model: take another target."
         ]
-    share = data.prevalence
-    if share is None:
-        share = data.positives / data.label.size
-    own, of_all = point["f1"]["value"], 2 * share / (1 + share)
-    if aim(point["target"]) == "f1" and own <= of_all:
-        return [
-            f"{name}: calling every validation {level} has an F1 of {of_all:.3f}, and no threshold "
-            f"that leaves any out has a higher one (this one {own:.3f}): by it nothing can be "
-            "chosen. Take another target, such as specificity=0.9."
-        ]
-    return []
+    if aim(point["target"]) != "f1":
+        return []
+    gain = intervals(
+        data,
+        {"gain": over_calling_all(float(point["threshold"]))},
+        replicates=config.bootstrap,
+        confidence=config.confidence,
+        seed=config.seed,
+    )["gain"]
+    if gain.value is None or (gain.value if gain.low is None else gain.low) > 0:
+        return []
+    own = float(point["f1"]["value"])
+    return [
+        f"{name}: the F1 of this threshold, which calls {point['recall_rate']['value']:.0%}, is "
+        f"{own:.3f} and that of calling every validation {level} {own - gain.value:.3f}: by F1 the "
+        "scores are no better than that by more than chance. Take another target, such as "
+        "specificity=0.9."
+    ]
 
 
 def fitted_warnings(point: dict[str, Any], level: str) -> list[str]:

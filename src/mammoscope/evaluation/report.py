@@ -141,7 +141,7 @@ def of_scores(
     return {
         "levels": levels,
         "validation": measured_levels({k: on_validation[k] for k in measured_on}, points, config),
-        "warnings": _warnings(levels, on_validation, points, tested=tested),
+        "warnings": _warnings(levels, on_validation, points, config, tested=tested),
         "calibration": _calibration(facts, rows, measured_on, config),
         "subgroups": {k: subgroups(rows, k, _primary(points[k]), config) for k in measured_on},
     }
@@ -228,6 +228,7 @@ def _warnings(
     levels: dict[Level, dict[str, Any]],
     on_validation: dict[Level, Scored],
     points: dict[Level, list[dict[str, Any]]],
+    config: EvaluationConfig,
     *,
     tested: bool,
 ) -> list[str]:
@@ -238,7 +239,7 @@ def _warnings(
         chosen = points[level]
         said += few_warnings(on_validation[level].positives, level)
         for point, found in zip(chosen, values["operating_points"], strict=True):
-            said += calling_all_warnings(point, on_validation[level], level)
+            said += calling_all_warnings(point, on_validation[level], level, config)
             said += fitted_warnings(point, level)
             pairs.append((point, found["measured"], level))
     return said + (broken_promises(pairs) if tested else [])
@@ -329,9 +330,10 @@ def write_score_figures(
     for level, data in measured_on.items():
         thresholds = {point["name"]: float(point["threshold"]) for point in points[level]}
         title = f"{report['measured_on']} split, {level} level, {kind}"
-        figures[level] = draw_figures(
-            data, thresholds, title, report["calibration"]["levels"][level]
-        )
+        # Scores of other tasks are ranks: nobody asks whether they meet shares of positives.
+        chances = report.get("task", "classify") == "classify"
+        calibration = report["calibration"]["levels"][level] if chances else None
+        figures[level] = draw_figures(data, thresholds, title, calibration)
         for name, svg in figures[level].items():
             (folder / "figures" / f"{level}_{name}.svg").write_text(svg, encoding="utf-8")
     return figures

@@ -47,7 +47,9 @@ def called_unusual(
     return {
         "name": point["name"],
         "threshold": threshold,
-        "levels": {k: _told(data, threshold, config) for k, data in told.items() if data.label.size},
+        "levels": {
+            k: _told(data, threshold, config) for k, data in told.items() if data.label.size
+        },
     }
 
 
@@ -72,5 +74,7 @@ def _told(data: Scored, threshold: float, config: EvaluationConfig) -> dict[str,
 
 def _rest(share: Interval) -> Interval:
     """Return what a share leaves of 1."""
-    ends = (share.value, share.high, share.low)
-    return Interval(*(None if end is None else 1 - end for end in ends), share.undefined)
+    value, low, high = (
+        None if end is None else 1 - end for end in (share.value, share.high, share.low)
+    )
+    return Interval(value, low, high, share.undefined)

@@ -18,6 +18,7 @@ from mammoscope.errors import RunError
 from mammoscope.evaluation import evaluate_run, read_report, run_evaluation_config, summary_rows
 from mammoscope.evaluation.attributes import read_cohort_table
 from mammoscope.evaluation.lesions import report as lesion_report
+from mammoscope.evaluation.lesions.figures import _steps
 from mammoscope.evaluation.lesions.found import find
 from mammoscope.evaluation.lesions.gallery import gallery
 from mammoscope.evaluation.lesions.tables import read_candidates, read_findings, scene_of
@@ -161,6 +162,34 @@ def test_the_page_shows_figures_and_pictures_and_says_synthetic(detector, segmen
     assert {"froc.svg", "precision.svg", "dice.svg", "image_roc.svg"} <= {
         path.name for path in folder.iterdir()
     }
+
+
+def test_a_page_says_nothing_of_ranks_that_is_of_chances_and_units_are_told(detector, segmenter):
+    pages = [made[1].path.read_text() for made in (detector, segmenter)]
+    for page in pages:
+        assert "alibration" not in page.partition("How it was made")[0].replace(
+            "so that nothing is said of their calibration", ""
+        )
+        assert ">pF1<" not in page
+        assert "thirds in pixels of the original image" in page
+    assert "thirds in mm" in pages[1]
+    # One kind has no mean over kinds.
+    assert "mAP at an overlap of 0.5" in pages[0]
+    assert " AP at an overlap of 0.5" in pages[1]
+    assert "mAP" not in pages[1].partition("How it was made")[0]
+
+
+def test_a_curve_ends_at_the_rate_where_its_axis_does(tmp_path):
+    run = write_lesion_run(tmp_path / "run")
+    facts = read_run(run)
+    there = read_findings(tmp_path / "run-cohort", read_cohort_table(facts), facts)
+    rows = read_predictions(run / "predictions.parquet", "test")
+    found = find(
+        scene_of(rows, read_candidates(run / "candidates.parquet", "test"), there, QUICK), QUICK
+    )
+    whole, part = (_steps(found, "lesion", most) for most in (9.0, 0.5))
+    assert part[0].max() == 0.5
+    assert part[1][-1] == part[1][-2] < whole[1][-1]
 
 
 def test_pictures_of_false_marks_show_one(tmp_path):
