@@ -72,8 +72,8 @@ def calling_all_warnings(
     own = float(point["f1"]["value"])
     return [
         f"{name}: the F1 of this threshold, which calls {point['recall_rate']['value']:.0%}, is "
-        f"{own:.3f} and that of calling every validation {level} {own - gain.value:.3f}: by F1 the "
-        "scores are no better than that by more than chance. Take another target, such as "
+        f"{own:.3f}, that of calling every validation {level} {own - gain.value:.3f}: the "
+        "difference is not more than chance explains. Take another target, such as "
         "specificity=0.9."
     ]
 

@@ -171,8 +171,8 @@ def test_a_page_says_nothing_of_ranks_that_is_of_chances_and_units_are_told(dete
             "so that nothing is said of their calibration", ""
         )
         assert ">pF1<" not in page
-        assert "thirds in pixels of the original image" in page
-    assert "thirds in mm" in pages[1]
+        assert "Longer side of the box in pixels of the original image, thirds" in page
+    assert "in mm, thirds" in pages[1]
     # One kind has no mean over kinds.
     assert "mAP at an overlap of 0.5" in pages[0]
     assert " AP at an overlap of 0.5" in pages[1]

@@ -20,7 +20,7 @@ from mammoscope.pages import Html, data_uri, element, joined, picture, table
 __all__ = ["render_page"]
 
 _TITLES = {"detect": "Evaluation of a detector", "segment": "Evaluation of a segmenter"}
-_ATTRIBUTES = {"kind": "Kind", "size": "Longer side of the box, thirds", "nature": "Nature"}
+_ATTRIBUTES = {"kind": "Kind", "size": "Longer side of the box", "nature": "Nature"}
 _ORIGINAL, _GRID = "pixels of the original image", "pixels of the network's grid"
 _CAPTIONS = {
     "froc": (
@@ -219,7 +219,7 @@ def _grouped(
     head = ("", "lesions", "patients", *titles)
     body = []
     for attribute, rows in groupby(groups, key=lambda group: str(group["attribute"])):
-        words = _ATTRIBUTES[attribute] + (f" in {unit}" if attribute == "size" else "")
+        words = _ATTRIBUTES[attribute] + (f" in {unit}, thirds" if attribute == "size" else "")
         title = element("th", words, colspan=len(head), scope="rowgroup")
         body.append(element("tr", title, class_="part"))
         for group in rows:
