@@ -58,3 +58,7 @@ def test_what_cannot_be_calibrated_is_not_told_to_be(run):
     facts = settled(run, predictions())
     with pytest.raises(ConfigError, match=r"train anew with --set evaluation\.breast_score=max"):
         check_calibration(run, facts, EvaluationConfig(breast_score="max"))
+    with pytest.raises(ConfigError, match=r"of task detect, are ranks .* leave the setting out"):
+        check_calibration(run, facts, EvaluationConfig(calibration="isotonic"))
+    # It weights measures and moves no score of a detector, so that nothing need be made anew.
+    check_calibration(run, facts, EvaluationConfig(prevalence=0.01))

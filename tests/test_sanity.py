@@ -84,6 +84,17 @@ def test_code_that_learns_puts_the_blame_on_the_data(told, tmp_path):
     assert "exists already" in str(again.exception)
 
 
+def test_a_lesson_says_what_its_value_is_for():
+    lesson = sanity.LESSONS["anomaly"]
+    psnr = sanity.Outcome("anomaly", "PSNR in dB", 21.5, lesson.least, 1.0, lesson.what)
+    assert "how closely it rebuilds pictures without a disc" in psnr.sentence
+    assert "(higher is closer), at least 18 asked" in psnr.sentence
+    assert "on bright discs" not in psnr.sentence
+    asked = lesson.exercise
+    found = sanity.Outcome("anomaly", asked.measure, 1.0, asked.least, 1.0, asked.what)
+    assert "1.000 for calling pictures with a disc, of which it has seen none" in found.sentence
+
+
 def test_a_value_that_is_no_number_is_no_pass(told):
     assert told(float("nan")).exit_code == 1
 

@@ -42,6 +42,7 @@ _BREAST_GREY, _DISC_GREY = 90, 250
 _HOLE = 0.45
 # The column that says which pictures have a disc; those without a hole have cancer.
 _LABEL = "biopsy"
+_ON_DISCS = "on bright discs"
 _COMMON = (
     f"train.label={_LABEL}",
     "train.seed=0",
@@ -60,11 +61,13 @@ class Exercise:
         measure: What it is judged by.
         value: From a run folder to the value, on pictures that the run has not learnt from.
         least: What any code that works reaches.
+        what: What the value is for, as words behind it.
     """
 
     measure: str
     value: Callable[[Path], float]
     least: float
+    what: str = _ON_DISCS
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +78,13 @@ class Lesson:
         settings: With which it is trained.
         least: Value of its own measure, on pictures that it has not learnt from.
         exercise: What is asked of the graph as well, where that measure does not tell all.
+        what: What the value is for, as words behind it.
     """
 
     settings: tuple[str, ...]
     least: float
     exercise: Exercise | None = None
+    what: str = _ON_DISCS
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,7 @@ class Outcome:
         value: On pictures that it has not learnt from.
         least: What any code that works reaches.
         seconds: How long it took.
+        what: What the value is for, as words behind it.
     """
 
     task: Task
@@ -99,6 +105,7 @@ class Outcome:
     value: float
     least: float
     seconds: float
+    what: str = _ON_DISCS
 
     @property
     def passed(self) -> bool:
@@ -108,7 +115,7 @@ class Outcome:
     @property
     def sentence(self) -> str:
         """What it came to, and who is to blame."""
-        measured = f"{self.measure} {self.value:.3f} on bright discs, at least {self.least:g}"
+        measured = f"{self.measure} {self.value:.3f} {self.what}, at least {self.least:g}"
         if self.passed:
             return (
                 f"{self.task}: {measured} asked: the code learns what is there to be learnt. A "
@@ -171,13 +178,26 @@ LESSONS: dict[Task, Lesson] = {
             "train.lr=2e-3",
         ),
         least=0.85,
-        exercise=Exercise("share of discs found and called right", _found_and_right, 0.7),
+        what="for telling discs with a hole from those without, where their outlines are given",
+        exercise=Exercise(
+            "share of discs found and called right",
+            _found_and_right,
+            0.7,
+            "by both stages together",
+        ),
     ),
     "anomaly": Lesson(
         ("anomaly.method=vae", "train.epochs=20", "train.lr=4e-3"),
         # An untrained network is surprised by a bright disc too; it has to rebuild normal pictures.
         least=18.0,
-        exercise=Exercise("AUROC of the anomaly score", _told_apart, 0.95),
+        what="for how closely it rebuilds pictures without a disc, which are all that it learns "
+        "from (higher is closer)",
+        exercise=Exercise(
+            "AUROC of the anomaly score",
+            _told_apart,
+            0.95,
+            "for calling pictures with a disc, of which it has seen none, more unusual than others",
+        ),
     ),
 }
 
@@ -236,9 +256,10 @@ def take(task: Task, cohort: Path, run: Path) -> list[Outcome]:
     except RunError as error:
         raise RunError(f"{task} on bright discs: {error}. The code is to blame") from error
     seconds = time.perf_counter() - begun
-    outcomes = [Outcome(task, made.measure, made.best, lesson.least, seconds)]
+    outcomes = [Outcome(task, made.measure, made.best, lesson.least, seconds, lesson.what)]
     if (asked := lesson.exercise) is not None:
-        outcomes.append(Outcome(task, asked.measure, asked.value(run), asked.least, seconds))
+        told = asked.value(run)
+        outcomes.append(Outcome(task, asked.measure, told, asked.least, seconds, asked.what))
     return outcomes
 
 

@@ -9,8 +9,11 @@ import sys
 import pytest
 
 from mammoscope import __version__
+from mammoscope.bundle import Companion
 from mammoscope.cli import main
 from mammoscope.cli.cohort import parse_size
+from mammoscope.cli.info import _companion
+from mammoscope.config import PreprocessConfig
 from mammoscope.errors import ConfigError
 
 VERBS = (
@@ -276,6 +279,16 @@ def test_excel_tables_need_an_extra_that_is_named(run, build_layout, tmp_path, m
     status, _, err = run("ingest", root, tmp_path / "c")
     assert status == 1
     assert err == "error: openpyxl is not installed; pip install 'mammoscope[sources]'\n"
+
+
+def test_info_names_no_threshold_of_a_second_stage_which_has_none():
+    told = {"name": "own", "file": "a.onnx", "synthetic": True, "preprocess": PreprocessConfig()}
+    stage = Companion(
+        task="segment-then-classify", threshold=0.0, target="tells apart a, b", **told
+    )
+    assert _companion(stage) == "own, tells apart a, b"
+    first = Companion(task="segment", threshold=0.5, target="at most 1", **told)
+    assert _companion(first) == "own, from 0.5000 on (at most 1)"
 
 
 def test_info_refuses_what_it_does_not_know(run, tmp_path, bundle_dir):

@@ -198,6 +198,8 @@ def test_a_lesion_that_the_crop_leaves_out_is_dropped_by_name(cohort):
         circle("i000", 30, 120, 5), circle("i000", 30, 98, 6, finding_id="seen"), geometry=geometry
     )
     assert regions.counts == {"outside_crop: dropped": 1}
+    # It is in the image all the same, and missed by who does not see it.
+    assert regions.dropped == []
     (region,) = regions.of("i000")
     assert region.finding_id == "seen"
     assert regions.mask(region).any()
@@ -243,6 +245,26 @@ def test_images_whose_lesions_nobody_places_are_uncertain(cohort):
     # A cancer without a finding, a finding without a place, a finding that ingest refused.
     assert regions.uncertain == {"i001", "i002", "i003"}
     assert regions.notes == ("1 finding left out: not of prepared images",)
+
+
+def test_a_benign_finding_does_not_say_where_a_cancer_is(cohort):
+    more = [row_of(number, sick=number != 3) for number in (1, 2, 3)]
+    regions = cohort(
+        circle("i000", 30, 60, 12, malignant=0),
+        circle("i001", 30, 60, 12, malignant=0),
+        circle("i001", 10, 20, 4, malignant=1, finding_id="cancer"),
+        circle("i002", 30, 60, 12, malignant=None),
+        circle("i003", 30, 60, 12, malignant=0),
+        more=more,
+    )
+    # One of unknown nature may be the cancer; the image without cancer has all that it has.
+    assert regions.uncertain == {"i000"}
+    assert len(regions.of("i000")) == 1
+
+
+@pytest.mark.parametrize(("faults", "named"), [("drop", ["i000-1"]), ("repair", [])])
+def test_what_was_dropped_as_wrong_is_named(faulty, faults, named):
+    assert faulty(box(40, 60, 20, 40), faults=faults).dropped == named
 
 
 def test_a_source_that_was_moved_is_named(cohort, tmp_path):

@@ -10,7 +10,7 @@ from fixtures.anomaly_runs import anomaly_run
 from fixtures.runs import predictions, write_cohort
 from mammoscope.artefacts import read_json, write_json
 from mammoscope.config import EvaluationConfig
-from mammoscope.errors import RunError
+from mammoscope.errors import ConfigError, RunError
 from mammoscope.evaluation import compare_runs, evaluate_run, summary_rows
 from mammoscope.evaluation.anomaly_maps import MAPS_FILE, shown_anomalies
 from mammoscope.evaluation.anomaly_page import side_by_side
@@ -85,6 +85,42 @@ def test_a_report_has_measures_where_points_lie_and_pictures_side_by_side(tmp_pa
     assert summary_rows(made)[2][0] == "AUROC"
 
 
+def test_an_exam_is_unusual_where_any_image_of_it_is_and_that_is_measured(tmp_path):
+    # One image of some healthy women is more unusual than all.
+    odd = (pl.col("split") == "test") & (pl.col("cancer") == 0)
+    odd &= (pl.col("laterality") == "R") & (pl.col("view") == "CC")
+    odd &= pl.col("patient_id").is_in(["22", "23", "25"])
+    frame = predictions().with_columns(
+        score=pl.when(odd).then(pl.lit(0.999)).otherwise(pl.col("score"))
+    )
+    made = evaluate_run(anomaly_run(tmp_path / "run", frame))
+    told = made.report["unusual"]
+    threshold = made.report["levels"]["image"]["threshold"]
+    assert (told["name"], told["threshold"]) == ("specificity=0.95", threshold)
+    test = frame.filter(pl.col("split") == "test")
+    exams = test.group_by("patient_id", "exam_id").agg(pl.col("score", "cancer").max())
+    called = exams["score"] >= threshold
+    exam = told["levels"]["exam"]
+    assert (exam["n"], exam["called"]) == (exams.height, called.sum())
+    for key, label in (("sensitivity", 1), ("false_positive_rate", 0)):
+        assert exam[key]["value"] == pytest.approx(called.filter(exams["cancer"] == label).mean())
+        assert exam[key]["low"] <= exam[key]["value"] <= exam[key]["high"]
+    # More images, more alarms; and of images it is what their level says.
+    rates = [told["levels"][k]["false_positive_rate"]["value"] for k in ("image", "exam")]
+    assert rates[0] < rates[1]
+    image = made.report["levels"]["image"]["metrics"]
+    assert told["levels"]["image"]["sensitivity"] == image["sensitivity"]
+    assert rates[0] == pytest.approx(1 - image["specificity"]["value"])
+    page = made.path.read_text()
+    assert "What results call unusual" in page
+    assert "chosen on normal validation scores" in page
+    # Normal images say nothing of sensitivity, and no column does.
+    assert "sensitivity, test" in page
+    assert "sensitivity, validation" not in page
+    named = {row[0]: row for row in summary_rows(made)}
+    assert named["False-positive rate, any image unusual"][3].startswith(f"{rates[1]:.3f} (")
+
+
 def test_without_a_positive_only_false_alarms_are_told(tmp_path):
     frame = predictions().with_columns(cancer=pl.lit(0, pl.Int8))
     made = evaluate_run(anomaly_run(tmp_path / "run", frame)).report
@@ -93,7 +129,17 @@ def test_without_a_positive_only_false_alarms_are_told(tmp_path):
     assert image["sensitivity"]["value"] is None
     assert 0.5 < image["specificity"]["value"] < 1
     assert made["subgroups"] == made["validation"] == {}
+    assert made["unusual"]["levels"]["exam"]["sensitivity"]["value"] is None
+    assert made["unusual"]["levels"]["exam"]["false_positive_rate"]["value"] > 0
     assert any("nothing about what is found" in note for note in made["notes"])
+
+
+def test_how_breasts_were_scored_is_not_changed_afterwards(tmp_path):
+    run = anomaly_run(tmp_path / "run", predictions())
+    facts = read_json(run / "run.json", RunError)
+    write_json(run / "run.json", facts | {"calibration": {"method": "none"}})
+    with pytest.raises(ConfigError, match=r"train anew with --set evaluation\.breast_score=max"):
+        evaluate_run(run, EvaluationConfig(bootstrap=20, breast_score="max"))
 
 
 def test_few_normal_images_warn(tmp_path):

@@ -13,7 +13,12 @@ from mammoscope.evaluation.bootstrap import intervals
 from mammoscope.evaluation.measures import measures_at, measures_of_ranks
 from mammoscope.evaluation.metrics import best_f1, pf1
 from mammoscope.evaluation.operating_points import choose, choose_threshold, point_measures
-from mammoscope.evaluation.overfitting import broken_promises, few_warnings, fitted_warnings
+from mammoscope.evaluation.overfitting import (
+    broken_promises,
+    calling_all_warnings,
+    few_warnings,
+    fitted_warnings,
+)
 from mammoscope.evaluation.tables import Scored
 
 KEPT = ("sensitivity", "specificity")
@@ -146,7 +151,9 @@ def test_best_f1_is_not_beaten_by_any_other_threshold(seed):
     score, label = rng.choice(np.linspace(0, 1, 12), 40), rng.random(40) < 0.4
     label[:2] = True, False
     chosen = choose_threshold(Scored(score, label, np.arange(40)), "best_f1")
-    best = max(f1_score(label, score >= t, zero_division=0) for t in [*np.unique(score), 2.0])
+    # Any other but that which calls everyone.
+    others = [*np.unique(score)[1:], 2.0]
+    best = max(f1_score(label, score >= t, zero_division=0) for t in others)
     assert f1_score(label, score >= chosen, zero_division=0) == pytest.approx(best)
 
 
@@ -233,7 +240,9 @@ def test_pf1_of_scores_is_never_above_the_best_f1_of_calls(seed):
     chosen = choose_threshold(scored, "best_pf1")
     assert chosen == choose_threshold(scored, "best_f1")
     sent = (score >= chosen).astype(np.float64)
-    assert pf1(sent, label) == pytest.approx(best_f1(score, label))
+    assert pf1(sent, label) == pytest.approx(
+        max(f1_score(label, score >= t) for t in np.unique(score)[1:])
+    )
 
 
 @pytest.mark.parametrize(
@@ -318,6 +327,50 @@ def test_what_one_test_in_twenty_shows_is_no_news_among_twenty():
     worse = {name: point(0.6 - 4 / 1.96 * half, 0.1)[name] for name in names}
     (said,) = broken_promises([(promised, {**kept, "f1": worse["f1"]}, "image")])
     assert "3 such comparisons adjusted for" in said
+
+
+WEAK = Scored(
+    # The highest score is of a healthy one, the lowest of a sick one: only calling all finds both.
+    np.array([0.9, 0.6, 0.5, 0.4, 0.1]),
+    np.array([0, 1, 0, 1, 1], bool),
+    np.arange(5),
+)
+
+
+BEST_F1 = EvaluationConfig(operating_points=("best_f1",), bootstrap=40)
+
+
+def test_best_f1_calls_not_everyone_and_a_score_that_is_no_better_than_that_is_told():
+    (found,) = choose(WEAK, BEST_F1)
+    # Calling all five has an F1 of 3 * 2 / (5 + 3) = 0.75, the first four 2 * 2 / (4 + 3).
+    assert found["threshold"] == pytest.approx(0.25)
+    assert found["f1"]["value"] == pytest.approx(4 / 7)
+    (said,) = calling_all_warnings(found, WEAK, "image", BEST_F1)
+    assert "best_f1 by image: the F1 of this threshold, which calls 80%, is 0.571" in said
+    assert "that of calling every validation image 0.750" in said
+    strong = data()
+    (found,) = choose(strong, BEST_F1)
+    assert calling_all_warnings(found, strong, "image", BEST_F1) == []
+    # Noise of many: some threshold looks better than calling all, and by chance.
+    rng = np.random.default_rng(3)
+    noise = Scored(rng.random(400), rng.random(400) < 0.3, np.arange(400))
+    (found,) = choose(noise, BEST_F1)
+    assert calling_all_warnings(found, noise, "image", BEST_F1)
+
+
+def test_best_f1_is_held_against_calling_everyone_at_the_prevalence_that_is_meant():
+    rare = replace(WEAK, prevalence=0.01)
+    (found,) = choose(rare, BEST_F1)
+    (said,) = calling_all_warnings(found, rare, "image", BEST_F1)
+    assert f"that of calling every validation image {0.02 / 1.01:.3f}" in said
+
+
+def test_a_threshold_that_calls_everyone_is_told():
+    config = EvaluationConfig(operating_points=("sensitivity=0.9", "specificity=0.5"), bootstrap=20)
+    every, some = choose(WEAK, config)
+    (said,) = calling_all_warnings(every, WEAK, "breast", config)
+    assert "sensitivity=0.9 by breast: the threshold, 0.0000, calls every validation breast" in said
+    assert calling_all_warnings(some, WEAK, "breast", config) == []
 
 
 def test_a_threshold_that_calls_nobody_is_told():

@@ -7,7 +7,7 @@ import json
 import polars as pl
 import pytest
 
-from fixtures.stage_runs import CLASSES, ROWS, write_stages_run
+from fixtures.stage_runs import CLASSES, ROWS, cutout, write_stages_run
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation import compare_runs, evaluate_run, summary_rows
@@ -41,7 +41,7 @@ def test_each_stage_loses_what_it_loses(run):
     assert report["same_predicted"]["accuracy"]["value"] == pytest.approx(2 / 3)
     assert report["same_true"]["accuracy"]["value"] == pytest.approx(2 / 3)
     assert report["together"]["value"] == 0.5
-    assert report["warnings"] == ["4 lesions in the test split: figures rest on few."]
+    assert report["warnings"][0] == "4 lesions in the test split: figures rest on few."
 
 
 def test_false_parts_are_counted_on_images_whose_lesions_are_all_placed(run):
@@ -82,7 +82,8 @@ def test_intervals_are_over_patients_and_have_a_width_or_are_left_out(run):
 def test_the_page_says_which_stage_loses_how_many(run):
     made = evaluated(run())
     page = made.path.read_text()
-    assert "Of 4 lesions the first stage finds 75% and loses 25%; 50% are found and called" in page
+    assert "Of 4 lesions of known nature the first stage finds 75% and loses 25%, with 0.4" in page
+    assert "false parts per image; 50% are found and called right." in page
     assert "calls 67% right on predicted masks and 67% on true ones" in page
     assert "Noted." in page
     rows = summary_rows(made)
@@ -102,6 +103,31 @@ def test_two_classes_leave_false_parts_out_of_what_is_told_apart(run):
     report = evaluated(run([row for row in ROWS if row["origin"] != "tissue"], CLASSES[1:])).report
     assert report["predicted"]["n"] == 3
     assert report["first_stage"]["false_parts"]["value"] == pytest.approx(2 / 5)
+
+    # What they are called instead is told.
+    assert report["false_called"] == {"benign": 1, "malignant": 0}
+
+
+def test_false_parts_are_a_row_of_their_own_where_no_class_is_theirs(run):
+    of_three = evaluated(run())
+    assert of_three.report["false_called"] is None
+    assert "is no lesion" not in of_three.path.read_text()
+
+
+def test_a_second_stage_that_may_be_chance_is_said_to_be(run):
+    report = evaluated(run()).report
+    (said,) = [text for text in report["warnings"] if "Second stage on true masks" in text]
+    assert "does not lie above that of chance, 0.5" in said
+    sure = [
+        cutout(f"{name}{number}", name, "annotated", name, 0.9, patient=f"p{number}")
+        | {"score_benign": 0.5, "score_malignant": (0.4 if name == "malignant" else 0.2)}
+        | ({"score_malignant": 0.3} if number % 5 == 0 else {})
+        for number in range(40)
+        for name in ("benign", "malignant")
+    ]
+    told = evaluate_run(run(sure), EvaluationConfig(bootstrap=100), overwrite=True).report
+    assert told["true"]["malignant_auroc"]["low"] > 0.5
+    assert not any("chance" in text for text in told["warnings"])
 
 
 def test_what_a_run_of_two_stages_does_not_leave_is_not_asked_to_be_trained(run):

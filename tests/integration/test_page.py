@@ -232,6 +232,9 @@ def test_a_model_that_is_no_classifier_says_what_its_score_is_and_may_have_no_he
         expect(panel).to_contain_text("R CC: malignant (0.83), 0.61")
         expect(panel).to_contain_text("own, from 0.40 on (at most 1 false positive per image)")
         expect(panel).to_contain_text("own, tells apart benign, malignant")
+        expect(panel).to_contain_text("the share that the second stage gives that kind")
+        listed = panel.locator(".findings li").all_inner_texts()
+        assert [text.partition(":")[0] for text in listed] == ["R CC", "R MLO", "L CC", "L MLO"]
         expect(page.locator(f"{GRID} img.grey")).to_have_count(4)
         expect(page.locator("img.heat")).to_have_count(0)
         expect(page.get_by_role("button", name="Heatmap")).to_be_hidden()

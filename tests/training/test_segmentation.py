@@ -279,7 +279,7 @@ def test_patches_are_mixed_in_their_shares(store, share, tissue):
     assert all(images[item][1].any() for item in shown if item < lesions)
     # As many of tissue as around lesions are validated on, whatever the share.
     assert len(made.loaders[1].dataset) == 2 * sum(parts["val"]["cancer"])
-    assert made.facts["lesions"] == {"used": 12, "faults": {}}
+    assert made.facts["lesions"] == {"used": 12, "faults": {}, "dropped": []}
 
 
 # --- Dice ---------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import typer
 from mammoscope.errors import BundleError, CohortError, MammoscopeError, RunError
 
 if TYPE_CHECKING:
+    from mammoscope.bundle import Companion
     from mammoscope.config import EligibilityConfig
 
 __all__ = ["register"]
@@ -150,6 +151,13 @@ def _run(path: Path) -> tuple[str, dict[str, Any]]:
     }
 
 
+def _companion(one: Companion) -> str:
+    """Say from which score on a companion speaks; a second stage speaks of all that is found."""
+    if one.task == "segment-then-classify":
+        return f"{one.name}, {one.target}"
+    return f"{one.name}, from {one.threshold:.4f} on ({one.target})"
+
+
 def _scoring(values: dict[str, Any]) -> dict[str, str]:
     """Say how scores are made, and what an ensemble costs, where a run or bundle tells."""
     told = {}
@@ -188,9 +196,7 @@ def _bundle(path: Path) -> tuple[str, dict[str, Any]]:
         f"breast {points.threshold('breast'):.4f}, exam {points.threshold('exam'):.4f}",
         **_scoring({"calibration": bundle.calibration, **bundle.training}),
         **{
-            ("findings" if one == bundle.scoring else f"beside it, {one.task}"): (
-                f"{one.name}, from {one.threshold:.4f} on ({one.target})"
-            )
+            ("findings" if one == bundle.scoring else f"beside it, {one.task}"): _companion(one)
             for one in bundle.companions
         },
         "bundle.json": f"sha256 {bundle.sha256[:12]} ✓",

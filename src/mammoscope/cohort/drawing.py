@@ -18,7 +18,10 @@ from mammoscope.masks import encode, rasterise_ellipse, rasterise_polygon
 from mammoscope.preprocessing import Geometry
 from mammoscope.types import Bools, Box
 
-__all__ = ["Drawn", "Wrong", "draw"]
+__all__ = ["OUTSIDE", "Drawn", "Wrong", "draw"]
+
+#: Code of a fault of the crop, not of the finding.
+OUTSIDE = "outside_crop"
 
 _Sides = tuple[float, float, float, float]
 
@@ -76,7 +79,7 @@ def draw(
         crop = geometry.original_crop
         named = f"({crop.x_min:g}, {crop.y_min:g}, {crop.x_max:g}, {crop.y_max:g})"
         sentence = f"{_named(box)} lies outside the crop {named} that the network sees"
-        return None, [Wrong("outside_crop", sentence, mended=False)]
+        return None, [Wrong(OUTSIDE, sentence, mended=False)]
     if contour is not None:
         grid = (geometry.height, geometry.width)
         covered = rasterise_polygon(geometry.contour_to_network(contour), grid)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mammoscope.cohort.drawing import Drawn, draw
+from mammoscope.cohort.drawing import OUTSIDE, Drawn, draw
 from mammoscope.cohort.findings import read_findings
 from mammoscope.cohort.manifest import read_rejects, source_roots
 from mammoscope.cohort.store import PreparedStore
@@ -102,6 +102,15 @@ class Regions:
     def counts(self) -> dict[str, int]:
         """How many findings had each fault, by ``code: done``."""
         return dict(sorted(Counter(f"{fault.code}: {fault.done}" for fault in self.faults).items()))
+
+    @property
+    def dropped(self) -> list[str]:
+        """Findings that are not what a table says of them, and are lesions to nobody.
+
+        One outside the crop is none of these: the image has it, and who does not see it misses it.
+        """
+        wrong = {f.finding_id for f in self.faults if f.done == "dropped" and f.code != OUTSIDE}
+        return sorted(wrong)
 
     def of(self, image_id: str) -> tuple[Region, ...]:
         """Return the lesions of one image, none where it has none."""
@@ -297,11 +306,16 @@ def _refused_findings(cohort: Path) -> set[str]:
 
 
 def _unplaced(images: pl.DataFrame, findings: pl.DataFrame) -> set[str]:
-    """Return images that are known to have a lesion, while nobody says where all of it is."""
+    """Return images that are known to have a lesion, while nobody says where all of it is.
+
+    A benign finding on an image with cancer does not say where the cancer is; one of unknown
+    nature may be it.
+    """
     nowhere = pl.col("x_min").is_null() & pl.col("mask").is_null()
     named = set(findings.filter(nowhere)["image_id"])
     sick = set(images.filter(pl.col("cancer") == 1)["image_id"])
-    return named | (sick - set(findings["image_id"]))
+    perhaps = findings.filter(pl.col("malignant").fill_null(1) != 0)
+    return named | (sick - set(perhaps["image_id"]))
 
 
 def _on_grid(geometry: Geometry, box: Box) -> Box:

@@ -26,7 +26,7 @@ from mammoscope.evaluation.measures import ANOMALY_MEASURES, estimated
 from mammoscope.evaluation.model_card import write_model_card
 from mammoscope.evaluation.overfitting import broken_promises, fitted_warnings
 from mammoscope.evaluation.pointing import pointing, read_lesions
-from mammoscope.evaluation.report import freeze, head
+from mammoscope.evaluation.report import check_calibration, freeze, head
 from mammoscope.evaluation.run_folder import (
     POINTS_FILE,
     Report,
@@ -36,6 +36,7 @@ from mammoscope.evaluation.run_folder import (
 )
 from mammoscope.evaluation.subgroups import subgroups
 from mammoscope.evaluation.tables import Level, Scored, read_predictions, scored
+from mammoscope.evaluation.unusual import UNUSUAL_MEASURES, called_unusual
 
 __all__ = ["evaluate", "summary_rows"]
 
@@ -69,6 +70,7 @@ def evaluate(
     before a test row is read. Cancers of the fold that validates choose nothing: where there is
     any, ``validation`` tells how they are ranked.
     """
+    check_calibration(run, facts, config)
     predictions, maps = checked_predictions(run, facts), checked_table(run, facts, MAPS_FILE)
     folder = run / "report"
     check_output(folder, overwrite=overwrite, marker="report.json")
@@ -92,6 +94,7 @@ def evaluate(
         "primary": points["image"][0]["name"],
         "operating_points_sha256": sha256_file(run / POINTS_FILE),
         "levels": levels,
+        "unusual": called_unusual(rows, points["image"][0], config),
         "validation": measured_levels(known, points, config),
         "normal": {k: _normal(on_validation[k]) for k in points},
         "warnings": _warnings(levels, points, on_validation, tested=bool(test.height)),
@@ -116,7 +119,7 @@ def summary_rows(report: Report) -> list[list[str]]:
     """Return header and rows of a table for the terminal: measure, then a column per level."""
     levels = report.report["levels"]
     confidence = report.report["evaluation"]["confidence"]
-    label = report.report["label"]
+    label, unusual = report.report["label"], report.report["unusual"]["levels"]
     return [
         [f"measure ({confidence:.0%} interval)", *levels],
         [f"n (with {label})", *(f"{v['n']} ({v['positives']})" for v in levels.values())],
@@ -124,7 +127,15 @@ def summary_rows(report: Report) -> list[list[str]]:
             [title, *(estimated(name, values["metrics"][name]) for values in levels.values())]
             for name, title in ANOMALY_MEASURES.items()
         ),
+        *(
+            [title, *(_if_told(name, unusual.get(level)) for level in levels)]
+            for name, title in UNUSUAL_MEASURES.items()
+        ),
     ]
+
+
+def _if_told(name: str, values: dict[str, Any] | None) -> str:
+    return "" if values is None else estimated(name, values[name])
 
 
 def _both(data: Scored) -> bool:

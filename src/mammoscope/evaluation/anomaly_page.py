@@ -14,9 +14,9 @@ from mammoscope.evaluation.measures import ANOMALY_MEASURES
 from mammoscope.evaluation.page import confusion_tables, figures_of, headline, metrics_table
 from mammoscope.evaluation.page_choices import points_section
 from mammoscope.evaluation.page_frame import report_page
-from mammoscope.evaluation.page_groups import kind, subgroup_section
+from mammoscope.evaluation.page_groups import estimate, kind, subgroup_section
 from mammoscope.evaluation.page_pointing import pointing_section
-from mammoscope.pages import Html, data_uri, element, joined, picture
+from mammoscope.pages import Html, data_uri, element, joined, picture, table
 from mammoscope.types import ByteImage, FloatImage
 
 __all__ = ["render_anomaly_page"]
@@ -50,6 +50,7 @@ def render_anomaly_page(
         ("Measures", metrics_table(report, ANOMALY_MEASURES)),
         ("What it expected, and what it found", _gallery(report, anomalies, rows)),
         ("Who was called", confusion_tables(report)),
+        ("What results call unusual", _unusual(report)),
         ("Operating points", points_section(report)),
         ("Subgroups", subgroup_section(report) if report["subgroups"] else None),
         ("Where the most anomalous point lies", pointing_section(report)),
@@ -64,6 +65,34 @@ def render_anomaly_page(
         facts=_facts(report["run"]),
         style=files(__package__).joinpath("anomaly.css").read_text(encoding="utf-8"),
     )
+
+
+def _unusual(report: dict[str, Any]) -> Html:
+    """Return how often breasts and exams have an image that reaches the images' threshold."""
+    made = report["unusual"]
+    text = element(
+        "p",
+        f"In results an image is unusual from the images' threshold on ({made['threshold']:.4f}, "
+        f"chosen for {made['name']}), and a breast or an exam where any image of it is. That is "
+        "not how breasts and exams are scored above, and it raises more false alarms than the "
+        "images' target says: an exam of four images has four chances of one.",
+    )
+    rows = (
+        (
+            f"by {level}",
+            *(f"{values[key]:,}" for key in ("n", "positives", "patients", "called")),
+            estimate("sensitivity", values["sensitivity"]),
+            estimate("false_positive_rate", values["false_positive_rate"]),
+        )
+        for level, values in made["levels"].items()
+    )
+    head = ("", "n", f"with {report['label']}", "patients", "unusual", "sensitivity")
+    caption = (
+        f"{kind(report)}{report['measured_on']} images, breasts and exams of which any image is "
+        f"unusual; {report['evaluation']['confidence']:.0%} intervals over patients"
+    )
+    told = table((*head, "false-positive rate"), rows, caption[0].upper() + caption[1:])
+    return joined([text, told])
 
 
 def _gallery(report: dict[str, Any], anomalies: list[ShownAnomaly], rows: pl.DataFrame) -> Html:

@@ -24,6 +24,8 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#7a7a7a"
 BAND_REPLICATES = 200
 _NEAR_ZERO = 0.05
 _FLOOR = 1e-6
+# Sensitivity from which on a legend at the upper right hides precisions above this one.
+_RIGHT, _BELOW_LEGEND = 0.4, 0.7
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "mammoscope",
     "svg.fonttype": "none",
@@ -112,7 +114,9 @@ def _precision_recall(axes: Axes, data: Scored, thresholds: dict[str, float]) ->
             axes.plot(x, y, "o", ms=7, label=name, color=_next(axes))
     axes.set(xlabel="sensitivity", ylabel="precision (PPV)", xlim=(0, 1), ylim=(0, 1.01))
     axes.set_aspect("equal")
-    axes.legend(loc="lower left", fontsize=9)
+    # Where the curve leaves room: a weak model's runs low.
+    low = precision[sensitivity >= _RIGHT].max(initial=0.0) < _BELOW_LEGEND
+    axes.legend(loc="upper right" if low else "lower left", fontsize=9)
 
 
 def _reliability(axes: Axes, calibration: dict[str, Any]) -> None:

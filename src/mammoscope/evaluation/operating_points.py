@@ -24,7 +24,7 @@ from mammoscope.evaluation.tables import Scored
 from mammoscope.evaluation.weighted import Weighted
 from mammoscope.types import Floats
 
-__all__ = ["aim", "choose", "choose_threshold", "midpoints", "point_measures"]
+__all__ = ["aim", "choose", "choose_threshold", "midpoints", "over_calling_all", "point_measures"]
 
 # The choice is repeated on so many replicates at most.
 _CHOICES = 500
@@ -53,6 +53,17 @@ def point_measures(threshold: float) -> dict[str, Measure]:
         return np.asarray(data.calls(threshold).recalls_per_1000 / 1000)
 
     return {**measures_at(threshold), "recall_rate": recall_rate}
+
+
+def over_calling_all(threshold: float) -> Measure:
+    """Return by how much the F1 at a threshold is above that of calling everyone, as a measure."""
+
+    def gain(data: Weighted) -> Floats:
+        calls = data.calls(threshold)
+        positives = calls.tp + calls.fn
+        return np.asarray(calls.f1 - 2 * positives / (positives + calls.all))
+
+    return gain
 
 
 def choose(data: Scored, config: EvaluationConfig) -> list[dict[str, Any]]:
@@ -95,7 +106,8 @@ def choose(data: Scored, config: EvaluationConfig) -> list[dict[str, Any]]:
 def choose_threshold(data: Scored, target: str) -> float:
     """Return the threshold that meets a target.
 
-    ``best_f1`` and ``best_pf1`` take the highest F1, the higher threshold among equals.
+    ``best_f1`` and ``best_pf1`` take the highest F1 of those that do not call everyone, the higher
+    threshold among equals.
     ``specificity=S`` takes the lowest threshold whose specificity is at least S,
     ``recall_rate=R`` the lowest that calls a share of at most R; ``sensitivity=S`` the highest
     whose sensitivity is at least S; ``threshold=T`` is T itself. Thresholds that are chosen lie
@@ -149,8 +161,8 @@ class _Curve:
         name, _, value = target.partition("=")
         if name in ("best_f1", "best_pf1"):
             f1 = 2 * found / (called + positives)
-            # The last of equals: the higher threshold.
-            return f1.shape[1] - 1 - np.argmax(f1[:, ::-1], axis=1), f1
+            # The last of equals: the higher threshold. The first calls everyone, as needs no model.
+            return f1.shape[1] - 1 - np.argmax(f1[:, :0:-1], axis=1), f1
         if name == "specificity":
             return np.argmax(specificity >= float(value) - _ROUNDING, axis=1), specificity
         if name == "sensitivity":

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
-from mammoscope.evaluation.operating_points import aim
+from mammoscope.config import EvaluationConfig
+from mammoscope.evaluation.bootstrap import intervals
+from mammoscope.evaluation.operating_points import aim, over_calling_all
+from mammoscope.evaluation.tables import Scored
 from mammoscope.statistics import holm_adjusted, normal_two_sided
 
-__all__ = ["broken_promises", "few_warnings", "fitted_warnings"]
+__all__ = ["broken_promises", "calling_all_warnings", "few_warnings", "fitted_warnings"]
 
 #: Fewest positives on which a threshold is chosen without a word about it.
 _FEW_POSITIVES = 30
@@ -33,6 +36,46 @@ def few_warnings(positives: int, level: str) -> list[str]:
     if positives >= _FEW_POSITIVES:
         return []
     return [f"By {level}, thresholds were chosen on {positives} positive {level}s only."]
+
+
+def calling_all_warnings(
+    point: dict[str, Any], data: Scored, level: str, config: EvaluationConfig
+) -> list[str]:
+    """Say so where a threshold calls everyone, or calling everyone would be as good.
+
+    The F1 of calling everyone is 2 q / (1 + q) at a share q of positives: where the best F1 is not
+    above that on nearly all replicates, it says nothing for the model, however high it is.
+
+    Args:
+        point: As chosen on validation.
+        data: Validation scores of the level.
+        level: Image, breast or exam.
+        config: Replicates, confidence and seed.
+    """
+    name = f"{point['name']} by {level}"
+    if point["recall_rate"]["value"] == 1:
+        return [
+            f"{name}: the threshold, {point['threshold']:.4f}, calls every validation {level}, "
+            "which needs no model: take another target."
+        ]
+    if aim(point["target"]) != "f1":
+        return []
+    gain = intervals(
+        data,
+        {"gain": over_calling_all(float(point["threshold"]))},
+        replicates=config.bootstrap,
+        confidence=config.confidence,
+        seed=config.seed,
+    )["gain"]
+    if gain.value is None or (gain.value if gain.low is None else gain.low) > 0:
+        return []
+    own = float(point["f1"]["value"])
+    return [
+        f"{name}: the F1 of this threshold, which calls {point['recall_rate']['value']:.0%}, is "
+        f"{own:.3f}, that of calling every validation {level} {own - gain.value:.3f}: the "
+        "difference is not more than chance explains. Take another target, such as "
+        "specificity=0.9."
+    ]
 
 
 def fitted_warnings(point: dict[str, Any], level: str) -> list[str]:

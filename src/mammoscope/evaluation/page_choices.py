@@ -52,6 +52,9 @@ def calibration_section(report: dict[str, Any]) -> Html:
 def points_section(report: dict[str, Any]) -> Html:
     """Return every frozen threshold: what it promised, what it gave, and what warns of it."""
     where = "out-of-fold" if report["run"]["fold"] is None else "validation"
+    if report.get("task") == "anomaly":
+        # No positive image takes part.
+        where = "normal validation"
     start = element(
         "p",
         f"Thresholds were chosen on {where} scores and written down before test scores were read. "
@@ -64,24 +67,34 @@ def points_section(report: dict[str, Any]) -> Html:
 
 def _points(report: dict[str, Any], level: str) -> Html:
     measures = ("sensitivity", "specificity", "recall_rate")
+    points = report["levels"][level]["operating_points"]
+    # Where normal images alone have chosen, nothing is known of sensitivity.
+    chosen = [
+        name
+        for name in measures
+        if any(point["chosen_on_validation"][name]["value"] is not None for point in points)
+    ]
     rows = (
         (
             point["name"],
             _threshold(point),
-            *(estimate(name, point["chosen_on_validation"][name]) for name in measures),
+            *(estimate(name, point["chosen_on_validation"][name]) for name in chosen),
             *(estimate(name, point["measured"][name]) for name in measures),
         )
-        for point in report["levels"][level]["operating_points"]
+        for point in points
     )
-    titles = [name.replace("_", " ") for name in measures]
     head = (
         "target",
         "threshold",
-        *(f"{name}, validation" for name in titles),
-        *(f"{name}, {report['measured_on']}" for name in titles),
+        *(f"{name.replace('_', ' ')}, validation" for name in chosen),
+        *(f"{name.replace('_', ' ')}, {report['measured_on']}" for name in measures),
     )
-    made = table(head, rows, f"Operating points, {kind(report)}{level} level{weighted_to(report)}")
-    return element("div", made, class_="scroll")
+    return table(
+        head,
+        rows,
+        f"Operating points, {kind(report)}{level} level{weighted_to(report)}",
+        class_="stacked",
+    )
 
 
 def _threshold(point: dict[str, Any]) -> Html:

@@ -74,7 +74,7 @@ def report_page(
     made = facts or {"Task": run["config"].get("task", "classify")}
     parts = [
         element("div", *headlines, class_="headlines") if headlines else None,
-        *(element("p", note, class_="note") for note in notes),
+        *(element("p", _sentence(note), class_="note") for note in notes),
         *(
             joined([element("h2", name), body])
             for name, body in (*sections, ("How it was made", _facts_table(run, made)))
@@ -90,6 +90,14 @@ def report_page(
     own = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
     synthetic = _MEASURED_ON_SYNTHETIC if report["synthetic"] else None
     return framed("mammoscope report", heading, parts, synthetic=synthetic, style=own + style)
+
+
+def _sentence(note: str) -> str:
+    """Begin a note with a capital, but for the name of a setting or file, and end it."""
+    first = note.split(maxsplit=1)[0] if note.strip() else ""
+    if first.rstrip(",:;").isalpha():
+        note = note[0].upper() + note[1:]
+    return note if note.endswith((".", "!", "?", ":")) else f"{note}."
 
 
 def _facts_table(run: dict[str, Any], own: dict[str, Any]) -> Html:

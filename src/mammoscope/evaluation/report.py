@@ -36,7 +36,12 @@ from mammoscope.evaluation.levels import (
 from mammoscope.evaluation.measures import CALIBRATION_MEASURES, estimated, shown
 from mammoscope.evaluation.model_card import write_model_card
 from mammoscope.evaluation.operating_points import choose
-from mammoscope.evaluation.overfitting import broken_promises, few_warnings, fitted_warnings
+from mammoscope.evaluation.overfitting import (
+    broken_promises,
+    calling_all_warnings,
+    few_warnings,
+    fitted_warnings,
+)
 from mammoscope.evaluation.page import render_page
 from mammoscope.evaluation.pointing import pointing, read_lesions
 from mammoscope.evaluation.reliability import reliability
@@ -136,7 +141,7 @@ def of_scores(
     return {
         "levels": levels,
         "validation": measured_levels({k: on_validation[k] for k in measured_on}, points, config),
-        "warnings": _warnings(levels, on_validation, points, tested=tested),
+        "warnings": _warnings(levels, on_validation, points, config, tested=tested),
         "calibration": _calibration(facts, rows, measured_on, config),
         "subgroups": {k: subgroups(rows, k, _primary(points[k]), config) for k in measured_on},
     }
@@ -161,24 +166,35 @@ def _primary(points: list[dict[str, Any]]) -> float:
 
 
 def check_calibration(run: Path, facts: dict[str, Any], config: EvaluationConfig) -> None:
-    """Refuse settings that the run's graph and scores were not made with."""
+    """Refuse settings that the run's graph and scores were not made with.
+
+    A prevalence moves scores where they are calibrated, and weights measures alone where not.
+    """
     if "calibration" not in facts:
         return
     own = EvaluationConfig.model_validate(facts["config"]["evaluation"])
-    for key in ("calibration", "prevalence", "breast_score"):
+    # Runs of earlier versions name no task.
+    task = facts["config"].get("task", "classify")
+    keys = ("calibration", "prevalence", "breast_score")
+    for key in keys if task == "classify" else ("calibration", "breast_score"):
         made, asked = (
             "null" if getattr(settings, key) is None else getattr(settings, key)
             for settings in (own, config)
         )
-        if made != asked:
-            setting = f"--set evaluation.{key}={asked}"
-            todo = f"run mammoscope calibrate {run} {setting} first"
-            # Runs of earlier versions name no task.
-            if facts["config"].get("task", "classify") != "classify":
-                todo = f"train anew with {setting}, as only a classifier can be calibrated"
+        if made == asked:
+            continue
+        if task != "classify" and key == "calibration":
             raise ConfigError(
-                f"evaluation.{key} is {asked}, the scores of {run} were made with {made}: {todo}"
+                f"evaluation.calibration is {asked}: the scores of {run}, of task {task}, are "
+                "ranks and no chances, and are not calibrated: leave the setting out"
             )
+        setting = f"--set evaluation.{key}={asked}"
+        todo = f"run mammoscope calibrate {run} {setting} first"
+        if task != "classify":
+            todo = f"train anew with {setting}, as only a classifier can be calibrated"
+        raise ConfigError(
+            f"evaluation.{key} is {asked}, the scores of {run} were made with {made}: {todo}"
+        )
 
 
 def _calibration(
@@ -212,6 +228,7 @@ def _warnings(
     levels: dict[Level, dict[str, Any]],
     on_validation: dict[Level, Scored],
     points: dict[Level, list[dict[str, Any]]],
+    config: EvaluationConfig,
     *,
     tested: bool,
 ) -> list[str]:
@@ -222,6 +239,7 @@ def _warnings(
         chosen = points[level]
         said += few_warnings(on_validation[level].positives, level)
         for point, found in zip(chosen, values["operating_points"], strict=True):
+            said += calling_all_warnings(point, on_validation[level], level, config)
             said += fitted_warnings(point, level)
             pairs.append((point, found["measured"], level))
     return said + (broken_promises(pairs) if tested else [])
@@ -312,9 +330,10 @@ def write_score_figures(
     for level, data in measured_on.items():
         thresholds = {point["name"]: float(point["threshold"]) for point in points[level]}
         title = f"{report['measured_on']} split, {level} level, {kind}"
-        figures[level] = draw_figures(
-            data, thresholds, title, report["calibration"]["levels"][level]
-        )
+        # Scores of other tasks are ranks: nobody asks whether they meet shares of positives.
+        chances = report.get("task", "classify") == "classify"
+        calibration = report["calibration"]["levels"][level] if chances else None
+        figures[level] = draw_figures(data, thresholds, title, calibration)
         for name, svg in figures[level].items():
             (folder / "figures" / f"{level}_{name}.svg").write_text(svg, encoding="utf-8")
     return figures

@@ -38,12 +38,14 @@ _NEEDED = (
 )  # fmt: skip
 # Lesions below which figures rest on few.
 _FEW = 30
+_CHANCE = 0.5
 _TITLES = {
     "found": "Lesions that the first stage finds",
     "dice": "Dice of its masks in a window around the lesion",
     "false_parts": "Its false parts per image, where all lesions are placed",
     "true": "Second stage on true masks",
     "predicted": "Second stage on predicted masks of the lesions that are found",
+    "same_predicted": "Second stage on predicted masks of the lesions that are found",
     "same_true": "The same lesions on their true masks",
     "together": "Found, and called right on the predicted mask, of all lesions",
 }
@@ -164,8 +166,17 @@ def _measured(
         "predicted": _second(outlined.filter(pl.col("shows").is_in(classes)), classes, config),
         "same_true": _second(lesions.filter(pl.Series(found)), classes, config),
         "same_predicted": _second(met, classes, config),
+        "false_called": _false_called(outlined, classes),
         "together": mean(right.astype(np.float64), share=True),
     }
+
+
+def _false_called(outlined: pl.DataFrame, classes: list[str]) -> dict[str, int] | None:
+    """Count what false parts are called where no class is theirs; else the confusion tells it."""
+    if "normal" in classes:
+        return None
+    called = outlined.filter(pl.col("finding_id").is_null())["called"]
+    return {name: int((called == name).sum()) for name in classes}
 
 
 def _second(rows: pl.DataFrame, classes: list[str], config: EvaluationConfig) -> dict[str, Any]:
@@ -236,6 +247,14 @@ def _warnings(report: dict[str, Any]) -> list[str]:
     said = []
     if (few := report["first_stage"]["lesions"]) < _FEW:
         said.append(f"{few} lesions in the {report['measured_on']} split: figures rest on few.")
+    for part in ("true", "same_predicted"):
+        area = report[part]["malignant_auroc"]
+        if area["low"] is not None and area["low"] <= _CHANCE:
+            said.append(
+                f"{_TITLES[part]}: the interval of its AUROC, {span('auroc', area)}, does not lie "
+                f"above that of chance, {_CHANCE:g}: nothing shows that it tells malignant lesions "
+                "from benign ones."
+            )
     return said
 
 
@@ -294,8 +313,9 @@ def _sentence(report: dict[str, Any]) -> str:
     together = report["together"]["value"]
     true = report["same_true"]["accuracy"]["value"]
     told = (
-        f"Of {first['lesions']} lesions the first stage finds {found:.0%} and loses "
-        f"{1 - found:.0%}; {together:.0%} are found and called right."
+        f"Of {first['lesions']} lesions of known nature the first stage finds {found:.0%} and "
+        f"loses {1 - found:.0%}, with {first['false_parts']['value']:.1f} false parts per image; "
+        f"{together:.0%} are found and called right."
     )
     if true is None:
         return told
@@ -308,8 +328,10 @@ def _sentence(report: dict[str, Any]) -> str:
 
 def _confusion(report: dict[str, Any], part: str, title: str) -> Html:
     classes = report["classes"]
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (f"is {name}", *counts)
         for name, counts in zip(classes, report[part]["confusion"], strict=True)
     ]
+    if part == "predicted" and (false := report["false_called"]) is not None:
+        rows.append(("is no lesion", *(false[name] for name in classes)))
     return table(("", *(f"called {name}" for name in classes)), rows, title, class_="confusion")

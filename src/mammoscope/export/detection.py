@@ -200,7 +200,9 @@ def _shown(store: PreparedStore, rows: pl.DataFrame, contract: DetectorContract)
 def check_boxes(network: Network, detector: Detector, images: Sequence[GreyImage]) -> None:
     """Compare the candidates that come out of both graphs.
 
-    Candidates of nearly one score may change places, and the last of them may be another.
+    Candidates of nearly one score may change places. Where a graph has filled all its places, the
+    last may have gone to either of two near equals; and a candidate at the floor of scores may be
+    above it in one graph alone. Those are not asked for.
 
     Raises:
         RunError: If a candidate of one has no counterpart of the same place, score and kind among
@@ -212,7 +214,12 @@ def check_boxes(network: Network, detector: Detector, images: Sequence[GreyImage
         there = made.scores[0].numpy() > 0
         boxes, scores, kinds = (part[0].numpy()[there] for part in made)
         ours, theirs = Boxes(boxes, scores, kinds), detector.whole(image)
-        lacking = [*_without_counterpart(ours, theirs), *_without_counterpart(theirs, ours)]
+        places, floor = made.scores.shape[1], network.config.score_floor
+        lacking = [
+            score
+            for ones, others in ((ours, theirs), (theirs, ours))
+            for score in _without_counterpart(ones, others, _asked_for(others, places, floor))
+        ]
         if lacking:
             raise RunError(
                 f"the exported detector differs from the training graph on image {number}: "
@@ -222,17 +229,19 @@ def check_boxes(network: Network, detector: Detector, images: Sequence[GreyImage
             )
 
 
-def _without_counterpart(ones: Boxes, others: Boxes) -> list[float]:
-    """Return the scores of candidates that the other graph has not found."""
-    if not len(ones):
-        return []
-    # Where all places are taken, the last may have gone to either of two near equals.
-    least = ones.score.min() + PARITY_TOLERANCE
+def _asked_for(found: Boxes, places: int, floor: float) -> float:
+    """Return the score above which what the other graph finds must be among these, too."""
+    full = len(found) == places > 0
+    return max(floor, float(found.score.min()) if full else 0.0) + PARITY_TOLERANCE
+
+
+def _without_counterpart(ones: Boxes, others: Boxes, above: float) -> list[float]:
+    """Return the scores of candidates, above a least one, that the other graph has not found."""
     off_box = np.abs(ones.box[:, None] - others.box[None]).max(axis=2, initial=0.0)
     off_score = np.abs(ones.score[:, None] - others.score[None])
     same = (off_box <= _BOX_TOLERANCE_PX) & (off_score <= PARITY_TOLERANCE)
     same &= ones.kind[:, None] == others.kind[None]
-    alone = ~same.any(axis=1) & (ones.score > least)
+    alone = ~same.any(axis=1) & (ones.score > above)
     return [float(score) for score in ones.score[alone]]
 
 

@@ -18,6 +18,7 @@ from mammoscope.errors import RunError
 from mammoscope.evaluation import evaluate_run, read_report, run_evaluation_config, summary_rows
 from mammoscope.evaluation.attributes import read_cohort_table
 from mammoscope.evaluation.lesions import report as lesion_report
+from mammoscope.evaluation.lesions.figures import _steps
 from mammoscope.evaluation.lesions.found import find
 from mammoscope.evaluation.lesions.gallery import gallery
 from mammoscope.evaluation.lesions.tables import read_candidates, read_findings, scene_of
@@ -163,6 +164,34 @@ def test_the_page_shows_figures_and_pictures_and_says_synthetic(detector, segmen
     }
 
 
+def test_a_page_says_nothing_of_ranks_that_is_of_chances_and_units_are_told(detector, segmenter):
+    pages = [made[1].path.read_text() for made in (detector, segmenter)]
+    for page in pages:
+        assert "alibration" not in page.partition("How it was made")[0].replace(
+            "so that nothing is said of their calibration", ""
+        )
+        assert ">pF1<" not in page
+        assert "Longer side of the box in pixels of the original image, thirds" in page
+    assert "in mm, thirds" in pages[1]
+    # One kind has no mean over kinds.
+    assert "mAP at an overlap of 0.5" in pages[0]
+    assert " AP at an overlap of 0.5" in pages[1]
+    assert "mAP" not in pages[1].partition("How it was made")[0]
+
+
+def test_a_curve_ends_at_the_rate_where_its_axis_does(tmp_path):
+    run = write_lesion_run(tmp_path / "run")
+    facts = read_run(run)
+    there = read_findings(tmp_path / "run-cohort", read_cohort_table(facts), facts)
+    rows = read_predictions(run / "predictions.parquet", "test")
+    found = find(
+        scene_of(rows, read_candidates(run / "candidates.parquet", "test"), there, QUICK), QUICK
+    )
+    whole, part = (_steps(found, "lesion", most) for most in (9.0, 0.5))
+    assert part[0].max() == 0.5
+    assert part[1][-1] == part[1][-2] < whole[1][-1]
+
+
 def test_pictures_of_false_marks_show_one(tmp_path):
     run = write_lesion_run(tmp_path / "run")
     facts = read_run(run)
@@ -231,6 +260,39 @@ def test_on_an_image_whose_lesion_nobody_placed_no_mark_is_false(tmp_path):
     assert made["detection"]["counts"]["uncertain_images"] == 2
     assert made["detection"]["counts"]["counted_images"] == 78
     assert any("2 test images hold a lesion of which nobody says" in n for n in made["notes"])
+
+
+def test_a_benign_finding_does_not_say_where_the_cancer_of_its_image_is(tmp_path):
+    frame = predictions()
+    found = findings(frame)
+    sick = frame.filter((pl.col("cancer") == 1) & (pl.col("split") == "test"))["image_id"]
+    here = pl.col("image_id") == sick[0]
+    counted = []
+    for nature in (1, None, 0):
+        rows = found.with_columns(malignant=pl.when(here).then(nature).otherwise("malignant"))
+        run = write_lesion_run(tmp_path / f"run{nature}", found=rows)
+        told = evaluate_run(run, QUICK).report["detection"]["counts"]
+        counted.append((told["uncertain_images"], told["counted_images"], told["lesions"]))
+    lesions = counted[0][2]
+    # One of unknown nature may be the cancer; a benign one is a lesion all the same.
+    assert counted == [(0, 80, lesions), (0, 80, lesions), (1, 79, lesions)]
+
+
+def test_what_training_dropped_is_no_lesion_here_either_and_is_counted(tmp_path):
+    frame = predictions()
+    found = findings(frame)
+    run = write_lesion_run(tmp_path / "run", lesions={"faults": "drop"})
+    every = evaluate_run(run, QUICK).report["detection"]["counts"]
+    tested = frame.filter((pl.col("cancer") == 1) & (pl.col("split") == "test"))["image_id"]
+    gone = found.filter(pl.col("image_id").is_in(tested[:3].to_list()))["finding_id"].to_list()
+    facts = read_json(run / "run.json", RunError)
+    facts["lesions"] = {"dropped": gone}
+    write_json(run / "run.json", facts)
+    made = evaluate_run(run, QUICK, overwrite=True).report
+    assert made["detection"]["counts"]["lesions"] == every["lesions"] - len(gone)
+    assert made["detection"]["counts"]["uncertain_images"] == every["uncertain_images"] + 3
+    told = f"{len(gone)} that training dropped as wrong (lesions.faults=drop)"
+    assert any(told in note for note in made["notes"])
 
 
 def test_on_an_image_with_a_finding_that_ingest_refused_no_mark_is_false(tmp_path):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from mammoscope.evaluation.checklists import about_data, about_model
+from mammoscope.evaluation.checklists import about_data, about_model, about_results
 from mammoscope.evaluation.evidence import Evidence, kind
 from mammoscope.evaluation.measures import ANOMALY_MEASURES, estimated
 
 __all__ = [
     "augmentation",
+    "diagnostic",
     "explanation",
     "imbalance",
     "included",
@@ -39,6 +40,8 @@ def model(e: Evidence) -> str:
             f"{', '.join(map(str, settings['layers']))}) from {settings['bank_size']:,} patches of "
             f"normal images. {judged}"
         )
+    size = settings["shrink"]
+    shrunk = "images at full size" if size == 1 else f"images shrunk {size} times"
     terms = ", ".join(
         f"{settings[f'score_{term}']:g} x {term}"
         for term in ("l2", "ssim", "perceptual", "kl")
@@ -46,7 +49,7 @@ def model(e: Evidence) -> str:
     )
     return (
         f"A convolutional variational autoencoder (width {settings['width']}, "
-        f"{settings['latent_width']} latent channels, images shrunk {settings['shrink']} times), "
+        f"{settings['latent_width']} latent channels, {shrunk}), "
         f"judged by what it cannot rebuild: {terms}. {judged}"
     )
 
@@ -124,6 +127,21 @@ def included(e: Evidence) -> str | None:
 def measures(e: Evidence) -> str:
     """Names of what is measured."""
     return f"{', '.join(ANOMALY_MEASURES.values())}; by {' and by '.join(e['report']['levels'])}."
+
+
+def diagnostic(e: Evidence) -> str:
+    """Sensitivity and its like at the frozen thresholds, and of what results call unusual."""
+    unusual = e["report"]["unusual"]
+    told = "; ".join(
+        f"by {level} sensitivity {estimated('sensitivity', values['sensitivity'])}, false-positive "
+        f"rate {estimated('false_positive_rate', values['false_positive_rate'])}"
+        for level, values in unusual["levels"].items()
+        if level != "image"
+    )
+    return (
+        f"{about_results.diagnostic(e)} Where any image that reaches the images' threshold makes "
+        f"its breast and exam unusual, as results say it: {told}."
+    )
 
 
 def internal(e: Evidence) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mammoscope.evaluation.checklists import about_results
 from mammoscope.evaluation.evidence import Evidence, kind, measured_split
-from mammoscope.evaluation.lesions.summary import froc_titles
+from mammoscope.evaluation.lesions.summary import ap_name, froc_titles
 from mammoscope.evaluation.measures import estimated
 
 __all__ = [
@@ -119,6 +119,8 @@ def reference(e: Evidence) -> str:
 def missing(e: Evidence) -> str:
     """Lesions without a place."""
     count = e["report"]["detection"]["counts"]["uncertain_images"]
+    if not count:
+        return "The place of every lesion on the measured images is known."
     return (
         f"{count:,} measured images hold a lesion of which nobody says where it is: no false "
         "positive is counted on them. Such images are not learnt from."
@@ -128,19 +130,26 @@ def missing(e: Evidence) -> str:
 def measures(e: Evidence) -> str:
     """Names of what is measured."""
     found = e["report"]["detection"]
-    told = [*froc_titles(e["report"]).values(), "mAP at an overlap of 0.5 and of 0.5 to 0.95"]
+    own = f"{ap_name(e['report'])} at an overlap of 0.5 and of 0.5 to 0.95"
+    told = [*_titles(e).values(), own]
     if e["report"]["overlap"]:
         told.append(f"{', '.join(_OUTLINED.values())} around lesions and on whole images")
     levels = " and by ".join(e["report"]["levels"])
     scores = f"; AUROC and its like by {levels}" if levels else ""
-    return f"{', '.join(told)}; by {', '.join(found['froc'])}{scores}."
+    said = f"{', '.join(told)}; by {', '.join(found['froc'])}{scores}."
+    return said[0].upper() + said[1:]
+
+
+def _titles(e: Evidence) -> dict[str, str]:
+    """Return the names of what the FROC curve is read at, as they stand within a sentence."""
+    return {k: title[0].lower() + title[1:] for k, title in froc_titles(e["report"]).items()}
 
 
 def performance(e: Evidence) -> str:
     """FROC, average precision, overlap, and AUROC where it was measured."""
     report = e["report"]
     found, measured = report["detection"], report["measures"]["lesion"]
-    titles = froc_titles(report) | {"ap50": "mAP at an overlap of 0.5"}
+    titles = _titles(e) | {"ap50": f"{ap_name(report)} at an overlap of 0.5"}
     told = [f"{title} {estimated(name, measured[name])}" for name, title in titles.items()]
     if overlap := report["overlap"]:
         told += [

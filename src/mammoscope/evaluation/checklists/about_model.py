@@ -54,6 +54,8 @@ _NAMES: dict[str, Callable[[dict[str, Any]], str]] = {
     "segment": lambda c: f"{c['segment']['decoder']} on {c['segment']['encoder']}",
     "anomaly": lambda c: str(c["anomaly"]["method"]),
 }
+# Changes of what is told of several images together.
+_OF_EXAMS = ("drop_view", "drop_fact")
 # Networks of ours, of which no library has weights.
 _OWN = ("baseline_cnn", "small", "pyramid_cnn")
 
@@ -217,11 +219,12 @@ def training(e: Evidence) -> str:
     if e["run"]["fold"] is None:
         folds = e["run"]["ensemble"]["folds"]
         epochs = f"{e['run']['epochs']} epochs in {folds} folds, at most {how['epochs']} in each"
+    averaged = f"averaged weights {how['ema']:g}" if how["ema"] else "weights not averaged"
     return (
         f"{epochs}, batches of {how['batch_size']}, "
         f"{how['optimizer']} at {how['lr']:g} with weight decay {how['weight_decay']:g} and "
-        f"{how['warmup']:.0%} warm-up, loss {loss}, averaged weights "
-        f"{how['ema']:g}, {how['precision']}; {e['run']['timings_s'].get('train', 0):.0f} s."
+        f"{how['warmup']:.0%} warm-up, loss {loss}, {averaged}, {how['precision']}; "
+        f"{e['run']['timings_s'].get('train', 0):.0f} s."
     )
 
 
@@ -244,10 +247,12 @@ def _loss(config: dict[str, Any]) -> str:
 def augmentation(e: Evidence) -> str:
     """Random changes that are on."""
     changes = e["config"]["augment"]
+    classifies = e["config"].get("task", "classify") == "classify"
+    several = classifies and e["config"]["model"].get("level", "image") != "image"
     told = ", ".join(
         name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {value}"
         for name, value in changes.items()
-        if value
+        if value and (several or name not in _OF_EXAMS)
     )
     return f"Random changes of training images: {told or 'none'}."
 

@@ -43,7 +43,7 @@ def uncertainty(e: Evidence) -> str:
         f"replicates that draw patients with all their images, seed {how['seed']}. Shares without "
         "exception have the exact interval of Clopper and Pearson, by patients"
     )
-    if e["report"]["calibration"]["levels"]:
+    if e["config"]["task"] == "classify" and e["report"]["calibration"]["levels"]:
         told += "; calibration slope and intercept that of the sandwich over patients"
     return f"{told}."
 

@@ -32,25 +32,24 @@ def model(e: Evidence) -> str:
         f"The first stage outlines (a run of task segment, model sha256 {digest}…). The second, "
         f"{e['config']['model']['backbone']}, sees each outlined part with "
         f"{settings['margin']:.0%} of its longer side on every side, scaled to "
-        f"{settings['cutout_px']} pixels, and tells {', '.join(e['report']['classes'])} apart. It "
+        f"{settings['cutout_px']} pixels, and tells apart {_listed(e)}. It "
         f"learnt from {settings['learn_from']} masks."
     )
 
 
 def outputs(e: Evidence) -> str:
     """Parts and scores of classes."""
-    classes = ", ".join(e["report"]["classes"])
     return (
-        f"Outlined parts of an image, each with scores of {classes}. Scores rank; they are no "
-        "probabilities."
+        "Outlined parts of an image, each with a score for each of the classes "
+        f"{_listed(e)}. Scores rank; they are no probabilities."
     )
 
 
 def thresholds(e: Evidence) -> str:
     """None is chosen."""
     return (
-        f"No threshold is chosen: a part is called that of {', '.join(e['report']['classes'])} "
-        "which has the highest score."
+        f"No threshold is chosen: a part is called {_listed(e, 'or')}, whichever has the highest "
+        "score."
     )
 
 
@@ -72,7 +71,7 @@ def reference(e: Evidence) -> str:
     kinds = ", ".join(e["config"]["lesions"]["kinds"]) or "all kinds"
     return (
         f"Outlines of findings.parquet, {kinds}, and its column 'malignant'; "
-        f"{', '.join(e['report']['classes'])} are told apart."
+        f"{_listed(e)} are told apart."
     )
 
 
@@ -88,7 +87,7 @@ def measures(e: Evidence) -> str:
     """Names of what is measured."""
     return (
         "Lesions found, Dice and false parts per image of the first stage; balanced accuracy, "
-        f"accuracy and AUROC (malignant against benign) of {', '.join(e['report']['classes'])}, on "
+        f"accuracy (classes {_listed(e)}) and AUROC (malignant against benign) of the second, on "
         "true and on predicted masks; lesions found and called right."
     )
 
@@ -135,6 +134,12 @@ def failures(e: Evidence) -> str:
         f"{kind(e)}Of {lesions:,} lesions the first stage misses {lesions - found:,}; of those "
         f"found the second calls {found - right:,} wrong."
     )
+
+
+def _listed(e: Evidence, word: str = "and") -> str:
+    """Return the classes as a sentence lists them."""
+    *others, last = e["report"]["classes"]
+    return f"{', '.join(others)} {word} {last}"
 
 
 def _second(made: dict[str, Any]) -> str:

@@ -96,9 +96,10 @@ def _froc(axes: Axes, found: Found, cut_off: dict[str, Any], config: EvaluationC
 def _steps(found: Found, name: str, most: float) -> tuple[Floats, Floats]:
     """Return the corners of a curve: at each rate the highest sensitivity, to the axis' end."""
     _, rate, sensitivity = curve(found.marks, found.targets[name])
-    x = np.concatenate([[0.0], rate, [most]])
-    y = np.concatenate([[0.0], sensitivity, sensitivity[-1:] if sensitivity.size else [0.0]])
-    return x, y
+    shown = rate <= most
+    x = np.concatenate([[0.0], rate[shown], [most]])
+    y = np.concatenate([[0.0], sensitivity[shown]])
+    return x, np.concatenate([y, y[-1:]])
 
 
 def _precision(axes: Axes, found: Found) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 from mammoscope.config import EvaluationConfig
 from mammoscope.evaluation.lesions.found import LEAST
 from mammoscope.evaluation.lesions.gallery import Shown
-from mammoscope.evaluation.lesions.summary import froc_titles
+from mammoscope.evaluation.lesions.summary import ap_name, froc_titles
 from mammoscope.evaluation.measures import shown as shown_measures
 from mammoscope.evaluation.measures import written
 from mammoscope.evaluation.page import confusion_tables, figures_of, metrics_table, unique_ids
-from mammoscope.evaluation.page_choices import calibration_section, points_section
+from mammoscope.evaluation.page_choices import points_section
 from mammoscope.evaluation.page_frame import report_page
 from mammoscope.evaluation.page_groups import estimate, kind, signed, span, subgroup_section
 from mammoscope.pages import Html, data_uri, element, joined, picture, table
@@ -20,7 +20,8 @@ from mammoscope.pages import Html, data_uri, element, joined, picture, table
 __all__ = ["render_page"]
 
 _TITLES = {"detect": "Evaluation of a detector", "segment": "Evaluation of a segmenter"}
-_ATTRIBUTES = {"kind": "Kind", "size": "Longer side of the box, in thirds", "nature": "Nature"}
+_ATTRIBUTES = {"kind": "Kind", "size": "Longer side of the box", "nature": "Nature"}
+_ORIGINAL, _GRID = "pixels of the original image", "pixels of the network's grid"
 _CAPTIONS = {
     "froc": (
         "FROC curve",
@@ -106,7 +107,7 @@ def _headlines(report: dict[str, Any]) -> list[Html]:
     ap = (precision["mean"] or precision["all"])["ap50"]
     made = [
         _headline("sensitivity", sensitivity, "of lesions found", told),
-        _headline("ap50", ap, "mAP at an overlap of 0.5", span("ap50", ap)),
+        _headline("ap50", ap, f"{ap_name(report)} at an overlap of 0.5", span("ap50", ap)),
     ]
     if report["overlap"]:
         dice = report["overlap"]["window"]["dice"]
@@ -205,16 +206,21 @@ def _groups(report: dict[str, Any]) -> Html:
         f"Sensitivity by lesion on {kind(report)}{report['measured_on']} images; false positives "
         f"are those of all candidates. Figures of fewer than {LEAST} lesions are kept back."
     )
-    return _grouped(groups, columns, titles, caption)
+    return _grouped(groups, columns, titles, caption, _ORIGINAL)
 
 
 def _grouped(
-    groups: list[dict[str, Any]], columns: list[str], titles: list[str], caption: str
+    groups: list[dict[str, Any]],
+    columns: list[str],
+    titles: list[str],
+    caption: str,
+    unit: str,
 ) -> Html:
     head = ("", "lesions", "patients", *titles)
     body = []
     for attribute, rows in groupby(groups, key=lambda group: str(group["attribute"])):
-        title = element("th", _ATTRIBUTES[attribute], colspan=len(head), scope="rowgroup")
+        words = _ATTRIBUTES[attribute] + (f" in {unit}, thirds" if attribute == "size" else "")
+        title = element("th", words, colspan=len(head), scope="rowgroup")
         body.append(element("tr", title, class_="part"))
         for group in rows:
             cells = [element("td", f"{group[name]:,}") for name in ("n", "patients")]
@@ -229,7 +235,7 @@ def _grouped(
         element("caption", caption),
         element("thead", element("tr", *(element("th", name, scope="col") for name in head))),
         element("tbody", *body),
-        class_="numbers",
+        class_="numbers stacked",
     )
     return element("div", made, class_="scroll")
 
@@ -239,7 +245,7 @@ def _average_precision(report: dict[str, Any]) -> Html:
     named = [(name.replace("_", " "), values) for name, values in made["kinds"].items()]
     if made["mean"]:
         named.append(("mean of kinds (mAP)", made["mean"]))
-    named.append(("all, whatever kind they are said to be", made["all"]))
+    named.append(("all, whatever kind they are said to be" if named else "all", made["all"]))
     rows = [
         (name, f"{v['lesions']:,}", estimate("ap50", v["ap50"]), estimate("ap", v["ap"]))
         for name, v in named
@@ -258,7 +264,8 @@ def _overlap(report: dict[str, Any]) -> Html:
         unit = f", {made['unit']}" if name == "hausdorff_95" else ""
         cells = [_spread(name, made[place][name]) for place in ("window", "image")]
         rows.append((f"{title}{unit}", *cells))
-    grid = "" if made["unit"] == "mm" else ", in pixels of the network's grid"
+    unit = "mm" if made["unit"] == "mm" else _GRID
+    grid = "" if made["unit"] == "mm" else f", in {_GRID}"
     caption = (
         f"Predicted against true masks on {kind(report)}{report['measured_on']} images. The window "
         f"is the lesion's box, grown by {made['window_margin']:.0%} of its longer side on every "
@@ -270,10 +277,10 @@ def _overlap(report: dict[str, Any]) -> Html:
     sentence = joined(
         [
             "The masks find ",
-            estimate("sensitivity", made["sensitivity"]),
+            *_said("sensitivity", made["sensitivity"]),
             " of the lesions, where a part of the mask and the lesion share "
             f"{made['mask_iou']:g} of their union, with ",
-            estimate("rate", made["false_positives_per_image"]),
+            *_said("rate", made["false_positives_per_image"]),
             " false parts per image.",
         ]
     )
@@ -284,9 +291,15 @@ def _overlap(report: dict[str, Any]) -> Html:
         [
             element("p", sentence),
             table(heads, rows, caption),
-            _grouped(made["groups"], columns, titles, by_group) if made["groups"] else None,
+            _grouped(made["groups"], columns, titles, by_group, unit) if made["groups"] else None,
         ]
     )
+
+
+def _said(name: str, metric: dict[str, Any]) -> tuple[Html, str]:
+    """Return a measure as a sentence has it: its interval in brackets."""
+    ends = span(name, metric)
+    return element("b", written(name, metric["value"])), f" ({ends})" if ends else ""
 
 
 def _spread(name: str, metric: dict[str, Any]) -> Html:
@@ -331,9 +344,12 @@ def _scores(
     if not report["levels"]:
         return []
     names = shown_measures(EvaluationConfig.model_validate(report["evaluation"]))
+    # It takes scores for chances.
+    del names["pf1"]
     text = (
         "An image is scored by what is most suspicious in it; breasts and exams follow. Whether "
-        "the right place was suspicious does not count here."
+        "the right place was suspicious does not count here. Scores are ranks and no chances of "
+        "cancer, so that nothing is said of their calibration."
     )
     pictures = joined(figures_of(level, drawn) for level, drawn in score_figures.items())
     said = set(report["detection"]["warnings"])
@@ -344,7 +360,6 @@ def _scores(
             joined([element("p", text), metrics_table(report, names), confusion_tables(report)]),
         ),
         ("Their operating points", points_section(of_points)),
-        ("Their calibration", calibration_section(report)),
         ("Subgroups", subgroup_section(report)),
         ("Their figures", pictures),
     ]

@@ -8,7 +8,7 @@ from typing import Any
 from mammoscope.evaluation.measures import estimated
 from mammoscope.evaluation.run_folder import Report
 
-__all__ = ["froc_titles", "measures_of", "summary_rows"]
+__all__ = ["ap_name", "froc_titles", "measures_of", "summary_rows"]
 
 
 def froc_titles(report: dict[str, Any]) -> dict[str, str]:
@@ -19,6 +19,11 @@ def froc_titles(report: dict[str, Any]) -> dict[str, str]:
         counted = "false positive" if rate == "1" else "false positives"
         told[f"sensitivity_at_{rate}"] = f"Sensitivity at {rate} {counted} per image"
     return told | {"mean_sensitivity": f"Mean of these ({', '.join(rates)})"}
+
+
+def ap_name(report: dict[str, Any]) -> str:
+    """Return what the average precision is called: mAP is a mean over kinds that are told apart."""
+    return "mAP" if report["detection"]["average_precision"]["mean"] else "AP"
 
 
 def measures_of(
@@ -62,8 +67,8 @@ def summary_rows(report: Report) -> list[list[str]]:
     rate = cut_off["false_positives_per_image"]
     single("FP/image there", "false_positives", rate)
     precision = found["average_precision"]["mean"] or found["average_precision"]["all"]
-    single("mAP, IoU 0.5", "ap50", precision["ap50"])
-    single("mAP, IoU 0.5 to 0.95", "ap", precision["ap"])
+    single(f"{ap_name(made)}, IoU 0.5", "ap50", precision["ap50"])
+    single(f"{ap_name(made)}, IoU 0.5 to 0.95", "ap", precision["ap"])
     if (overlap := made["overlap"]) is not None:
         single("Dice around the lesion", "dice", overlap["window"]["dice"])
         single("Dice, whole image", "dice", overlap["image"]["dice"])

@@ -95,7 +95,9 @@ def read_findings(folder: Path, table: CohortTable, facts: dict[str, Any]) -> Fi
     """Read the findings of a run's cohort, and which of them are targets.
 
     Boxes with sides in the wrong order are turned, and those that reach outside their image are
-    cut, as they are for training; what has no area then has no place.
+    cut, as they are for training; what has no area then has no place, and what training dropped
+    as wrong (``lesions.faults``) has none either. Where an image with cancer has benign findings
+    alone, nobody says where the cancer is.
 
     Args:
         folder: The cohort folder.
@@ -122,21 +124,19 @@ def read_findings(folder: Path, table: CohortTable, facts: dict[str, Any]) -> Fi
     )
     joined = rows.join(images, on="image_id", how="inner", maintain_order="left")
     config = LesionsConfig.model_validate(facts["config"].get("lesions", {}))
-    placed = _placed(joined).with_columns(is_target(config).alias("target"))
+    dropped = facts.get("lesions", {}).get("dropped", [])
+    sound = joined.filter(~pl.col("finding_id").is_in(dropped))
+    placed = _placed(sound).with_columns(is_target(config).alias("target"))
     nowhere = joined.join(placed, on="finding_id", how="anti")
     if not placed["target"].any():
         raise RunError(f"{path}: no finding with a place is a target (settings lesions.*)")
     sick = set(images.filter(pl.col("cancer") == 1)["image_id"])
-    unmarked = sick - set(joined["image_id"])
+    unmarked = sick - set(joined.filter(pl.col("malignant").fill_null(1) != 0)["image_id"])
     # A finding that ingest refused is in the image all the same; a second copy of it is none.
     rejects = refused_images(Path(folder), "ingest")
     refused = set(rejects.filter(pl.col("reason") != Reason.DUPLICATE)["image_id"])
-    notes = []
-    if nowhere.height:
-        notes.append(
-            f"{nowhere.height} findings of the cohort have no box, or one without area: they are "
-            "not among the lesions."
-        )
+    gone = joined.height - sound.height, sound.height - placed.height
+    notes = _notes(*gone, config.faults)
     kept = ["finding_id", "image_id", "kind", "malignant", "target", *SIDES, "side_px"]
     return Findings(
         placed.select(kept),
@@ -145,6 +145,21 @@ def read_findings(folder: Path, table: CohortTable, facts: dict[str, Any]) -> Fi
         tuple(notes),
         digest,
     )
+
+
+def _notes(dropped: int, nowhere: int, faults: str) -> list[str]:
+    """Say how many findings are not among the lesions, and why."""
+    told = []
+    if dropped:
+        told.append(f"{dropped} that training dropped as wrong (lesions.faults={faults})")
+    if nowhere:
+        told.append(f"{nowhere} without a box, or with one of no area")
+    if not told:
+        return []
+    return [
+        f"Findings that are not among the lesions, of all splits together: {' and '.join(told)}. "
+        "False positives are not counted on their images."
+    ]
 
 
 def is_target(config: LesionsConfig) -> pl.Expr:

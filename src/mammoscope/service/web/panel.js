@@ -22,9 +22,12 @@ function row(label, value, threshold, reached) {
   );
 }
 
+// The right breast first, as images hang and breasts are listed above; CC before MLO.
+const hung = (a, b) => b.laterality.localeCompare(a.laterality) || a.view.localeCompare(b.view);
+
 // What detectors and segmenters found, view by view; boxes of the heatmap speak for themselves.
 function findings(images) {
-  return images.flatMap((image) =>
+  return [...images].sort(hung).flatMap((image) =>
     image.findings
       .filter((finding) => finding.found_by !== "heatmap")
       .map((finding) => {
@@ -32,6 +35,15 @@ function findings(images) {
         return `${image.laterality} ${image.view}: ${named(finding)}` +
           (twin ? `, seen in ${twin.laterality} ${twin.view} too` : "");
       }));
+}
+
+// What the numbers behind a finding are; a detector or segmenter that scores does so by its findings.
+function aboutFindings(images, model) {
+  const told = images.some((image) => image.findings.some((finding) => finding.kind_score !== null));
+  return (told
+    ? "In brackets: the share that the second stage gives that kind. Last: the score of what found it. "
+    : "Last: the score of what found it. ") +
+    (SCORED_BY[model.task] ? "" : "Findings do not change the scores above.");
 }
 
 function anomaly(exam) {
@@ -42,10 +54,11 @@ function anomaly(exam) {
     : null;
 }
 
-function list(title, kind, items) {
+function list(title, kind, items, about = null) {
   return items.length === 0
     ? null
-    : el("section", { class: kind }, el("h2", {}, title), el("ul", {}, ...items.map((item) => el("li", {}, item))));
+    : el("section", { class: kind }, el("h2", {}, title),
+        el("ul", {}, ...items.map((item) => el("li", {}, item))), about && el("p", { class: "fine" }, about));
 }
 
 export const refusalItem = (refusal) =>
@@ -87,7 +100,7 @@ export function fillPanel(exam, images, model) {
               `Scored by ${SCORED_BY[model.task]}: a rank, not a probability of cancer.`)
           : null,
       ),
-      list("Findings", "findings", findings(images)),
+      list("Findings", "findings", findings(images), aboutFindings(images, model)),
       list("Read with care", "warnings", warnings),
       list("Not scored", "refused", exam.refused.map(refusalItem)),
       facts(model),

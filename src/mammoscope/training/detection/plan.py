@@ -101,7 +101,7 @@ def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) ->
         DetectionTask(network, config),
         (train, Loader(whole, settings, collate=collate, batch_size=size)),
         (*regions.notes, *notes),
-        {"lesions": {"train": lesions, "faults": regions.counts}},
+        {"lesions": {"train": lesions, "faults": regions.counts, "dropped": regions.dropped}},
     )
 
 

@@ -77,7 +77,9 @@ def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) ->
         SegmentationTask(network, config.train, config.segment, margin),
         loaders,
         notes=tuple(notes),
-        facts={"lesions": {"used": len(regions), "faults": regions.counts}},
+        facts={
+            "lesions": {"used": len(regions), "faults": regions.counts, "dropped": regions.dropped}
+        },
     )
 
 
