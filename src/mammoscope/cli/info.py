@@ -169,6 +169,7 @@ def _scoring(values: dict[str, Any]) -> dict[str, str]:
 
 def _bundle(path: Path) -> tuple[str, dict[str, Any]]:
     from mammoscope.bundle import read_bundle
+    from mammoscope.pages import written_score
 
     try:
         bundle = read_bundle(path)
@@ -184,12 +185,14 @@ def _bundle(path: Path) -> tuple[str, dict[str, Any]]:
         + "; ".join(f"{level}: {how}" for level, how in bundle.aggregation.items()),
         "input": f"{bundle.input.preprocess.height} x {bundle.input.preprocess.width}, "
         f"{bundle.input.preprocess.bits} bits",
-        "operating point": f"{points.primary}: image {points.threshold('image'):.4f}, "
-        f"breast {points.threshold('breast'):.4f}, exam {points.threshold('exam'):.4f}",
+        "operating point": f"{points.primary}: "
+        f"image {written_score(points.threshold('image'), 4)}, "
+        f"breast {written_score(points.threshold('breast'), 4)}, "
+        f"exam {written_score(points.threshold('exam'), 4)}",
         **_scoring({"calibration": bundle.calibration, **bundle.training}),
         **{
             ("findings" if one == bundle.scoring else f"beside it, {one.task}"): (
-                f"{one.name}, from {one.threshold:.4f} on ({one.target})"
+                f"{one.name}, from {written_score(one.threshold, 4)} on ({one.target})"
             )
             for one in bundle.companions
         },

@@ -15,6 +15,7 @@ from mammoscope.evaluation.lesions.matching import Outcome
 from mammoscope.evaluation.lesions.outlined import Masks
 from mammoscope.evaluation.pictures import Pictures
 from mammoscope.masks import decode, outline
+from mammoscope.pages import written_score
 from mammoscope.preprocessing import Geometry
 from mammoscope.types import Box, ByteImage, Floats, GreyImage, Ints
 
@@ -148,17 +149,19 @@ def _words(found: Found, there: Ints, drawn: Ints, threshold: float) -> str:
         if not scene.lesions.target[place]:
             told.append(f"{kind}, no target")
         elif matching.score[place] >= threshold:
-            told.append(f"{kind} found at {matching.score[place]:.2f}")
+            told.append(f"{kind} found at {written_score(matching.score[place])}")
         elif np.isfinite(matching.score[place]):
-            told.append(f"{kind} missed: its mark, {matching.score[place]:.2f}, is not shown")
+            told.append(
+                f"{kind} missed: its mark, {written_score(matching.score[place])}, is not shown"
+            )
         else:
             told.append(f"{kind} missed")
     false = int((matching.outcome[drawn] == Outcome.FALSE).sum())
     if false:
         highest = scene.candidates.score[drawn][matching.outcome[drawn] == Outcome.FALSE].max()
         told.append(
-            f"a false mark at {highest:.2f}"
+            f"a false mark at {written_score(highest)}"
             if false == 1
-            else f"{false} false marks, the highest at {highest:.2f}"
+            else f"{false} false marks, the highest at {written_score(highest)}"
         )
     return "; ".join(told) or "nothing marked"

@@ -15,7 +15,7 @@ from mammoscope.evaluation.page import confusion_tables, figures_of, metrics_tab
 from mammoscope.evaluation.page_choices import calibration_section, points_section
 from mammoscope.evaluation.page_frame import report_page
 from mammoscope.evaluation.page_groups import estimate, kind, signed, span, subgroup_section
-from mammoscope.pages import Html, data_uri, element, joined, picture, table
+from mammoscope.pages import Html, data_uri, element, joined, picture, table, written_score
 
 __all__ = ["render_page"]
 
@@ -167,8 +167,9 @@ def _cut_off(report: dict[str, Any]) -> Html:
         for unit in after["sensitivity"]
     ]
     text = (
-        f"Candidates from {made['threshold']:.4f} on are shown: the lowest cut-off that gave "
-        f"{made['target']} on validation images. It was written down before a test row was read."
+        f"Candidates from {written_score(made['threshold'], 4)} on are shown: the lowest cut-off "
+        f"that gave {made['target']} on validation images. It was written down before a test row "
+        "was read."
     )
     head = ("", "validation promised", f"{report['measured_on']} gave")
     caption = f"Candidates on {kind(report)}images at the frozen cut-off."
