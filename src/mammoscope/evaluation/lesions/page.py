@@ -316,11 +316,11 @@ def _gallery(report: dict[str, Any], shown: list[Shown]) -> Html:
         )
         for one in shown
     ]
-    lines = "outlines" if report["overlap"] else "boxes"
+    lines, dim = ("outlines", "; parts below it are dim") if report["overlap"] else ("boxes", "")
     text = (
         f"Yellow {lines} are lesions, grey ones findings that are no targets; what the model drew "
-        "is cyan, boxes from the frozen cut-off on. First images with a lesion, from the surest "
-        "found to those missed; then those with the highest false marks."
+        f"is cyan, boxes from the frozen cut-off on{dim}. First images with a lesion, from the "
+        "surest found to those missed; then those with the highest false marks."
     )
     return joined([element("p", text), element("div", *drawn, class_="gallery")])
 
