@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mammoscope.explain import find_regions, heatmap_in_original_pixels, overlay
+from mammoscope.explain import called, find_regions, heatmap_in_original_pixels, overlay
+from mammoscope.inference.joining import joined
 from mammoscope.masks import outline
 from mammoscope.preprocessing import Geometry
 from mammoscope.types import Box, Finding, ImageResult, Laterality, View
@@ -140,6 +141,44 @@ def test_an_overlay_draws_outlines_instead_of_boxes_and_names_what_was_found():
     # At the image's upper border the words stand below.
     high = Finding(Box(100, 2, 200, 100), 0.5, "mass", "detector", matched=("b", 0))
     assert overlay(pixels, result(heat, findings=(high,))).any(axis=2)[105:].any()
+
+
+def test_what_two_models_found_is_one_mark_of_box_and_outline_with_one_name():
+    square = Box(100, 200, 200, 300)
+    corners = ((150.0, 210.0), (190.0, 250.0), (150.0, 290.0), (110.0, 250.0))
+    seen = Finding(square, 0.41, found_by="detector")
+    (both,) = joined(
+        [seen, Finding(Box(110, 210, 190, 290), 0.9, "suspicious", "segmenter", corners)]
+    )
+    pixels, heat = np.zeros((400, 300), np.float32), np.zeros((12, 4), np.float32)
+    alone, shown = (overlay(pixels, result(heat, findings=(one,))) for one in (seen, both))
+    # Box and name are the detector's; what is added is the outline.
+    drawn = alone.any(axis=2)
+    assert (shown[drawn] == alone[drawn]).all()
+    rows, columns = np.nonzero(shown.any(axis=2) & ~drawn)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (210, 290, 110, 190)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        (("suspicious", "suspicious", None), "suspicious"),
+        (("mass", "suspicious", None), "mass"),
+        (("suspicious", "malignant", 0.996), "malignant (0.996)"),
+        (("mass", "malignant", 0.87), "mass, malignant (0.87)"),
+        (("malignant", "malignant", 0.87), "malignant (0.87)"),
+    ],
+)
+def test_every_word_for_a_finding_is_told_once(kinds, words):
+    first, second, sure = kinds
+    place = Box(0, 0, 10, 10)
+    (one,) = joined(
+        [
+            Finding(place, 0.4, first, "detector"),
+            Finding(place, 0.9, second, "segmenter", ((1.0, 1.0),) * 3, kind_score=sure),
+        ]
+    )
+    assert called(one) == words
 
 
 def test_an_outline_is_drawn_on_the_outermost_pixels_of_its_mask():

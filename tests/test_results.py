@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from mammoscope.inference import read_exam
+from mammoscope.inference.joining import joined
 from mammoscope.results import FailedExamPart, ResultsDocument, results_document, results_schema
 from mammoscope.types import Anomaly, Box, Finding
 
@@ -61,9 +62,42 @@ def test_findings_tell_outline_kind_source_and_match_and_anomalies_are_told(pred
         "kind": "mass",
         "kind_score": None,
         "found_by": "segmenter",
+        "seen_by": [
+            {
+                "found_by": "segmenter",
+                "box": {"x_min": 10, "y_min": 20, "x_max": 40, "y_max": 60},
+                "score": 0.7,
+                "kind": "mass",
+                "kind_score": None,
+            }
+        ],
         "outline": [{"x": x, "y": y} for x, y in outline],
         "matched": {"image_id": "other", "finding": 1},
     }
+
+
+def test_a_finding_of_two_models_tells_what_each_says(predictor, exam_folder):
+    plain = predictor(read_exam(exam_folder))
+    box, wider = Box(10, 20, 40, 60), Box(8, 20, 40, 66)
+    outline = ((10.0, 20.0), (40.0, 30.0), (25.0, 60.0))
+    found = joined(
+        [
+            Finding(wider, 0.4, "mass", "detector", matched=("other", 1)),
+            Finding(box, 0.996, "malignant", "segmenter", outline, kind_score=0.8),
+        ]
+    )
+    result = replace(plain, images=(replace(plain.images[0], findings=found), *plain.images[1:]))
+    document = results_document([result], predictor.model_info, "0.1.0")
+    jsonschema.validate(document, results_schema())
+    (finding,) = document["exams"][0]["images"][0]["findings"]
+    assert (finding["found_by"], finding["score"], finding["box"]["y_max"]) == ("detector", 0.4, 66)
+    assert (finding["kind"], finding["kind_score"]) == ("malignant", 0.8)
+    assert len(finding["outline"]) == 3
+    assert finding["matched"] == {"image_id": "other", "finding": 1}
+    told = [(one["found_by"], one["score"], one["kind"]) for one in finding["seen_by"]]
+    assert told == [("detector", 0.4, "mass"), ("segmenter", 0.996, "malignant")]
+    assert finding["seen_by"][1]["box"]["y_max"] == 60
+    assert finding["seen_by"][1]["kind_score"] == 0.8
 
 
 def test_refused_images_and_failed_exams_carry_no_score(document):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from mammoscope.pages import written_score
 from mammoscope.preprocessing import Geometry
 from mammoscope.types import Box, ByteImage, Finding, FloatImage, ImageResult
 
 __all__ = [
+    "called",
     "clipped",
     "find_regions",
     "heatmap_in_original_pixels",
@@ -20,6 +22,8 @@ __all__ = [
 _OPACITY = 0.45
 _LINE_COLOUR = (255, 196, 0)
 _MOST_REGIONS = 5
+# Kind of a finding whose model tells none.
+_UNTOLD = "suspicious"
 
 
 def find_regions(
@@ -81,9 +85,10 @@ def heatmap_in_original_pixels(result: ImageResult) -> FloatImage:
 def overlay(pixels: FloatImage, result: ImageResult) -> ByteImage:
     """Draw the heatmap, where there is one, and outlines and boxes of findings over an image.
 
-    Beside those of detectors and segmenters stands what they are taken for, in brackets the share
-    that a second stage gives that, and the score; an equals sign marks one that was matched with
-    another view.
+    A detector's finding is a box, a segmenter's an outline; one that both found is a box with an
+    outline, and its score is the detector's. Beside them stands what they are taken for, in
+    brackets the share that a second stage gives that, and the score; an equals sign marks one that
+    was matched with another view.
 
     Args:
         pixels: (H, W) float32 presentation values in [0, 1], of the original image.
@@ -105,7 +110,7 @@ def overlay(pixels: FloatImage, result: ImageResult) -> ByteImage:
             # The pixel in which a corner lies, not the nearest one.
             corners = np.floor(finding.outline).astype(np.int32)
             cv2.polylines(picture, [corners], True, _LINE_COLOUR, thickness)  # noqa: FBT003
-        else:
+        if finding.found_by != "segmenter" or not finding.outline:
             low, high = (round(box.x_min), round(box.y_min)), (round(box.x_max), round(box.y_max))
             cv2.rectangle(picture, low, (high[0] - 1, high[1] - 1), _LINE_COLOUR, thickness)
         _name(picture, finding, thickness, written)
@@ -127,8 +132,7 @@ def _name(
     """
     if finding.found_by == "heatmap":
         return
-    sure = "" if finding.kind_score is None else f" ({finding.kind_score:.2f})"
-    text = f"{finding.kind}{sure} {finding.score:.2f}" + (" =" if finding.matched else "")
+    text = f"{called(finding)} {written_score(finding.score)}" + (" =" if finding.matched else "")
     size = 0.3 * thickness
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, thickness)
     left = max(0, min(round(finding.box.x_min), picture.shape[1] - width))
@@ -151,6 +155,19 @@ def _name(
     written.append((left, bottom - height, left + width, bottom))
     at = (left, bottom)
     cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, _LINE_COLOUR, thickness)
+
+
+def called(finding: Finding) -> str:
+    """Return what a finding is taken for, for people: ``mass, malignant (0.87)``.
+
+    Where a detector names its kind and a second stage another, both are told, each once; that it
+    is suspicious goes without saying where anything more is known.
+    """
+    told = {one.kind: one.kind_score for one in finding.sightings}
+    known = {kind: sure for kind, sure in told.items() if kind != _UNTOLD} or told
+    return ", ".join(
+        kind if sure is None else f"{kind} ({written_score(sure)})" for kind, sure in known.items()
+    )
 
 
 def overlay_colours(picture: ByteImage, heat: FloatImage) -> None:

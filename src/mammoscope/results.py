@@ -12,7 +12,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mammoscope.errors import IncompleteExamError, MammoscopeError
-from mammoscope.types import Anomaly, ExamResult, Finding, FoundBy, ImageResult, Level
+from mammoscope.types import (
+    Anomaly,
+    Box,
+    ExamResult,
+    Finding,
+    FoundBy,
+    ImageResult,
+    Level,
+    Sighting,
+)
 
 __all__ = [
     "INTENDED_USE",
@@ -116,6 +125,16 @@ class MatchPart(_Part):
     finding: int = Field(ge=0, description="Its place among that image's findings, from 0.")
 
 
+class SightingPart(_Part):
+    """What one model says of a finding."""
+
+    found_by: FoundBy
+    box: BoxPart
+    score: _Score
+    kind: str
+    kind_score: _Score | None
+
+
 class FindingPart(_Part):
     """A suspicious region of one image."""
 
@@ -131,7 +150,11 @@ class FindingPart(_Part):
     )
     found_by: FoundBy = Field(
         description="What it comes from: a classifier's or anomaly model's map, a detector, or a "
-        "segmenter's mask."
+        "segmenter's mask. Of a lesion that detector and segmenter both find it is the detector, "
+        "whose box and score the finding has, with the segmenter's outline."
+    )
+    seen_by: list[SightingPart] = Field(
+        min_length=1, description="What each model that found it says of it by itself."
     )
     outline: list[PointPart] = Field(description="Corners of its outline where a mask was found.")
     matched: MatchPart | None = Field(description="The same lesion in another view of the breast.")
@@ -298,17 +321,31 @@ def _image_part(image: ImageResult) -> ImagePart:
 
 
 def _finding_part(finding: Finding) -> FindingPart:
-    box = finding.box
     matched = finding.matched
     return FindingPart(
-        box=BoxPart(x_min=box.x_min, y_min=box.y_min, x_max=box.x_max, y_max=box.y_max),
+        box=_box_part(finding.box),
         score=finding.score,
         kind=finding.kind,
         kind_score=finding.kind_score,
         found_by=finding.found_by,
+        seen_by=[_sighting_part(one) for one in finding.sightings],
         outline=[PointPart(x=x, y=y) for x, y in finding.outline],
         matched=MatchPart(image_id=matched[0], finding=matched[1]) if matched else None,
     )
+
+
+def _sighting_part(sighting: Sighting) -> SightingPart:
+    return SightingPart(
+        found_by=sighting.found_by,
+        box=_box_part(sighting.box),
+        score=sighting.score,
+        kind=sighting.kind,
+        kind_score=sighting.kind_score,
+    )
+
+
+def _box_part(box: Box) -> BoxPart:
+    return BoxPart(x_min=box.x_min, y_min=box.y_min, x_max=box.x_max, y_max=box.y_max)
 
 
 def _anomaly_part(anomaly: Anomaly | None) -> AnomalyPart | None:

@@ -35,6 +35,7 @@ __all__ = [
     "Level",
     "MammogramImage",
     "Refusal",
+    "Sighting",
     "View",
 ]
 
@@ -112,6 +113,25 @@ FoundBy = Literal["heatmap", "detector", "segmenter"]
 
 
 @dataclass(frozen=True, slots=True)
+class Sighting:
+    """What one model says of a finding.
+
+    Attributes:
+        found_by: Which.
+        box: Its own, in original pixels.
+        score: Its own, in [0, 1].
+        kind: What it takes the finding for.
+        kind_score: As that of a finding.
+    """
+
+    found_by: FoundBy
+    box: Box
+    score: float
+    kind: str
+    kind_score: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """A suspicious region of an image.
 
@@ -120,12 +140,13 @@ class Finding:
         score: In [0, 1].
         kind: What it is taken for, such as mass; suspicious where the model does not say, unusual
             where it only knows normal images.
-        found_by: What it comes from.
+        found_by: What it comes from; of one that several models found, whose box and score it has.
         outline: (x, y) of the corners of its outline, in original pixels, where a mask was found.
         matched: What shows the same lesion in another view of the breast: that image's name, and
             which of its findings, from 0.
         kind_score: Share in [0, 1] that the kind has among those that a second stage tells apart;
             ``None`` where there is none.
+        seen_by: What each model says of it where several found it; see :attr:`sightings`.
     """
 
     box: Box
@@ -135,6 +156,13 @@ class Finding:
     outline: tuple[tuple[float, float], ...] = ()
     matched: tuple[str, int] | None = None
     kind_score: float | None = None
+    seen_by: tuple[Sighting, ...] = ()
+
+    @property
+    def sightings(self) -> tuple[Sighting, ...]:
+        """What each model that found it says of it: one at least."""
+        own = Sighting(self.found_by, self.box, self.score, self.kind, self.kind_score)
+        return self.seen_by or (own,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +241,8 @@ class ImageResult:
         score: Score in [0, 1]; the bundle's task says what of.
         suspicious: Whether the score reaches the bundle's image operating point.
         findings: Suspicious regions, in original pixels: those of the bundle's detector, then
-            those of its segmenter, each highest first; where it has neither, those of the heatmap.
+            those that its segmenter alone has found, each highest first; where it has neither,
+            those of the heatmap.
         decoder: Which decoder read the pixels.
         crop_quality: Of the breast's crop, in [0, 1]; a low one is to be looked at.
         warnings: What a reader must know about this image.

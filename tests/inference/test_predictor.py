@@ -85,8 +85,12 @@ def test_a_counterpart_is_named_by_its_place_whatever_the_order_of_companions(
 
     rating = Rating(logit=0.0, score=0.5)
 
+    ring = ((1.0, 1.0), (5.0, 1.0), (5.0, 6.0))
+
     def outlines(seen, _):
-        return [Verdict(rating, (Finding(Box(0, 0, 9, 9), 0.5, found_by="segmenter"),))] * len(seen)
+        alone = Finding(Box(20, 20, 29, 29), 0.9, found_by="segmenter")
+        shared = Finding(Box(1, 1, 5, 6), 0.5, found_by="segmenter", outline=ring)
+        return [Verdict(rating, (alone, shared))] * len(seen)
 
     def detects(seen, _):
         others = [one.image.image_id for one in seen[::-1]]
@@ -102,8 +106,11 @@ def test_a_counterpart_is_named_by_its_place_whatever_the_order_of_companions(
     by_name = {image.image_id: image for image in result.images}
     for image in result.images:
         assert [finding.found_by for finding in image.findings] == ["detector", "segmenter"]
+        # What both find is one finding, and what it is matched with is one too.
+        assert (image.findings[0].score, image.findings[0].outline) == (0.4, ring)
         name, place = image.findings[0].matched
-        assert by_name[name].findings[place].found_by == "detector"
+        other = by_name[name].findings[place]
+        assert [one.found_by for one in other.sightings] == ["detector", "segmenter"]
 
 
 def test_a_breast_is_its_highest_image_where_the_bundle_says_so(predictor, exam_folder):

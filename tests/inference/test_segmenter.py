@@ -52,6 +52,43 @@ def test_parts_above_a_threshold_are_masks_and_above_a_lower_one_candidates():
     assert made.scores.max() == 1
 
 
+def test_a_part_that_is_sure_throughout_ranks_before_a_sure_pixel_and_a_large_doubt():
+    pixels = np.full((60, 40), 50, np.uint8)
+    pixels[2:12, 2:12] = 112  # sure
+    pixels[20, 2] = 130
+    pixels[20, 3:12] = 100  # one pixel surer still, the others unsure
+    pixels[30:58, 2:38] = 99  # large and unlikely
+    highest = outliner(pixels.shape)(pixels).candidates
+    assert [candidate.box.y_min for candidate in highest] == [20, 2, 30]
+    whole = outliner(pixels.shape, candidate_score="whole")(pixels).candidates
+    assert [candidate.box.y_min for candidate in whole] == [2, 20, 30]
+    # An image scores as its highest candidate.
+    sure = outliner(pixels.shape, candidate_score="whole")(pixels)
+    assert 1 / (1 + np.exp(-sure.logit)) == pytest.approx(whole[0].score)
+    assert outliner(pixels.shape)(pixels).logit == 30
+    # 100 pixels of logit 12, which are 12 + 1.386 above that of the threshold, 0.2.
+    evidence = 100 * (12 + np.log(4)) / 10
+    assert whole[0].score == pytest.approx(evidence / (evidence + 10))
+
+
+def test_a_sure_network_does_not_give_all_its_parts_one_score():
+    pixels = np.full((60, 40), 50, np.uint8)
+    for place, grey in enumerate((170, 180, 190)):
+        pixels[20 * place : 20 * place + 8, 5:15] = grey
+    highest, whole = (
+        [c.score for c in outliner(pixels.shape, candidate_score=how)(pixels).candidates]
+        for how in ("highest", "whole")
+    )
+    assert highest == [1, 1, 1]
+    assert 0.98 < whole[2] < whole[1] < whole[0] < 1
+    assert np.diff(whole).max() < -0.0005
+    # What lies at the threshold and no further speaks for nothing.
+    pixels[:] = 50
+    pixels[5:10, 5:10] = 100
+    made = outliner(pixels.shape, candidate_score="whole", candidate_threshold=0.5)(pixels)
+    assert [c.score for c in made.candidates] == [0]
+
+
 @pytest.mark.parametrize("blend", ["gaussian", "mean"])
 @pytest.mark.parametrize("size", [(64, 64), (70, 90), (20, 50)])
 def test_windows_that_agree_give_what_a_look_at_the_whole_would(blend, size):
@@ -156,9 +193,22 @@ def test_a_graph_says_itself_what_its_map_is_made_into(tmp_path):
     assert second.mask.sum() == 40
 
 
+def test_a_graph_that_does_not_say_how_its_candidates_score_is_of_a_version_that_took_the_highest(
+    tmp_path,
+):
+    old = Segmenter(write_graph(tmp_path / "old.onnx"))
+    assert old.settings.candidate_score == "highest"
+    told = Segmenter(write_graph(tmp_path / "new.onnx", {**SETTINGS, "candidate_score": "whole"}))
+    (before,), (after,) = (one([image()])[0].candidates for one in (old, told))
+    # A frozen cut-off is of one of them.
+    assert before.score == pytest.approx(1 / (1 + np.exp(-10)))
+    assert after.score == pytest.approx(1 - 10 / (np.sqrt(40) * (10 + np.log(4)) + 10))
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
+        ({**SETTINGS, "candidate_score": "newer"}, "by 'newer'; this version knows highest, whole"),
         (None, "does not say its threshold"),
         ({k: v for k, v in SETTINGS.items() if k != "blend"}, "does not say its blend"),
         ("{", "mammoscope.segment is no JSON"),

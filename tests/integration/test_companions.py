@@ -151,8 +151,15 @@ def test_companions_say_in_service_what_their_graphs_say_of_the_prepared_image(
         config = said[0].preprocess
         prepared = Preprocessor(config).prepare(SourceImage(image.path, config), image.laterality)
         outlined = segmenter([prepared.pixels])[0].findings(prepared.geometry)
-        assert [f for f in shown.findings if f.found_by == "segmenter"] == list(outlined)
         own = detector.findings(prepared.pixels, prepared.geometry)
+        # What both find is one finding; each model's word is kept in it.
+        told = [one for f in shown.findings for one in f.sightings]
+        assert {(one.box, one.score) for one in told if one.found_by == "segmenter"} == {
+            (f.box, f.score) for f in outlined
+        }
+        assert len(told) == len(outlined) + len(own)
+        outlines = [f.outline for f in shown.findings if f.outline]
+        assert sorted(outlines) == sorted(f.outline for f in outlined)
         found = [f for f in shown.findings if f.found_by == "detector"]
         # Matching moves scores, and with them the order, but no box.
         assert {f.box for f in found} == {f.box for f in own}

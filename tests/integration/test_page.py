@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import itertools
+import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,10 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from mammoscope.bundle import MODEL_FILE, Companion
 from mammoscope.cohort.synthetic import write_exam
+from mammoscope.explain import called
 from mammoscope.inference import Predictor
+from mammoscope.inference.joining import joined
+from mammoscope.pages import written_score
 from mammoscope.types import Box, Finding
 
 pytestmark = pytest.mark.browser
@@ -240,6 +246,94 @@ def test_a_model_that_is_no_classifier_says_what_its_score_is_and_may_have_no_he
         expect(page.get_by_role("button", name="Heatmap")).to_be_hidden()
         expect(page.get_by_role("button", name="Findings")).to_be_visible()
         context.close()
+
+
+class FoundByTwo(Predictor):
+    """Says of every image what a detector and a segmenter with a second stage find together."""
+
+    def __call__(self, exam, on_image=None):
+        result = super().__call__(exam, on_image)
+        names = [image.image_id for image in result.images]
+        ring = ((62.0, 62.0), (95.0, 70.0), (75.0, 99.0))
+        images = []
+        for image, other in zip(result.images, names[::-1], strict=True):
+            found = joined(
+                [
+                    Finding(Box(60, 60, 99, 99), 0.41, "mass", "detector", matched=(other, 0)),
+                    Finding(Box(10, 10, 30, 30), 0.35, "mass", "detector"),
+                    Finding(
+                        Box(62, 62, 95, 99), 0.9958, "malignant", "segmenter", ring, kind_score=0.83
+                    ),
+                ]
+            )
+            images.append(replace(image, findings=found))
+        return replace(result, images=tuple(images))
+
+
+def test_what_detector_and_segmenter_both_find_stands_once_with_what_each_says(
+    browser, serving, predictor, exam
+):
+    with serving(FoundByTwo(predictor.bundle, predictor._scorer)) as client:
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        page = context.new_page()
+        page.goto(str(client.base_url))
+        expect(page.locator("body.ready")).to_be_visible()
+        drop(page, exam["L CC"], exam["L MLO"])
+        items = page.locator("#panel .findings li")
+        expect(items).to_have_text(
+            [
+                line
+                for own, other in (("CC", "MLO"), ("MLO", "CC"))
+                for line in (
+                    f"L {own}: mass, malignant (0.83), 0.41, segmenter 0.996, "
+                    f"seen in L {other} too",
+                    f"L {own}: mass, 0.35",
+                )
+            ]
+        )
+        marks = page.locator(f"{GRID}[data-view='L CC'] svg.boxes > .finding")
+        expect(marks).to_have_count(2)
+        # One mark of both shapes; the box of what is matched is drawn thicker.
+        expect(marks.first.locator("polygon")).to_have_count(1)
+        expect(marks.first.locator("rect")).to_have_css("stroke-width", "2.5px")
+        expect(marks.last.locator("polygon")).to_have_count(0)
+        expect(marks.last.locator("rect")).to_have_css("stroke-width", "1.5px")
+        expect(page.locator(f"{GRID}[data-view='L CC']")).to_have_attribute(
+            "aria-label", re.compile(", 2 findings$")
+        )
+        context.close()
+
+
+def test_the_page_writes_scores_and_kinds_as_overlays_and_reports_do(page):
+    scores = [0, 1, 0.41, 0.0049, 0.9949, 0.9958, 0.99972, 0.9999999, 1e-9, math.nextafter(1, 2)]
+    written = page.evaluate(
+        """async (scores) => {
+          const { score } = await import('/static/dom.js');
+          return scores.flatMap((one) => [2, 3, 4].map((digits) => score(one, digits)));
+        }""",
+        scores,
+    )
+    assert written == [written_score(one, digits) for one in scores for digits in (2, 3, 4)]
+    words = ("suspicious", "mass", "malignant")
+    place = Box(0, 0, 10, 10)
+    for first, second in itertools.product(words, words):
+        sure = 0.9958 if second == "malignant" else None
+        (one,) = joined(
+            [
+                Finding(place, 0.4, first, "detector"),
+                Finding(place, 0.9, second, "segmenter", ((1.0, 1.0),) * 3, kind_score=sure),
+            ]
+        )
+        told = page.evaluate(
+            "async (one) => (await import('/static/dom.js')).named(one)",
+            {
+                "kind": one.kind,
+                "kind_score": one.kind_score,
+                "score": one.score,
+                "seen_by": [asdict(sighting) for sighting in one.sightings],
+            },
+        )
+        assert told == f"{called(one)}, 0.40, segmenter 0.90"
 
 
 def test_the_heatmap_and_the_findings_go_and_come_by_button_and_key(page, exam):

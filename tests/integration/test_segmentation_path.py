@@ -18,8 +18,9 @@ from mammoscope.config import Config, EvaluationConfig, LesionsConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation import evaluate_run
 from mammoscope.export import finish_run
+from mammoscope.export.candidate_score import choose_candidate_score
 from mammoscope.export.mask_threshold import choose_threshold
-from mammoscope.inference import Segmenter
+from mammoscope.inference import MaskSettings, Segmenter
 from mammoscope.masks import decode
 from mammoscope.scores import calibrate_run
 from mammoscope.training import fit, load_network
@@ -195,8 +196,43 @@ def test_an_unsure_network_gets_a_low_threshold(cohort):
     assert choose_threshold([], store, regions, unsure, 0.5) is None
 
 
+def test_candidates_score_by_what_finds_most_validation_lesions(run, cohort):
+    segmenter, store = Segmenter(run / "model.onnx"), PreparedStore(cohort)
+    facts = json.loads((run / "run.json").read_text())
+    names = table(run, "predictions").filter(pl.col("split") == "val")["image_id"]
+    regions = regions_of(cohort, store, LesionsConfig())
+    chosen = choose_candidate_score(names, store, regions, segmenter, EvaluationConfig())
+    assert chosen.sentence in facts["notes"]
+    assert segmenter.settings.candidate_score == chosen.value == facts["candidate_score"]
+    assert chosen.sensitivity[chosen.value] == max(chosen.sensitivity.values())
+    assert chosen.lesions == 6
+
+
+@pytest.mark.parametrize(("specks", "chosen"), [("sure", "whole"), ("none", "highest")])
+def test_where_specks_are_as_sure_as_lesions_candidates_score_by_the_whole_of_them(
+    specks, chosen, cohort
+):
+    store = PreparedStore(cohort)
+    regions = regions_of(cohort, store, LesionsConfig())
+    names = [name for name in store if regions.of(name)]
+    looked_at = iter(names)
+
+    def sees(_images):
+        logits = np.where(regions.union(next(looked_at)), 20.0, -9.0).astype(np.float32)
+        if specks == "sure":
+            logits[:2, :8:2] = logits[-2:, :8:2] = 21.0
+        return [SimpleNamespace(logits=logits)]
+
+    sees.settings = MaskSettings(0.5, 0.2, 1, 0.5, "mean")
+    told = choose_candidate_score(names, store, regions, sees, EvaluationConfig())
+    assert told.value == chosen
+    assert told.sensitivity["whole"] == 1
+    assert told.sensitivity["highest"] == (0 if specks == "sure" else 1)
+    assert choose_candidate_score([], store, regions, sees, EvaluationConfig()) is None
+
+
 def test_a_threshold_that_is_told_is_kept(cohort, tmp_path):
-    config = configured(threshold=0.8)
+    config = configured(threshold=0.8, candidate_score="whole")
     fit(
         cohort,
         tmp_path / "run",
@@ -204,9 +240,11 @@ def test_a_threshold_that_is_told_is_kept(cohort, tmp_path):
         bar=False,
     )
     finish_run(tmp_path / "run", cohort)
-    assert Segmenter(tmp_path / "run" / "model.onnx").settings.threshold == 0.8
+    settings = Segmenter(tmp_path / "run" / "model.onnx").settings
+    assert (settings.threshold, settings.candidate_score) == (0.8, "whole")
+    test_an_image_scores_as_its_highest_candidate(tmp_path / "run")
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert not [note for note in facts["notes"] if note.startswith("threshold ")]
+    assert not [note for note in facts["notes"] if note.startswith(("threshold ", "candidates"))]
 
 
 def test_the_report_measures_outlines_of_held_out_patients(run):

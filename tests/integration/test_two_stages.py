@@ -300,7 +300,7 @@ def part(top, left, bottom, right):
 
 
 def outlined(*parts):
-    return Outlined(np.zeros(SIZE, np.float32), np.zeros(SIZE, bool), parts, ())
+    return Outlined(np.zeros(SIZE, np.float32), np.zeros(SIZE, bool), parts, (), 0.0)
 
 
 def test_a_predicted_part_shows_the_lesion_that_it_overlaps_most():

@@ -6,7 +6,7 @@ from typing import Any
 
 from mammoscope.attribution.gallery import Shown
 from mammoscope.evaluation.page_frame import framed
-from mammoscope.pages import Html, data_uri, element, joined, picture, table
+from mammoscope.pages import Html, data_uri, element, joined, picture, table, written_score
 
 __all__ = ["METHODS", "render_page", "summary_rows"]
 
@@ -114,7 +114,10 @@ def _gallery(gallery: list[Shown]) -> Html:
     figures = []
     for one in sorted(gallery, key=lambda shown: shown.score):
         panels = ", ".join(["lesion boxed", *(METHODS[name] for name in one.methods)])
-        words = f"score {one.score:.3f}, {one.lesion.replace('_', ' ')}. From the left: {panels}."
+        words = (
+            f"score {written_score(one.score, 3)}, {one.lesion.replace('_', ' ')}. "
+            f"From the left: {panels}."
+        )
         figures.append(
             element(
                 "figure",

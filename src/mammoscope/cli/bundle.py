@@ -153,22 +153,27 @@ def _print_result(result: ExamResult, bundle: Bundle) -> None:
     from rich.table import Table
 
     from mammoscope.cli.console import console
+    from mammoscope.pages import written_score
 
     model = f"{'model trained on SYNTHETIC images; ' if bundle.synthetic else ''}research only"
     if bundle.task != "classify":
         model = f"of task {bundle.task}, no probability of cancer; {model}"
-    table = Table(title=f"Exam {result.exam_id}: score {result.score:.3f} ({model})")
+    table = Table(title=f"Exam {result.exam_id}: score {written_score(result.score, 3)} ({model})")
     for name in ("level", "what", "score", "suspicious", "findings"):
         table.add_column(name)
     for breast in result.breasts:
         table.add_row(
-            "breast", breast.laterality, f"{breast.score:.3f}", _word(breast.suspicious), ""
+            "breast",
+            breast.laterality,
+            written_score(breast.score, 3),
+            _word(breast.suspicious),
+            "",
         )
     for image in result.images:
         table.add_row(
             "image",
             f"{image.laterality} {image.view}",
-            f"{image.score:.3f}",
+            written_score(image.score, 3),
             _word(image.suspicious),
             str(len(image.findings)),
         )

@@ -155,7 +155,7 @@ def _companion(one: Companion) -> str:
     """Say from which score on a companion speaks; a second stage speaks of all that is found."""
     if one.task == "segment-then-classify":
         return f"{one.name}, {one.target}"
-    return f"{one.name}, from {one.threshold:.4f} on ({one.target})"
+    return f"{one.name}, from {written_score(one.threshold, 4)} on ({one.target})"
 
 
 def _scoring(values: dict[str, Any]) -> dict[str, str]:
@@ -177,6 +177,7 @@ def _scoring(values: dict[str, Any]) -> dict[str, str]:
 
 def _bundle(path: Path) -> tuple[str, dict[str, Any]]:
     from mammoscope.bundle import read_bundle
+    from mammoscope.pages import written_score
 
     try:
         bundle = read_bundle(path)
@@ -192,8 +193,10 @@ def _bundle(path: Path) -> tuple[str, dict[str, Any]]:
         + "; ".join(f"{level}: {how}" for level, how in bundle.aggregation.items()),
         "input": f"{bundle.input.preprocess.height} x {bundle.input.preprocess.width}, "
         f"{bundle.input.preprocess.bits} bits",
-        "operating point": f"{points.primary}: image {points.threshold('image'):.4f}, "
-        f"breast {points.threshold('breast'):.4f}, exam {points.threshold('exam'):.4f}",
+        "operating point": f"{points.primary}: "
+        f"image {written_score(points.threshold('image'), 4)}, "
+        f"breast {written_score(points.threshold('breast'), 4)}, "
+        f"exam {written_score(points.threshold('exam'), 4)}",
         **_scoring({"calibration": bundle.calibration, **bundle.training}),
         **{
             ("findings" if one == bundle.scoring else f"beside it, {one.task}"): _companion(one)

@@ -27,7 +27,7 @@ from mammoscope.config.learning import (
 )
 from mammoscope.config.lesions import LesionKind, LesionsConfig
 from mammoscope.config.loading import load_settings, validated
-from mammoscope.config.segmentation import MaskLoss, SegmentConfig
+from mammoscope.config.segmentation import CandidateScore, MaskLoss, SegmentConfig
 from mammoscope.config.stages import CutoutClass, StagesConfig
 from mammoscope.config.tracking import TrackingConfig
 from mammoscope.config.tuning import TuneConfig
@@ -36,6 +36,7 @@ __all__ = [
     "AnomalyConfig",
     "AugmentConfig",
     "AuxiliaryName",
+    "CandidateScore",
     "Config",
     "CutoutClass",
     "DetectionConfig",

@@ -9,10 +9,12 @@ from pydantic import Field, model_validator
 
 from mammoscope.config.loading import Frozen
 
-__all__ = ["MaskLoss", "SegmentConfig"]
+__all__ = ["CandidateScore", "MaskLoss", "SegmentConfig"]
 
 #: Losses of masks; weighted sums of them are what is trained.
 MaskLoss = Literal["dice", "image_dice", "bce", "focal", "tversky"]
+#: What the score of a candidate is made of.
+CandidateScore = Literal["highest", "whole"]
 _Weight = Annotated[float, Field(gt=0)]
 
 
@@ -89,6 +91,13 @@ class SegmentConfig(Frozen):
         default=0.2,
         description="Score from which pixels that hang together are a candidate, with a box; no "
         "higher than the threshold.",
+    )
+    candidate_score: Literal["validation"] | CandidateScore = Field(
+        default="validation",
+        description="What a candidate's score is, by which candidates rank and are cut off: "
+        "highest is that of its highest pixel; whole, how far all its pixels' logits lie above "
+        "candidate_threshold's, in sum, over the root of their number; validation chooses what "
+        "finds most validation lesions.",
     )
     min_area_px: Annotated[int, Field(ge=1)] = Field(
         default=4, description="Smallest predicted lesion, in pixels of prepared images."

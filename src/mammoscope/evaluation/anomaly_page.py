@@ -16,7 +16,7 @@ from mammoscope.evaluation.page_choices import points_section
 from mammoscope.evaluation.page_frame import report_page
 from mammoscope.evaluation.page_groups import estimate, kind, subgroup_section
 from mammoscope.evaluation.page_pointing import pointing_section
-from mammoscope.pages import Html, data_uri, element, joined, picture, table
+from mammoscope.pages import Html, data_uri, element, joined, picture, table, written_score
 from mammoscope.types import ByteImage, FloatImage
 
 __all__ = ["render_anomaly_page"]
@@ -122,7 +122,7 @@ def _card(
         row["cancer"], "label unknown"
     )
     called = "called" if row["score"] >= threshold else "not called"
-    words = f"{shown.image_id}: {truth}, {called}, score {row['score']:.3f}"
+    words = f"{shown.image_id}: {truth}, {called}, score {written_score(row['score'], 3)}"
     alt = f"{kind(report)}image {words}: image, expectation and anomaly by place"
     return element(
         "figure",

@@ -17,6 +17,7 @@ from mammoscope.evaluation.measures import measures_at, written_p
 from mammoscope.evaluation.paired import Pair, area_difference, share_difference
 from mammoscope.evaluation.run_folder import checked_predictions, read_run
 from mammoscope.evaluation.tables import Level, Scored, labelled, read_predictions, units
+from mammoscope.pages import written_score
 
 __all__ = [
     "Contender",
@@ -125,7 +126,7 @@ def comparison_rows(made: dict[str, Any]) -> list[list[str]]:
     for name in ("sensitivity", "specificity"):
         found = made["difference"][name]
         rows += [
-            value_row(f"{name}, {run['role']} at {run['threshold']:.4f}", run[name])
+            value_row(f"{name}, {run['role']} at {written_score(run['threshold'], 4)}", run[name])
             for run in made["runs"]
         ]
         rows.append(gain_row("  difference, McNemar (clustered)", found["value"], found))

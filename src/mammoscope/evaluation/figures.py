@@ -12,6 +12,7 @@ import numpy as np
 from mammoscope.evaluation.bootstrap import draw
 from mammoscope.evaluation.metrics import precision_recall_curve, roc_curve
 from mammoscope.evaluation.tables import Scored
+from mammoscope.pages import written_score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,7 +93,8 @@ def _roc(axes: Axes, data: Scored, thresholds: dict[str, float], seed: int) -> N
     for name, threshold in thresholds.items():
         called = data.score >= threshold
         x, y = called[~data.label].mean(), called[data.label].mean()
-        axes.plot(x, y, "o", ms=7, label=f"{name} (threshold {threshold:.3f})", color=_next(axes))
+        label = f"{name} (threshold {written_score(threshold, 3)})"
+        axes.plot(x, y, "o", ms=7, label=label, color=_next(axes))
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01))
     axes.set_aspect("equal")
     axes.legend(loc="lower right", fontsize=9)

@@ -11,6 +11,7 @@ from mammoscope.config import EvaluationConfig
 from mammoscope.evaluation.bootstrap import intervals
 from mammoscope.evaluation.operating_points import aim, over_calling_all
 from mammoscope.evaluation.tables import Scored
+from mammoscope.pages import written_score
 from mammoscope.statistics import holm_adjusted, normal_two_sided
 
 __all__ = ["broken_promises", "calling_all_warnings", "few_warnings", "fitted_warnings"]
@@ -89,15 +90,15 @@ def fitted_warnings(point: dict[str, Any], level: str) -> list[str]:
     own, choice = aim(point["target"]), point["choice"]
     if point["sensitivity"]["value"] == 0:
         said.append(
-            f"{name}: the threshold, {point['threshold']:.4f}, calls none of the validation "
-            "positives: take another target."
+            f"{name}: the threshold, {written_score(point['threshold'], 4)}, calls none of the "
+            "validation positives: take another target."
         )
     if (
         own is not None
         and choice["optimism"] is not None
         and _gain(own, choice["optimism"]) >= _OPTIMISM
     ):
-        moved = f"{choice['low']:.3f} to {choice['high']:.3f}"
+        moved = f"{written_score(choice['low'], 3)} to {written_score(choice['high'], 3)}"
         said.append(
             f"{name}: the threshold fits its validation patients. Drawn anew they choose from "
             f"{moved}, and the {_WORDS[own]} of a choice looks {abs(choice['optimism']):.3f} "

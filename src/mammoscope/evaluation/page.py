@@ -20,7 +20,7 @@ from mammoscope.evaluation.page_groups import (
     weighted_to,
 )
 from mammoscope.evaluation.page_pointing import pointing_section
-from mammoscope.pages import Html, element, joined, table
+from mammoscope.pages import Html, element, joined, table, written_score
 
 __all__ = [
     "confusion_tables",
@@ -133,7 +133,7 @@ def _confusion(report: dict[str, Any], level: str) -> Html:
         counted = (element("td", counts[name], class_=class_) for name, class_ in cells)
         return element("tr", element("th", title, scope="row"), *counted)
 
-    caption = f"{kind(report)}{level}s, threshold {values['threshold']:.4f}"
+    caption = f"{kind(report)}{level}s, threshold {written_score(values['threshold'], 4)}"
     heads = (element("th", text, scope="col") for text in ("called", "not called"))
     return element(
         "table",

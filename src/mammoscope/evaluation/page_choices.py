@@ -6,7 +6,7 @@ from typing import Any
 
 from mammoscope.evaluation.measures import CALIBRATION_MEASURES, written
 from mammoscope.evaluation.page_groups import estimate, kind, weighted_to
-from mammoscope.pages import Html, element, joined, table
+from mammoscope.pages import Html, element, joined, table, written_score
 
 __all__ = ["calibration_section", "folds_section", "points_section"]
 
@@ -98,10 +98,11 @@ def _points(report: dict[str, Any], level: str) -> Html:
 
 
 def _threshold(point: dict[str, Any]) -> Html:
-    value, choice = element("b", f"{point['threshold']:.4f}"), point["choice"]
+    value, choice = element("b", written_score(point["threshold"], 4)), point["choice"]
     if choice["low"] is None:
         return value
-    return joined([value, element("span", f"{choice['low']:.4f} to {choice['high']:.4f}")], " ")
+    low, high = (written_score(choice[end], 4) for end in ("low", "high"))
+    return joined([value, element("span", f"{low} to {high}")], " ")
 
 
 def folds_section(report: dict[str, Any]) -> Html | None:

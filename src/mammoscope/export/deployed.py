@@ -101,7 +101,10 @@ def _contract(run: Path, facts: dict[str, Any], predictions: pl.DataFrame) -> di
         level, inputs, output = "image", TASK_INPUTS[task], TASK_OUTPUTS[task]
         judges = task == "anomaly"
         taken = AnomalyScorer(run / MODEL_FILE, threads=1).inputs if judges else list(inputs)
-        aggregation = {"image": IMAGE_SCORES[task], **AGGREGATION["image"]}
+        # A segmenter whose candidates score by the whole of them scores images as a detector does.
+        by_candidates = facts.get("candidate_score") == "whole"
+        image = IMAGE_SCORES["detect" if by_candidates else task]
+        aggregation = {"image": image, **AGGREGATION["image"]}
     # As the thresholds of breasts were chosen: where they are a graph's, the column is its own.
     if level == "image" and "breast_score" in predictions.columns:
         aggregation["breast"] = HIGHEST

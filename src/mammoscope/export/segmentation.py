@@ -15,10 +15,11 @@ import torch
 from mammoscope.bundle import MODEL_FILE
 from mammoscope.cohort.regions import Regions, regions_of
 from mammoscope.cohort.store import PreparedStore
-from mammoscope.config import Config, EvaluationConfig, SegmentConfig
+from mammoscope.config import CandidateScore, Config, EvaluationConfig, SegmentConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation.pointing import mean_over_patients
 from mammoscope.explain import clipped
+from mammoscope.export.candidate_score import choose_candidate_score
 from mammoscope.export.graph import add_settings, write_graph
 from mammoscope.export.mask_threshold import USUAL, choose_threshold
 from mammoscope.export.record import settle_tables, tell_timings
@@ -89,14 +90,15 @@ def finish(
     model = run / MODEL_FILE
     export_segmenter(network, config.segment, input_size(config.segment, preprocess), model)
     _check_parity(network, Segmenter(model), store, _shown(rows, regions))
-    notes = _settle_threshold(model, rows, store, regions, config)
+    notes = _settle_on_validation(model, rows, store, regions, config)
     segmenter = Segmenter(model)
     exported = time.perf_counter() - begun
     tables = _scored(rows, store, regions, segmenter, config, progress)
     tell_timings(facts, begun, exported)
-    own = (_IN_A_WINDOW, "threshold ")
+    own = (_IN_A_WINDOW, "threshold ", "candidates score by")
     earlier = [note for note in facts.get("notes", []) if not note.startswith(own)]
     facts["mask_threshold"] = segmenter.settings.threshold
+    facts["candidate_score"] = segmenter.settings.candidate_score
     facts["notes"] = [*earlier, *notes, *_told_of_patches(tables, config.evaluation)]
     settle_tables(run, facts, tables)
 
@@ -123,36 +125,46 @@ def export_segmenter(
         outputs=[LOGITS],
         dynamic_shapes={"image": {0: torch.export.Dim("images")}},
     )
-    add_settings(path, SETTINGS_KEY, _mask_settings(segment, USUAL))
+    add_settings(path, SETTINGS_KEY, _mask_settings(segment))
 
 
-def _mask_settings(segment: SegmentConfig, unless_told: float) -> dict[str, Any]:
-    """Return what a map is made into, with a threshold where the configuration names none."""
+def _mask_settings(
+    segment: SegmentConfig, threshold: float = USUAL, score: CandidateScore = "highest"
+) -> dict[str, Any]:
+    """Return what a map is made into, with what the configuration leaves to validation."""
     told = {field.name: getattr(segment, field.name) for field in fields(MaskSettings)}
     if segment.threshold == "validation":
-        told["threshold"] = unless_told
+        told["threshold"] = threshold
         # A mask has a candidate wherever it is.
-        told["candidate_threshold"] = min(segment.candidate_threshold, unless_told)
+        told["candidate_threshold"] = min(segment.candidate_threshold, threshold)
+    if segment.candidate_score == "validation":
+        told["candidate_score"] = score
     return told
 
 
-def _settle_threshold(
+def _settle_on_validation(
     model: Path, rows: pl.DataFrame, store: PreparedStore, regions: Regions, config: Config
 ) -> list[str]:
-    """Choose the threshold on validation images, if it is to be, and write it into the graph."""
-    if config.segment.threshold != "validation":
-        return []
-    chosen = choose_threshold(
-        rows.filter(pl.col("split") != "test")["image_id"],
-        store,
-        regions,
-        Segmenter(model),
-        config.evaluation.patch_margin,
-    )
-    if chosen is None:
-        return [f"threshold {USUAL:g} of masks: no validation image has a lesion to choose it on"]
-    add_settings(model, SETTINGS_KEY, _mask_settings(config.segment, chosen.value))
-    return [chosen.sentence]
+    """Choose on validation images what is left to them, write it into the graph, and say it."""
+    segment, evaluation = config.segment, config.evaluation
+    names = rows.filter(pl.col("split") != "test")["image_id"]
+    threshold, notes = USUAL, []
+    if segment.threshold == "validation":
+        chosen = choose_threshold(names, store, regions, Segmenter(model), evaluation.patch_margin)
+        if chosen is None:
+            none = "no validation image has a lesion to choose it on"
+            return [f"threshold {USUAL:g} of masks: {none}"]
+        threshold = chosen.value
+        add_settings(model, SETTINGS_KEY, _mask_settings(segment, threshold))
+        notes.append(chosen.sentence)
+    if segment.candidate_score == "validation":
+        # Of the candidates that this threshold makes.
+        scored = choose_candidate_score(names, store, regions, Segmenter(model), evaluation)
+        if scored is not None:
+            settings = _mask_settings(segment, threshold, scored.value)
+            add_settings(model, SETTINGS_KEY, settings)
+            notes.append(scored.sentence)
+    return notes
 
 
 def _shown(rows: pl.DataFrame, regions: Regions) -> list[str]:

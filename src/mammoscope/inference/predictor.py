@@ -26,6 +26,7 @@ from mammoscope.inference.companions import (
     load_companions,
 )
 from mammoscope.inference.exam import Words, read_exam
+from mammoscope.inference.joining import joined
 from mammoscope.inference.scorer import ExamInput, ExamScores, Scorer, Scores
 from mammoscope.log import get_logger
 from mammoscope.preprocessing import PreparedImage, Preprocessor, SourceImage
@@ -281,9 +282,7 @@ class Predictor:
         suspicious = rating.score >= self._image_threshold
         findings: tuple[Finding, ...] = ()
         if self._finds:
-            found = [finding for verdict in told for finding in verdict.findings]
-            # The detector's first, whatever the bundle's order: counterparts are named by place.
-            findings = tuple(sorted(found, key=lambda finding: finding.found_by != "detector"))
+            findings = joined([finding for verdict in told for finding in verdict.findings])
         elif suspicious and rating.local_score is not None:
             kind = "unusual" if self.bundle.task == "anomaly" else "suspicious"
             threshold = self._image_threshold

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from mammoscope.config import CandidateScore
 from mammoscope.errors import BundleError
 from mammoscope.inference.outlining import MaskSettings, Outlined, Outliner
 from mammoscope.inference.runtime import ERRORS, open_graph
@@ -85,8 +86,14 @@ def _settings_of(session: Any, model: Path) -> MaskSettings:
         settings = json.loads(told or "{}")
     except json.JSONDecodeError as error:
         raise BundleError(f"{model}: {SETTINGS_KEY} is no JSON: {error}") from error
-    names = [field.name for field in fields(MaskSettings)]
-    missing = [name for name in names if name not in settings]
+    own = fields(MaskSettings)
+    missing = [f.name for f in own if f.default is MISSING and f.name not in settings]
     if missing:
         raise BundleError(f"{model} does not say its {', '.join(missing)} ({SETTINGS_KEY})")
-    return MaskSettings(**{name: settings[name] for name in names})
+    made = MaskSettings(**{f.name: settings[f.name] for f in own if f.name in settings})
+    if made.candidate_score not in get_args(CandidateScore):
+        raise BundleError(
+            f"{model} scores candidates by {made.candidate_score!r}; this version knows "
+            f"{', '.join(get_args(CandidateScore))} ({SETTINGS_KEY})"
+        )
+    return made

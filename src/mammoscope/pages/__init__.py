@@ -1,4 +1,4 @@
-"""The house style of pages: one sheet of CSS, markup that escapes, small drawings.
+"""The house style of pages: one sheet of CSS, markup that escapes, small drawings, scores in words.
 
 A page is one file with everything inside: no script, no font, no address.
 """
@@ -13,6 +13,7 @@ from mammoscope.pages.markup import (
     picture,
     table,
 )
+from mammoscope.pages.scores import written_score
 
 __all__ = [
     "Html",
@@ -23,4 +24,5 @@ __all__ = [
     "joined",
     "picture",
     "table",
+    "written_score",
 ]

@@ -17,13 +17,17 @@ from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation import evaluate_run, read_report, run_evaluation_config, summary_rows
 from mammoscope.evaluation.attributes import read_cohort_table
+from mammoscope.evaluation.lesions import gallery as drawing
 from mammoscope.evaluation.lesions import report as lesion_report
 from mammoscope.evaluation.lesions.figures import _steps
 from mammoscope.evaluation.lesions.found import find
 from mammoscope.evaluation.lesions.gallery import gallery
+from mammoscope.evaluation.lesions.outlined import Masks
 from mammoscope.evaluation.lesions.tables import read_candidates, read_findings, scene_of
 from mammoscope.evaluation.run_folder import frozen_points, read_run
 from mammoscope.evaluation.tables import read_predictions
+from mammoscope.masks import encode
+from mammoscope.types import Box
 
 QUICK = EvaluationConfig(bootstrap=20)
 
@@ -205,6 +209,27 @@ def test_pictures_of_false_marks_show_one(tmp_path):
     assert all("false mark" in words for words in wrong)
     # Nothing reaches 1, so that nothing is marked and no image is shown for its marks.
     assert len(gallery(found, 1.0, None, pictures)) == 8
+
+
+def test_pictures_dim_the_parts_of_a_mask_that_the_cut_off_leaves_out():
+    mask = np.zeros((40, 30), bool)
+    mask[5:10, 4:12] = mask[20:24, 20:24] = True
+    rows = {"image_id": ["a"], "height": [40], "width": [30], "predicted": [encode(mask)]}
+    lesions = {"image_id": [], "target": [], "truth": []}
+    names = {"image_id": pl.String}
+    masks = Masks(pl.DataFrame(rows), pl.DataFrame(lesions, schema_overrides=names))
+
+    def drawn(*shown):
+        picture = np.zeros((400, 300, 3), np.uint8)
+        drawing._outlines(picture, "a", masks, shown)
+        # Smooth lines have less than the whole colour.
+        greens = (int(part[..., 1].max()) for part in (picture[:150], picture[150:]))
+        return ["bright" if green > 150 else "dim" if green > 50 else "none" for green in greens]
+
+    # A candidate reaches further than the part of the mask in it.
+    assert drawn(Box(3, 4, 14, 11)) == ["bright", "dim"]
+    assert drawn(Box(3, 4, 14, 11), Box(20, 20, 24, 24)) == ["bright", "bright"]
+    assert drawn() == drawn(Box(0, 0, 30, 8)) == ["dim", "dim"]
 
 
 def test_lesions_that_are_no_targets_are_neither_found_nor_false(tmp_path):

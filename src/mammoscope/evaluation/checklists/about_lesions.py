@@ -6,6 +6,7 @@ from mammoscope.evaluation.checklists import about_results
 from mammoscope.evaluation.evidence import Evidence, kind, measured_split
 from mammoscope.evaluation.lesions.summary import ap_name, froc_titles
 from mammoscope.evaluation.measures import estimated
+from mammoscope.pages import written_score
 
 __all__ = [
     "diagnostic",
@@ -27,6 +28,14 @@ _OUTLINED = {
     "iou": "IoU",
     "covered": "share covered",
     "hausdorff_95": "Hausdorff 95",
+}
+
+
+#: What a segmenter's candidate scores; runs of earlier versions do not say by what.
+_RATED = {
+    "highest": "what its highest pixel does",
+    "whole": "by how far the logits of all its pixels lie above that threshold's, over the root of "
+    "their number",
 }
 
 
@@ -57,7 +66,7 @@ def model(e: Evidence) -> str:
             f"pixel. It looks at {looks}. Pixels from {_mask_threshold(e)} on are the mask; those "
             f"from {settings['candidate_threshold']:g} on, or from the mask's threshold if that is "
             f"lower, that hang together, at least {settings['min_area_px']} of them, are a "
-            "candidate."
+            f"candidate, which scores {_RATED[e['run'].get('candidate_score', 'highest')]}."
         )
     settings = e["config"]["detect"]
     tiles, kinds = settings["tiles"]["size_px"], e["config"]["lesions"]["kinds"]
@@ -83,9 +92,12 @@ def outputs(e: Evidence) -> str:
 def thresholds(e: Evidence) -> str:
     """The cut-off on candidates, and operating points of images, as frozen."""
     cut_off = e["report"]["detection"]["cut_off"]
-    told = [f"candidates from {cut_off['threshold']:.4f} on, for {cut_off['target']}"]
+    told = [f"candidates from {written_score(cut_off['threshold'], 4)} on, for {cut_off['target']}"]
     image = e["report"]["levels"].get("image", {"operating_points": []})
-    told += [f"images {p['name']} at {p['threshold']:.4f}" for p in image["operating_points"]]
+    told += [
+        f"images {p['name']} at {written_score(p['threshold'], 4)}"
+        for p in image["operating_points"]
+    ]
     return (
         "Chosen on validation images and written down before this evaluation read a test row: "
         f"{'; '.join(told)}. Whether an earlier evaluation was looked at, no file says."
@@ -175,8 +187,8 @@ def diagnostic(e: Evidence) -> str:
     )
     rate = estimated("rate", made["false_positives_per_image"])
     return (
-        f"{kind(e)}At the frozen cut-off {cut_off['threshold']:.4f}: sensitivity {by}; {rate} "
-        "false positives per image."
+        f"{kind(e)}At the frozen cut-off {written_score(cut_off['threshold'], 4)}: sensitivity "
+        f"{by}; {rate} false positives per image."
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mammoscope.evaluation.evidence import Evidence
+from mammoscope.pages import written_score
 from mammoscope.results import INTENDED_USE
 
 __all__ = [
@@ -149,7 +150,7 @@ def calibration(e: Evidence) -> str | None:
 def thresholds(e: Evidence) -> str:
     """Operating points as frozen."""
     points = e["report"]["levels"]["image"]["operating_points"]
-    told = ", ".join(f"{point['name']} at {point['threshold']:.4f}" for point in points)
+    told = ", ".join(f"{p['name']} at {written_score(p['threshold'], 4)}" for p in points)
     scores = "out-of-fold" if e["run"]["fold"] is None else "validation"
     return (
         f"Chosen on {scores} scores and written down before this evaluation read test scores: "

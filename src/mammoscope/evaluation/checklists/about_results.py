@@ -8,6 +8,7 @@ from mammoscope.config import EvaluationConfig
 from mammoscope.evaluation.evidence import Evidence, kind, measured_split
 from mammoscope.evaluation.folds import OF_SINGLE_FOLDS
 from mammoscope.evaluation.measures import estimated, shown
+from mammoscope.pages import written_score
 
 __all__ = [
     "diagnostic",
@@ -65,7 +66,7 @@ def diagnostic(e: Evidence) -> str:
         figures = ", ".join(
             f"{name} {estimated(name, values['metrics'][name])}" for name in _DIAGNOSTIC
         )
-        told.append(f"by {level} at {values['threshold']:.4f}: {figures}")
+        told.append(f"by {level} at {written_score(values['threshold'], 4)}: {figures}")
     return f"{kind(e)}At the frozen point {e['report']['primary']}, {'; '.join(told)}."
 
 

@@ -36,6 +36,7 @@ from mammoscope.evaluation.run_folder import (
     read_run,
 )
 from mammoscope.evaluation.tables import read_predictions
+from mammoscope.pages import written_score
 
 __all__ = ["compare_lesions", "finds_lesions", "lesion_comparison_rows"]
 
@@ -121,7 +122,7 @@ def lesion_comparison_rows(made: dict[str, Any]) -> list[list[str]]:
         rows.append(gain_row("  difference, paired bootstrap", gain["value"], gain))
     for run in made["runs"]:
         point = run["cut_off"]
-        at = f"{run['role']} at {point['threshold']:.4f}"
+        at = f"{run['role']} at {written_score(point['threshold'], 4)}"
         rows.append(value_row(f"sensitivity, {at}", point["sensitivity"]["lesion"]))
         rows.append(
             value_row(f"false positives per image, {at}", point["false_positives_per_image"])

@@ -19,6 +19,7 @@ from mammoscope.evaluation.figures import (
 from mammoscope.evaluation.lesions.found import Found
 from mammoscope.evaluation.lesions.froc import curve, sensitivities
 from mammoscope.evaluation.lesions.precision import precision_curve
+from mammoscope.pages import written_score
 from mammoscope.types import Floats
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _froc(axes: Axes, found: Found, cut_off: dict[str, Any], config: EvaluationC
     x = cut_off["measured"]["false_positives_per_image"]["value"]
     y = cut_off["measured"]["sensitivity"]["lesion"]["value"]
     if x is not None and y is not None:
-        label = f"frozen cut-off ({cut_off['threshold']:.3f})"
+        label = f"frozen cut-off ({written_score(cut_off['threshold'], 3)})"
         axes.plot(x, y, "o", color=ORANGE, ms=7, label=label)
     axes.set(xlabel="false positives per image", ylabel="sensitivity")
     axes.set(xlim=(0, most), ylim=(0, 1.01))

@@ -15,6 +15,7 @@ from mammoscope.evaluation.lesions.matching import Outcome
 from mammoscope.evaluation.lesions.outlined import Masks
 from mammoscope.evaluation.pictures import Pictures
 from mammoscope.masks import decode, outline
+from mammoscope.pages import written_score
 from mammoscope.preprocessing import Geometry
 from mammoscope.types import Box, ByteImage, Floats, GreyImage, Ints
 
@@ -24,6 +25,10 @@ __all__ = ["Shown", "gallery"]
 _WITH, _WRONG = 8, 4
 _HEIGHT_PX = 420
 _TRUE, _OTHER, _DRAWN = (255, 196, 0), (150, 150, 150), (0, 229, 255)
+# Parts of a mask that the cut-off leaves out, as a bundle does: measured, and not shown to readers.
+_LEFT_OUT = (0, 95, 110)
+# How far the outline of a part may reach beyond the box of its candidate, in pixels of the grid.
+_BEYOND_PX = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,8 @@ def _drawn(
         for place, colour in zip(there, colours, strict=True):
             _box(picture, scene.lesions.box[place], geometry, scale, colour)
     else:
-        _outlines(picture, name, masks)
+        boxes = [geometry.to_network(_placed(scene.candidates.box[place])) for place in drawn]
+        _outlines(picture, name, masks, boxes)
     for place in drawn:
         _box(picture, scene.candidates.box[place], geometry, scale, _DRAWN)
     return Shown(name, _words(found, there, drawn, threshold), picture)
@@ -120,12 +126,17 @@ def _grey(pixels: GreyImage, scale: float) -> ByteImage:
 def _box(
     picture: ByteImage, box: Floats, geometry: Geometry, scale: float, colour: tuple[int, ...]
 ) -> None:
-    place = geometry.to_network(Box(*(float(side) for side in box)))
+    place = geometry.to_network(_placed(box))
     corners = [round(v * scale) for v in (place.x_min, place.y_min, place.x_max, place.y_max)]
     cv2.rectangle(picture, corners[:2], corners[2:], colour, 1, cv2.LINE_AA)
 
 
-def _outlines(picture: ByteImage, name: str, masks: Masks) -> None:
+def _placed(box: Floats) -> Box:
+    return Box(*(float(side) for side in box))
+
+
+def _outlines(picture: ByteImage, name: str, masks: Masks, shown: Sequence[Box]) -> None:
+    """Draw true and predicted outlines; predicted ones within no box that is shown are dim."""
     row = masks.images.filter(pl.col("image_id") == name).row(0, named=True)
     size = (int(row["height"]), int(row["width"]))
     scale = np.array([picture.shape[1] / size[1], picture.shape[0] / size[0]])
@@ -133,10 +144,22 @@ def _outlines(picture: ByteImage, name: str, masks: Masks) -> None:
     parts: list[tuple[Sequence[int], tuple[int, ...]]] = [
         (runs, _TRUE if target else _OTHER) for runs, target in lesions["truth", "target"].rows()
     ]
-    for runs, colour in [*parts, (row["predicted"], _DRAWN)]:
-        for contour in outline(decode(runs, size)):
-            points = np.floor(np.array(contour).reshape(-1, 1, 2) * scale).astype(np.int32)
-            cv2.polylines(picture, [points], True, colour, 1, cv2.LINE_AA)  # noqa: FBT003
+    rings = [(ring, colour) for runs, colour in parts for ring in outline(decode(runs, size))]
+    for ring in outline(decode(row["predicted"], size)):
+        own = any(_within(ring, box) for box in shown)
+        # What is shown lies on top.
+        rings.insert(len(rings) if own else 0, (ring, _DRAWN if own else _LEFT_OUT))
+    for ring, colour in rings:
+        points = np.floor(np.array(ring).reshape(-1, 1, 2) * scale).astype(np.int32)
+        cv2.polylines(picture, [points], True, colour, 1, cv2.LINE_AA)  # noqa: FBT003
+
+
+def _within(ring: list[float], box: Box) -> bool:
+    """Say whether a contour of the mask is a part of a candidate, which reaches further."""
+    points = np.array(ring).reshape(-1, 2)
+    low = np.array([box.x_min, box.y_min]) - _BEYOND_PX
+    high = np.array([box.x_max, box.y_max]) + _BEYOND_PX
+    return bool(((points >= low) & (points <= high)).all())
 
 
 def _words(found: Found, there: Ints, drawn: Ints, threshold: float) -> str:
@@ -148,17 +171,19 @@ def _words(found: Found, there: Ints, drawn: Ints, threshold: float) -> str:
         if not scene.lesions.target[place]:
             told.append(f"{kind}, no target")
         elif matching.score[place] >= threshold:
-            told.append(f"{kind} found at {matching.score[place]:.2f}")
+            told.append(f"{kind} found at {written_score(matching.score[place])}")
         elif np.isfinite(matching.score[place]):
-            told.append(f"{kind} missed: its mark, {matching.score[place]:.2f}, is not shown")
+            told.append(
+                f"{kind} missed: its mark, {written_score(matching.score[place])}, is not shown"
+            )
         else:
             told.append(f"{kind} missed")
     false = int((matching.outcome[drawn] == Outcome.FALSE).sum())
     if false:
         highest = scene.candidates.score[drawn][matching.outcome[drawn] == Outcome.FALSE].max()
         told.append(
-            f"a false mark at {highest:.2f}"
+            f"a false mark at {written_score(highest)}"
             if false == 1
-            else f"{false} false marks, the highest at {highest:.2f}"
+            else f"{false} false marks, the highest at {written_score(highest)}"
         )
     return "; ".join(told) or "nothing marked"

@@ -15,7 +15,7 @@ from mammoscope.evaluation.page import confusion_tables, figures_of, metrics_tab
 from mammoscope.evaluation.page_choices import points_section
 from mammoscope.evaluation.page_frame import report_page
 from mammoscope.evaluation.page_groups import estimate, kind, signed, span, subgroup_section
-from mammoscope.pages import Html, data_uri, element, joined, picture, table
+from mammoscope.pages import Html, data_uri, element, joined, picture, table, written_score
 
 __all__ = ["render_page"]
 
@@ -168,8 +168,9 @@ def _cut_off(report: dict[str, Any]) -> Html:
         for unit in after["sensitivity"]
     ]
     text = (
-        f"Candidates from {made['threshold']:.4f} on are shown: the lowest cut-off that gave "
-        f"{made['target']} on validation images. It was written down before a test row was read."
+        f"Candidates from {written_score(made['threshold'], 4)} on are shown: the lowest cut-off "
+        f"that gave {made['target']} on validation images. It was written down before a test row "
+        "was read."
     )
     head = ("", "validation promised", f"{report['measured_on']} gave")
     caption = f"Candidates on {kind(report)}images at the frozen cut-off."
@@ -328,11 +329,11 @@ def _gallery(report: dict[str, Any], shown: list[Shown]) -> Html:
         )
         for one in shown
     ]
-    lines = "outlines" if report["overlap"] else "boxes"
+    lines, dim = ("outlines", "; parts below it are dim") if report["overlap"] else ("boxes", "")
     text = (
         f"Yellow {lines} are lesions, grey ones findings that are no targets; what the model drew "
-        "is cyan, boxes from the frozen cut-off on. First images with a lesion, from the surest "
-        "found to those missed; then those with the highest false marks."
+        f"is cyan, boxes from the frozen cut-off on{dim}. First images with a lesion, from the "
+        "surest found to those missed; then those with the highest false marks."
     )
     return joined([element("p", text), element("div", *drawn, class_="gallery")])
 

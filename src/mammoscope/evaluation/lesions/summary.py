@@ -7,6 +7,7 @@ from typing import Any
 
 from mammoscope.evaluation.measures import estimated
 from mammoscope.evaluation.run_folder import Report
+from mammoscope.pages import written_score
 
 __all__ = ["ap_name", "froc_titles", "measures_of", "summary_rows"]
 
@@ -56,7 +57,7 @@ def summary_rows(report: Report) -> list[list[str]]:
     cut_off = found["cut_off"]["measured"]
     rows.append(
         [
-            f"Sensitivity at cut-off {found['cut_off']['threshold']:.4f}",
+            f"Sensitivity at cut-off {written_score(found['cut_off']['threshold'], 4)}",
             *(estimated("sensitivity", cut_off["sensitivity"][unit]) for unit in units),
         ]
     )

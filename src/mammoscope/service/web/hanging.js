@@ -38,24 +38,31 @@ export function stack(image) {
   );
 }
 
-// A finding's outline where it has one, else its box, in pixels of the image as hung.
+function drawn(name, attributes) {
+  const shape = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) shape.setAttribute(key, value);
+  return shape;
+}
+
+// A finding in pixels of the image as hung, as in overlays: a segmenter's is its outline, any other
+// its box; what detector and segmenter both found is one mark of both.
 function mark(finding, { width_px: width, shown }) {
-  const { box, outline, matched } = finding;
+  const { box, outline, matched, found_by: by } = finding;
   const hung = (x) => (shown.flipped ? width - x : x);
-  const shape = document.createElementNS(SVG, outline.length ? "polygon" : "rect");
+  const one = drawn("g", { class: matched ? "finding matched" : "finding" });
   if (outline.length) {
-    shape.setAttribute("points", outline.map(({ x, y }) => `${hung(x)},${y}`).join(" "));
-  } else {
-    shape.setAttribute("x", shown.flipped ? hung(box.x_max) : box.x_min);
-    shape.setAttribute("y", box.y_min);
-    shape.setAttribute("width", box.x_max - box.x_min);
-    shape.setAttribute("height", box.y_max - box.y_min);
+    one.append(drawn("polygon", { points: outline.map(({ x, y }) => `${hung(x)},${y}`).join(" ") }));
   }
-  if (matched) shape.setAttribute("class", "matched");
+  if (by !== "segmenter") {
+    one.append(drawn("rect", {
+      x: shown.flipped ? hung(box.x_max) : box.x_min, y: box.y_min,
+      width: box.x_max - box.x_min, height: box.y_max - box.y_min,
+    }));
+  }
   const name = document.createElementNS(SVG, "title");
   name.textContent = `${named(finding)}${matched ? ", seen in another view too" : ""}`;
-  shape.append(name);
-  return shape;
+  one.append(name);
+  return one;
 }
 
 function viewport(image, enlarge) {
