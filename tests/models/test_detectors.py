@@ -198,7 +198,7 @@ def test_a_transformer_keeps_its_places_where_features_have_16_bits():
     pytest.importorskip("transformers")
     torch.manual_seed(0)
     detector = build(name="rt_detr_v2")[0].eval()
-    # A query's box is then the anchor of its place; rounded, some are 0.05 pixels away.
+    # A query's box is then the anchor of its place; rounded, it is up to 0.1 pixels away.
     for parameter in detector.net.model.enc_bbox_head.parameters():
         torch.nn.init.zeros_(parameter)
     made = []
