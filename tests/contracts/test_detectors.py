@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
 from mammoscope.config import DetectionConfig
@@ -108,30 +109,46 @@ def test_the_same_seed_gives_the_same_losses(detector, images):
     assert made[0] == made[1]
 
 
+def test_weights_are_kept_as_safetensors_and_come_back(detector):
+    kept = load(save({key: value.contiguous() for key, value in detector.state_dict().items()}))
+    other = make(detector.config.name)
+    for parameter in other.parameters():
+        torch.nn.init.zeros_(parameter)
+    other.load_state_dict(kept)
+    for key, value in detector.state_dict().items():
+        assert torch.equal(other.state_dict()[key], value), key
+
+
 def test_the_exported_graph_finds_the_same_boxes_at_any_batch(detector, images, tmp_path: Path):
-    if detector.config.name == "rt_detr_v2":
-        pytest.skip("not shown: with weights moved at random, its exported queries are others")
     path = tmp_path / "model.onnx"
     # Untrained scores hardly differ, and which of equals come first is chance; these differ.
-    detector = make(detector.config.name).eval()
+    settings = detector.config.model_dump(exclude={"name"})
+    detector = make(detector.config.name, **settings).eval()
+    # Moved less, RetinaNet gives all places one score, and moved more, all of them 1.
+    spread = 0.06 if detector.config.name == "retinanet" else 0.02
     torch.manual_seed(2)
     with torch.no_grad():
         for parameter in detector.parameters():
             if parameter.ndim > 1:
-                parameter.add_(0.02 * torch.randn_like(parameter))
+                parameter.add_(spread * torch.randn_like(parameter))
     contract = DetectorContract(KINDS, *SIZE, 0, 0.25, 0.4, detector.config.most_candidates)
     export_detector(detector, contract, path)
     exported = ExportedDetector(path, threads=1)
     assert exported.contract == contract
     greys = [image[0].numpy().astype(np.uint8) for image in images]
     check_boxes(detector, exported, greys)
-    if not detector.traced:
-        return
     batch = np.stack(greys)[:, None].astype(np.float32)
-    session = exported._session
-    together = session.run(["scores"], {"image": batch})[0]
-    alone = [session.run(["scores"], {"image": image[None]})[0] for image in batch]
-    np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-4)
+    boxes, scores = exported._session.run(["boxes", "scores"], {"image": batch})
+    with torch.no_grad():
+        made = detector(torch.from_numpy(batch))
+    for number in range(len(batch)):
+        own = made.scores[number].numpy()
+        # The last may be either of two near equals.
+        sure = own > own.min() + 1e-4
+        off = np.abs(made.boxes[number].numpy()[:, None] - boxes[number][None]).max(axis=2)
+        same = (off < 1e-2) & (np.abs(own[:, None] - scores[number][None]) < 1e-4)
+        assert sure.any()
+        assert same[sure].any(axis=1).all()
 
 
 def test_the_small_detector_overfits_two_images(images):

@@ -180,6 +180,35 @@ def test_sides_that_cannot_be_halved_are_refused():
         build_detector(DetectionConfig(), kinds=1, size=(60, 32), max_value=255)
 
 
+def test_a_transformer_from_scratch_tells_places_of_an_image_apart():
+    """Where all have one score, chance says which become queries: nothing of it can be exported."""
+    pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    detector, _ = build(name="rt_detr_v2")
+    scores = []
+    detector.net.model.enc_score_head.register_forward_hook(lambda *told: scores.append(told[2]))
+    noise = torch.rand(1, 1, *SIZE, generator=torch.Generator().manual_seed(1)) * 255
+    with torch.no_grad():
+        detector.eval()(noise)
+    # As the library begins, 1e-9.
+    assert scores[0].std() > 0.05
+
+
+def test_a_transformer_keeps_its_places_where_features_have_16_bits():
+    pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    detector = build(name="rt_detr_v2")[0].eval()
+    # A query's box is then the anchor of its place; rounded, it is up to 0.1 pixels away.
+    for parameter in detector.net.model.enc_bbox_head.parameters():
+        torch.nn.init.zeros_(parameter)
+    made = []
+    for enabled in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            made.append(detector.dense(torch.zeros(1, 1, *SIZE))[0][0])
+    apart = (made[1][:, None] - made[0][None]).abs().amax(dim=2).min(dim=1).values
+    assert apart.max() < 1e-3
+
+
 @pytest.mark.parametrize(
     ("name", "library", "words"),
     [("yolov8", "ultralytics", "AGPL-3.0"), ("rt_detr_v2", "transformers", "Apache-2.0")],

@@ -153,6 +153,8 @@ def _run(path: Path) -> tuple[str, dict[str, Any]]:
 
 def _companion(one: Companion) -> str:
     """Say from which score on a companion speaks; a second stage speaks of all that is found."""
+    from mammoscope.pages import written_score
+
     if one.task == "segment-then-classify":
         return f"{one.name}, {one.target}"
     return f"{one.name}, from {written_score(one.threshold, 4)} on ({one.target})"

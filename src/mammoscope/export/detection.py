@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from mammoscope.cohort.regions import regions_of
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config, ViewMatching
 from mammoscope.errors import RunError
-from mammoscope.export.graph import PARITY_TOLERANCE, add_settings, write_graph
+from mammoscope.export.graph import PARITY_TOLERANCE, add_settings
 from mammoscope.export.record import settle_tables, tell_timings
 from mammoscope.export.view_matching import ChosenMatching, choose_matching
 from mammoscope.inference.detector import (
@@ -89,17 +87,13 @@ def export_detector(network: Network, contract: DetectorContract, path: Path) ->
         network: The detector.
         contract: What the graph's metadata are to say.
         path: The file to write.
-
-    Raises:
-        RunError: If the exporter gives no program.
     """
     with write_atomically(path) as temporary:
-        with _without_checks():
-            (_write_traced if network.traced else _write_one)(network, temporary)
+        _write(network, temporary)
         add_settings(temporary, METADATA_KEY, contract.as_dict())
 
 
-def _write_traced(network: Network, path: Path) -> None:
+def _write(network: Network, path: Path) -> None:
     """Write a graph for any number of images with the older exporter.
 
     The newer one takes twenty times as long over the arithmetic of anchors and suppression.
@@ -117,33 +111,6 @@ def _write_traced(network: Network, path: Path) -> None:
             opset_version=_OPSET,
             dynamo=False,
         )
-
-
-def _write_one(network: Network, path: Path) -> None:
-    """Write a graph for one image at a time with the newer exporter."""
-    write_graph(
-        _Graph(network),
-        (torch.zeros(1, 1, *network.size),),
-        path,
-        inputs=["image"],
-        outputs=DETECTOR_OUTPUTS,
-        dynamic_shapes={"image": None},
-    )
-
-
-@contextmanager
-def _without_checks() -> Iterator[None]:
-    """Switch off checks of transformers that no exporter translates; this is their own switch."""
-    name = "TRANSFORMERS_DISABLE_TORCH_CHECK"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def finish(
@@ -198,11 +165,14 @@ def _shown(store: PreparedStore, rows: pl.DataFrame, contract: DetectorContract)
 
 
 def check_boxes(network: Network, detector: Detector, images: Sequence[GreyImage]) -> None:
-    """Compare the candidates that come out of both graphs.
+    """Compare the candidates that come out of both graphs, by their boxes and not by their order.
 
     Candidates of nearly one score may change places. Where a graph has filled all its places, the
     last may have gone to either of two near equals; and a candidate at the floor of scores may be
-    above it in one graph alone. Those are not asked for.
+    above it in one graph alone. Those are not asked for. A detector that looks closer at its best
+    places only (RT-DETR's queries, Faster R-CNN's proposals) takes another last one where two of
+    them tie within rounding; its image is refused here like any that differs, for what that place
+    would have been is not known.
 
     Raises:
         RunError: If a candidate of one has no counterpart of the same place, score and kind among

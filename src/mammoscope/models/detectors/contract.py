@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -67,9 +67,6 @@ class Detector(nn.Module):
     Args:
         spec: What it is built for.
     """
-
-    #: Whether the exporter that traces, whose graphs take any number of images, gets it right.
-    traced: ClassVar[bool] = True
 
     def __init__(self, spec: DetectorSpec) -> None:
         super().__init__()
