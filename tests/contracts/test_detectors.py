@@ -23,8 +23,14 @@ KINDS = ("mass", "calcification")
 EXTRAS = {"rt_detr_v2": "transformers", "yolov8": "ultralytics", "yolov5u": "ultralytics"}
 
 
-@pytest.fixture(scope="module", params=sorted(DETECTORS))
+# One that sees local contrast beside the image.
+CONTRAST = "centre with contrast"
+
+
+@pytest.fixture(scope="module", params=[*sorted(DETECTORS), CONTRAST])
 def detector(request: pytest.FixtureRequest) -> Detector:
+    if request.param == CONTRAST:
+        return make("centre", contrast_px=(5, 15))
     library = EXTRAS.get(request.param)
     if library is not None and importlib.util.find_spec(library) is None:
         pytest.skip(f"{library}, an extra, is not installed")

@@ -10,6 +10,7 @@ from mammoscope.errors import ConfigError, RunError
 from mammoscope.models.detectors import Truth, build_detector
 from mammoscope.models.detectors.anchored import anchor_places, anchors
 from mammoscope.models.detectors.pooling import BoxPool, pooled
+from mammoscope.models.detectors.pyramid import local_contrast
 from mammoscope.models.detectors.selection import best_candidates, overlaps, suppressed
 
 SIZE = (64, 32)
@@ -173,6 +174,44 @@ def test_weights_of_something_else_are_refused(tmp_path):
 def test_backbones_that_do_not_do_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         build(**settings)
+
+
+def test_local_contrast_is_distance_from_the_mean_around_in_deviations_of_tissue_alone():
+    rng = np.random.default_rng(0)
+    picture = rng.integers(1, 200, (20, 16)).astype(np.float32)
+    picture[:, 12:] = 0
+    image = torch.from_numpy(picture)[None, None]
+    found = local_contrast(image, 255.0, 5)[0, 0].numpy()
+    assert found.shape == picture.shape
+    assert (found[:, 12:] == 0).all()
+
+    def around(y, x, values):
+        part = np.s_[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
+        return values[part][picture[part] > 0].mean()
+
+    grey = picture / 255
+    off = np.array([[grey[y, x] - around(y, x, grey) for x in range(12)] for y in range(20)])
+    off = np.pad(off, ((0, 0), (0, 4)))
+    for y, x in ((0, 0), (10, 5), (19, 11), (7, 10)):
+        deviation = np.sqrt(around(y, x, off**2))
+        assert found[y, x] == pytest.approx(off[y, x] / deviation, rel=1e-3)
+    # Twice the contrast is no other picture, and where nothing differs there is none.
+    assert np.allclose(local_contrast(image / 2, 255.0, 5)[0, 0].numpy(), found, atol=1e-3)
+    flat = torch.full((1, 1, 20, 16), 90.0)
+    assert local_contrast(flat, 255.0, 5).abs().max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"contrast_px": [24]}, "are odd"),
+        ({"contrast_px": [25], "backbone": "resnet10t"}, "pyramid_cnn alone"),
+        ({"contrast_px": [25], "name": "rt_detr_v2"}, "pyramid_cnn alone"),
+    ],
+)
+def test_local_contrast_that_cannot_be_seen_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        DetectionConfig.model_validate(settings)
 
 
 def test_sides_that_cannot_be_halved_are_refused():

@@ -16,6 +16,9 @@ DetectorName = Literal[
     "centre", "faster_rcnn", "retinanet", "fcos", "ssd", "rt_detr_v2", "yolov8", "yolov5u"
 ]
 
+# Detectors that bring a backbone of their own.
+_OWN_BACKBONES = ("rt_detr_v2", "yolov8", "yolov5u")
+
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Positive = Annotated[float, Field(gt=0)]
 
@@ -100,6 +103,11 @@ class DetectionConfig(Frozen):
     channels: Annotated[int, Field(ge=32, le=512, multiple_of=32)] = Field(
         default=32, description="Channels of the feature pyramid."
     )
+    contrast_px: tuple[Annotated[int, Field(ge=3, le=255)], ...] = Field(
+        default=(),
+        description="Sides of squares, in pixels of the network's input, in which local contrast "
+        "is measured, each a channel beside the image; odd. pyramid_cnn alone takes them.",
+    )
     tell_kinds: bool = Field(
         default=False,
         description="Tell the kinds of lesion apart; off, all are one kind.",
@@ -131,6 +139,10 @@ class DetectionConfig(Frozen):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if any(side % 2 == 0 for side in self.contrast_px):
+            raise ValueError("contrast_px: sides of squares around a pixel are odd")
+        if self.contrast_px and (self.backbone != "pyramid_cnn" or self.name in _OWN_BACKBONES):
+            raise ValueError("contrast_px: pyramid_cnn alone sees local contrast")
         if self.weights is not None and self.pretrained:
             raise ValueError("weights and pretrained are two ways to begin: choose one")
         return self

@@ -8,6 +8,7 @@ from typing import Any
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.ops import FeaturePyramidNetwork
 
 from mammoscope.errors import ConfigError
@@ -16,7 +17,7 @@ from mammoscope.models.layers import ResidualBlock
 from mammoscope.models.registry import check_backbone
 from mammoscope.models.weights import bounded_hub, hub_fault
 
-__all__ = ["STRIDES", "Pyramid", "PyramidCnn", "pyramid", "scaled"]
+__all__ = ["STRIDES", "Pyramid", "PyramidCnn", "local_contrast", "pyramid", "scaled"]
 
 #: Pixels of the image from one cell to the next, level by level.
 STRIDES = (4, 8, 16)
@@ -24,6 +25,9 @@ STRIDES = (4, 8, 16)
 OWN = "pyramid_cnn"
 # Mean and spread of a mammogram's crop, as in the classifier.
 _MEAN, _SPREAD = 0.25, 0.25
+# Least deviation that local contrast is measured in, as a share of the largest grey value: of
+# 8-bit steps nothing is made.
+_LEAST_DEVIATION = 0.004
 
 
 def scaled(images: Tensor, max_value: float) -> Tensor:
@@ -31,19 +35,51 @@ def scaled(images: Tensor, max_value: float) -> Tensor:
     return (images / max_value - _MEAN) / _SPREAD
 
 
+def local_contrast(images: Tensor, max_value: float, window: int) -> Tensor:
+    """Return how far each pixel lies from the mean of its surroundings, in their deviations.
+
+    Tissue's power falls steeply with spatial frequency, so that a faint edge is lost in the grey
+    around it; local mean and deviation taken away, it is not.
+
+    Args:
+        images: (B, 1, H, W) grey values, 0 beyond the breast.
+        max_value: Largest grey value.
+        window: Side of the square around a pixel, odd.
+
+    Returns:
+        (B, 1, H, W), 0 beyond the breast, where nothing counts towards mean and deviation.
+    """
+    tissue = (images > 0).to(images.dtype)
+    grey = images / max_value
+
+    def around(picture: Tensor) -> Tensor:
+        reach = window // 2
+        rows = functional.avg_pool2d(picture, (window, 1), 1, (reach, 0))
+        return functional.avg_pool2d(rows, (1, window), 1, (0, reach))
+
+    share = around(tissue).clamp(min=1e-3)
+    off = (grey - around(grey) / share) * tissue
+    deviation = (around(off.square()) / share).clamp(min=_LEAST_DEVIATION**2).sqrt()
+    return off / deviation
+
+
 class PyramidCnn(nn.Module):
-    """A residual network of 0.6 million weights, trained from scratch."""
+    """A residual network of 0.6 million weights, trained from scratch.
+
+    Args:
+        channels: Of what it sees.
+    """
 
     #: Channels of its three maps.
     widths = (32, 64, 128)
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 1) -> None:
         super().__init__()
         fine, middle, coarse = self.widths
         self.stages = nn.ModuleList(
             [
                 nn.Sequential(
-                    ResidualBlock(1, 24, stride=2),
+                    ResidualBlock(channels, 24, stride=2),
                     ResidualBlock(24, fine, stride=2),
                     ResidualBlock(fine, fine),
                 ),
@@ -56,7 +92,7 @@ class PyramidCnn(nn.Module):
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(B, 1, H, W) to maps at strides 4, 8 and 16."""
+        """(B, channels, H, W) to maps at strides 4, 8 and 16."""
         made = []
         for stage in self.stages:
             image = stage(image)
@@ -72,12 +108,18 @@ class Pyramid(nn.Module):
         widths: Channels of these.
         channels: Channels of all maps of the pyramid.
         max_value: Largest grey value of the input.
+        windows: Sides in which local contrast is measured, each a channel beside the image.
 
     Source: Lin et al., Feature Pyramid Networks for Object Detection, CVPR 2017.
     """
 
     def __init__(
-        self, body: nn.Module, widths: tuple[int, ...], channels: int, max_value: float
+        self,
+        body: nn.Module,
+        widths: tuple[int, ...],
+        channels: int,
+        max_value: float,
+        windows: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         self.body = body
@@ -85,10 +127,12 @@ class Pyramid(nn.Module):
         #: As torchvision's detectors want it.
         self.out_channels = channels
         self.max_value = max_value
+        self.windows = windows
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
         """(B, 1, H, W) grey values to (B, channels, H / stride, W / stride) by level."""
-        maps = self.body(scaled(images, self.max_value))
+        contrasts = [local_contrast(images, self.max_value, side) for side in self.windows]
+        maps = self.body(torch.cat([scaled(images, self.max_value), *contrasts], dim=1))
         named = OrderedDict((str(level), features) for level, features in enumerate(maps))
         made: OrderedDict[str, Tensor] = self.top_down(named)
         return made
@@ -111,7 +155,8 @@ def pyramid(spec: DetectorSpec) -> tuple[Pyramid, list[str]]:
         )
     if config.backbone == OWN:
         told = f"{OWN} has no weights but its own runs': it begins anew"
-        own = Pyramid(PyramidCnn(), PyramidCnn.widths, config.channels, spec.max_value)
+        body = PyramidCnn(1 + len(config.contrast_px))
+        own = Pyramid(body, body.widths, config.channels, spec.max_value, config.contrast_px)
         return own, [told] if config.pretrained else []
     try:
         check_backbone(config.backbone)
