@@ -43,6 +43,10 @@ def make(name: str, **settings) -> Detector:
     return build_detector(config, kinds=len(KINDS), size=SIZE, max_value=255)[0]
 
 
+def anew(detector: Detector) -> Detector:
+    return make(**detector.config.model_dump())
+
+
 @pytest.fixture
 def images() -> Tensor:
     noise = torch.rand(2, 1, *SIZE, generator=torch.Generator().manual_seed(1)) * 60
@@ -117,7 +121,7 @@ def test_the_same_seed_gives_the_same_losses(detector, images):
 
 def test_weights_are_kept_as_safetensors_and_come_back(detector):
     kept = load(save({key: value.contiguous() for key, value in detector.state_dict().items()}))
-    other = make(detector.config.name)
+    other = anew(detector)
     for parameter in other.parameters():
         torch.nn.init.zeros_(parameter)
     other.load_state_dict(kept)
@@ -128,8 +132,7 @@ def test_weights_are_kept_as_safetensors_and_come_back(detector):
 def test_the_exported_graph_finds_the_same_boxes_at_any_batch(detector, images, tmp_path: Path):
     path = tmp_path / "model.onnx"
     # Untrained scores hardly differ, and which of equals come first is chance; these differ.
-    settings = detector.config.model_dump(exclude={"name"})
-    detector = make(detector.config.name, **settings).eval()
+    detector = anew(detector).eval()
     # Moved less, RetinaNet gives all places one score, and moved more, all of them 1.
     spread = 0.06 if detector.config.name == "retinanet" else 0.02
     torch.manual_seed(2)
