@@ -475,7 +475,7 @@ def test_a_folder_that_is_no_run_of_these_folds_is_refused_before_anything(
 def test_a_run_is_not_replaced_by_one_that_starts_from_it(home, tmp_path):
     run = shutil.copytree(home / "run", tmp_path / "run")
     for weights in (run, run / "fold-0" / "weights.safetensors"):
-        with pytest.raises(ConfigError, match="lies in .*, which is to be replaced"):
+        with pytest.raises(ConfigError, match=r"lies in .*, which is to be replaced"):
             claim_folds(home / "cohort", run, starting(weights), overwrite=True)
     assert json.loads((run / "run.json").read_text())["status"] == "finished"
 

@@ -83,9 +83,8 @@ def fit(
 
     Raises:
         CohortError: If an image is not prepared, or a part lacks a class.
-        ConfigError: If the label, fold or backbone is unknown, the network cannot be trained as
-            configured, on this machine or at all, or weights to start from have learnt from
-            images that are held out here.
+        ConfigError: If the label, fold or backbone is unknown, weights have learnt from images that
+            are held out, or the network cannot be trained as configured, here or at all.
         OutputError: If the run folder is not empty, or cannot be written.
         RunError: If the resumed run differs, the loss is not finite, or weights do not fit.
         KeyboardInterrupt: If it was stopped from the keyboard; ``resume`` goes on from there.
@@ -106,9 +105,8 @@ def fit(
     facts |= made.facts
     if earlier and checkpoint:
         facts |= {key: earlier.get(key, []) for key in ("notes", "learnt_before")}
-    measure = made.task.measure
     history = History(run / "history.csv", made.task.columns(), progress)
-    best = BestWeights(run / WEIGHTS, measure, origin_metadata(facts))
+    best = BestWeights(run / WEIGHTS, measure := made.task.measure, origin_metadata(facts))
     bars = [EpochBar(measure)] if bar and first else []
     trainer = build_trainer(run, config.train, history, measure, [best, *bars])
     _check_share(made.loaders[0], config, trainer.world_size)
