@@ -29,7 +29,7 @@ from mammoscope.artefacts import claim_output, sha256_file, write_json
 from mammoscope.bundle import MODEL_FILE
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config
-from mammoscope.errors import RunError
+from mammoscope.errors import ConfigError, RunError
 from mammoscope.evaluation.metrics import auroc
 from mammoscope.evaluation.run_folder import checked_predictions
 from mammoscope.evaluation.tables import own_logits, read_predictions
@@ -38,7 +38,7 @@ from mammoscope.graphs import write_mean
 from mammoscope.inference import Scorer
 from mammoscope.predictions import predicted
 from mammoscope.scores import settle_scores
-from mammoscope.training import check_folds, check_run, fit, read_run
+from mammoscope.training import check_folds, check_run, fit, fold_folder, read_run
 
 __all__ = ["claim_folds", "combine_folds", "fold_folder", "is_finished", "train_fold"]
 
@@ -59,13 +59,18 @@ def claim_folds(
 
     Raises:
         CohortError: If an image is not prepared, or folds lack a class; every fault is listed.
-        ConfigError: If the label or backbone is unknown, or the network cannot be trained as
-            configured.
+        ConfigError: If the label or backbone is unknown, the network cannot be trained as
+            configured, or weights to start from have learnt from images that validate, or lie in
+            the run that is to be replaced.
         OutputError: If a new run's folder is not empty, or cannot be written.
         RunError: If there is nothing to resume, or it differs, the keys are named; or weights to
             start from do not fit.
     """
     cohort, run = Path(cohort), Path(run)
+    start = config.weights
+    if overwrite and start is not None and start.resolve().is_relative_to(run.resolve()):
+        # Each fold reads them when it begins, and by then they would be gone.
+        raise ConfigError(f"{config.weights_key}={start} lies in {run}, which is to be replaced")
     folds, facts = check_folds(cohort, config, fresh=not resume)
     if check_run(run, facts, resume=resume, overwrite=overwrite) is None:
         claim_output(run, overwrite=overwrite, marker=_RECORD)
@@ -156,11 +161,6 @@ def combine_folds(run: Path, cohort: Path, progress: Progress | None = None) -> 
     }
     settle_scores(run, facts, pl.concat([held_out, test]))
     return facts
-
-
-def fold_folder(run: Path, fold: int) -> Path:
-    """Return the folder of one fold's run."""
-    return Path(run) / f"fold-{fold}"
 
 
 def _gathered(

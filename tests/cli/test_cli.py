@@ -424,6 +424,8 @@ def test_train_takes_a_file_of_weights(run, tmp_path, monkeypatch):
     path.touch()
     assert run("train", "cohort", tmp_path / "run", "--weights", path)[0] == 0
     assert seen[0].model.weights == path
+    assert run("train", "cohort", tmp_path / "run", "--weights", tmp_path)[0] == 0
+    assert seen.pop().model.weights == tmp_path
     detector = ("--set", "task=detect", "--weights", path)
     assert run("train", "cohort", tmp_path / "run", *detector)[0] == 0
     assert (seen[1].detect.weights, seen[1].model.weights) == (path, None)

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mammoscope.artefacts import read_json, sha256_file
@@ -65,6 +66,8 @@ def assert_same_run(left: Path, right: Path) -> None:
         ours, theirs = load_file(left / file), load_file(right / file)
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+        # What the file says of itself is in it, in one order and without the folder's name.
+        assert (left / file).read_bytes() == (right / file).read_bytes()
     ours, theirs = (
         torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (left, right)
     )
@@ -139,8 +142,21 @@ def test_resuming_needs_no_weights_to_start_from_but_remembers_how_it_started(
         fit(cohort, tmp_path / "run", config)
     start.unlink()
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
-    (tmp_path / "run" / "run.json").write_text(json.dumps({**facts, "notes": ["as it began"]}))
+    before = [{"manifest_sha256": "m", "splits_sha256": "s", "fold": 4}]
+    began = {**facts, "notes": ["as it began"], "learnt_before": before}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(began))
     assert fit(cohort, tmp_path / "run", config, resume=True).notes == ("as it began",)
+    ended = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert ended["learnt_before"] == before
+
+
+def test_the_weights_of_a_run_say_what_they_have_learnt_from(cohort, tmp_path, quick):
+    fit(cohort, tmp_path / "run", quick(epochs=1), 1)
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    with safe_open(tmp_path / "run" / "weights.safetensors", framework="pt") as weights:
+        told = json.loads(weights.metadata()["mammoscope"])
+    assert (told["task"], told["fold"], told["preprocess"]) == ("classify", 1, facts["preprocess"])
+    assert told["cohort"] == {k: v for k, v in facts["cohort"].items() if k != "path"}
 
 
 def test_ctrl_c_reaches_the_caller_and_leaves_a_run_that_resumes(

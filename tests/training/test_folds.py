@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mammoscope.artefacts import sha256_file, write_json
 from mammoscope.bundle import HIGHEST, read_bundle
@@ -281,7 +281,10 @@ def test_a_network_that_cannot_begin_replaces_no_finished_run(home, tmp_path, mo
     run = shutil.copytree(home / "run", tmp_path / "run")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     if "weights" in model:
-        model = {**model, "weights": run / "fold-0" / model["weights"]}
+        # Renamed, so that it is of no fold: what is asked here is whether it fits.
+        loaded = load_file(run / "fold-0" / model["weights"])
+        save_file(loaded, tmp_path / model["weights"])
+        model = {**model, "weights": tmp_path / model["weights"]}
     config = Config.model_validate({**settings().model_dump(), "model": model})
     with pytest.raises((ConfigError, RunError), match=words):
         claim_folds(home / "cohort", run, config, overwrite=True)
@@ -391,6 +394,90 @@ def test_weights_of_images_prepared_otherwise_are_refused_or_told(home, tmp_path
     write_json(marker, {"preprocess": {**values, "margin": 0.1}})
     [note] = started()
     assert "prepare.margin 0.1 (theirs 0.02)" in note
+
+
+def starting(weights: Path, **model) -> Config:
+    values = settings(epochs=1, lr=1e-12).model_dump(mode="json")
+    values["model"] |= {"weights": str(weights), **model}
+    return Config.model_validate(values)
+
+
+def test_each_fold_starts_from_its_own_of_a_run_of_all_folds(home, tmp_path):
+    cohort, config = home / "cohort", starting(home / "run")
+    facts = train_all(cohort, tmp_path / "run", config)
+    assert facts["notes"] == []
+    fit(cohort, tmp_path / "alone", config, 1)
+    for number, own in (
+        (0, tmp_path / "run" / "fold-0"),
+        (1, tmp_path / "run" / "fold-1"),
+        (1, tmp_path / "alone"),
+    ):
+        theirs = load_file(home / "run" / f"fold-{number}" / "weights.safetensors")
+        ours = load_file(own / "weights.safetensors")
+        same = [key for key in theirs if key.endswith("weight")]
+        assert all(torch.allclose(ours[key], theirs[key]) for key in same), own
+        record = json.loads((own / "run.json").read_text())
+        # As it was asked for, so that the same command goes on with it.
+        assert record["config"]["model"]["weights"] == str(home / "run")
+        assert [place["fold"] for place in record["learnt_before"]] == [number]
+
+
+def test_weights_of_one_fold_do_not_start_the_others(home, tmp_path, monkeypatch):
+    weights = shutil.copy(home / "run" / "fold-0" / "weights.safetensors", tmp_path)
+    monkeypatch.setattr(fit_module, "run_trainer", lambda *_, **__: pytest.fail("it trains"))
+    said = "held out fold 0 and has learnt from the images of fold 1, which validate here"
+    with pytest.raises(ConfigError, match=rf"{said}.*--folds all too and name its folder"):
+        claim_folds(home / "cohort", tmp_path / "run", starting(weights))
+    with pytest.raises(ConfigError, match=said):
+        fit(home / "cohort", tmp_path / "run", starting(weights), 1)
+    assert not (tmp_path / "run").exists()
+    meant = starting(weights, weights_held_out="any")
+    assert claim_folds(home / "cohort", tmp_path / "run", meant) == [0, 1]
+
+
+def test_one_who_means_it_is_told_in_the_record_of_the_run(home, tmp_path):
+    weights = home / "run" / "fold-0" / "weights.safetensors"
+    done = fit(home / "cohort", tmp_path, starting(weights, weights_held_out="any"), 1)
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["notes"] == list(done.notes)
+    assert "the images of fold 1, which validate here" in record["notes"][0]
+
+
+def test_a_folder_that_is_no_run_of_these_folds_is_refused_before_anything(
+    home, spoilt, make_cohort, tmp_path
+):
+    def refused(folder: Path, words: str, error: type[Exception] = ConfigError) -> None:
+        with pytest.raises(error, match=words):
+            claim_folds(home / "cohort", tmp_path / "new", starting(folder))
+        with pytest.raises(error, match=words):
+            fit(home / "cohort", tmp_path / "new", starting(folder), 1)
+        assert not (tmp_path / "new").exists()
+
+    (tmp_path / "none").mkdir()
+    refused(tmp_path / "none", r"is a folder without run\.json: name a safetensors file")
+    refused(home / "run" / "fold-1", r"is a run of fold 1 alone: name .*fold-1/weights\.saf")
+    path = spoilt / "fold-1" / "weights.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-8])
+    refused(spoilt, r"fold-1/weights\.safetensors cannot be read as safetensors", RunError)
+    path.write_bytes(whole)
+    record = json.loads((spoilt / "fold-1" / "run.json").read_text())
+    write_json(spoilt / "fold-1" / "run.json", {**record, "status": "training"})
+    refused(spoilt, "fold-1 is training, not finished", RunError)
+    facts = json.loads((spoilt / "run.json").read_text())
+    write_json(spoilt / "run.json", {**facts, "folds": [0]})
+    refused(spoilt, r"has the folds \[0\], and not fold 1")
+    other = make_cohort(28, folds=3)
+    with pytest.raises(ConfigError, match="was trained on other splits"):
+        claim_folds(other, tmp_path / "new", starting(home / "run"))
+
+
+def test_a_run_is_not_replaced_by_one_that_starts_from_it(home, tmp_path):
+    run = shutil.copytree(home / "run", tmp_path / "run")
+    for weights in (run, run / "fold-0" / "weights.safetensors"):
+        with pytest.raises(ConfigError, match=r"lies in .*, which is to be replaced"):
+            claim_folds(home / "cohort", run, starting(weights), overwrite=True)
+    assert json.loads((run / "run.json").read_text())["status"] == "finished"
 
 
 def test_what_is_for_training_only_is_learnt_in_every_fold_and_never_scored(home, tmp_path):

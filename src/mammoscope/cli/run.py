@@ -39,8 +39,8 @@ def train(
         Path | None,
         typer.Option(
             exists=True,
-            dir_okay=False,
-            help="Safetensors file to start from: weights of the task's section.",
+            help="Safetensors file to start from, or the folder of a run of all folds: weights of "
+            "the task's section.",
         ),
     ] = None,
     fold: Annotated[

@@ -57,11 +57,20 @@ class ModelConfig(Frozen):
         description="A name of timm, or baseline_cnn or residual_cnn, small ones of ours.",
     )
     pretrained: bool = Field(default=True, description="ImageNet weights where they can be had.")
-    weights: Path | None = Field(default=None, description="Local safetensors file of weights.")
+    weights: Path | None = Field(
+        default=None,
+        description="Local safetensors file of weights, or the folder of a run of all folds, each "
+        "of which then starts from its own.",
+    )
     weights_prepared: Literal["alike", "any"] = Field(
         default="alike",
         description="Whether weights of a run must have learnt from images prepared like these, "
         "their size aside.",
+    )
+    weights_held_out: Literal["unseen", "any"] = Field(
+        default="unseen",
+        description="Whether weights of a run must not have learnt from images that are held out "
+        "here: those of the fold that validates, or of the test split.",
     )
     shrink: Annotated[int, Field(ge=1)] = Field(
         default=1,
@@ -282,7 +291,7 @@ class Config(Frozen):
 
     @property
     def weights(self) -> Path | None:
-        """The file that it names."""
+        """The file that it names, or the folder of a run of all folds."""
         section = getattr(self, self.weights_key.partition(".")[0])
         named: Path | None = section.weights
         return named

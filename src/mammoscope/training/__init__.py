@@ -12,7 +12,12 @@ from mammoscope.training.fit import (  # noqa: E402
     load_classifier,
     load_network,
 )
-from mammoscope.training.run_folder import FitResult, check_run, read_run  # noqa: E402
+from mammoscope.training.run_folder import (  # noqa: E402
+    FitResult,
+    check_run,
+    fold_folder,
+    read_run,
+)
 
 __all__ = [
     "FitResult",
@@ -20,6 +25,7 @@ __all__ = [
     "check_run",
     "check_start",
     "fit",
+    "fold_folder",
     "load_classifier",
     "load_network",
     "read_run",

@@ -114,11 +114,15 @@ class BestWeights(Callback):
     Args:
         path: The file.
         measure: What makes an epoch the best.
+        metadata: What the file says of itself; see :func:`origin_metadata`.
     """
 
-    def __init__(self, path: Path, measure: Measure) -> None:
+    def __init__(
+        self, path: Path, measure: Measure, metadata: dict[str, str] | None = None
+    ) -> None:
         self._path = path
         self._measure = measure
+        self._metadata = metadata
         self.value: float | None = None
         self.loss = math.inf
         self.epoch = -1
@@ -140,7 +144,7 @@ class BestWeights(Callback):
             return
         weights = {k: v.contiguous() for k, v in pl_module.scored.state_dict().items()}
         with write_atomically(self._path) as temporary:
-            temporary.write_bytes(save(weights))
+            temporary.write_bytes(save(weights, self._metadata))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best so far, for the checkpoint."""

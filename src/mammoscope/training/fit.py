@@ -28,9 +28,15 @@ from mammoscope.training.loop import (
     run_trainer,
     with_precision,
 )
-from mammoscope.training.origin import check_origin
+from mammoscope.training.origin import (
+    check_origin,
+    learnt_before,
+    origin_metadata,
+    with_weights_of_fold,
+)
 from mammoscope.training.run_folder import (
     RECORD,
+    WEIGHTS,
     FitResult,
     check_run,
     describe_run,
@@ -50,8 +56,6 @@ __all__ = [
 ]
 
 _log = get_logger(__name__)
-
-_WEIGHTS = "weights.safetensors"
 
 
 def fit(
@@ -79,8 +83,8 @@ def fit(
 
     Raises:
         CohortError: If an image is not prepared, or a part lacks a class.
-        ConfigError: If the label, fold or backbone is unknown, or the network cannot be trained as
-            configured, on this machine or at all.
+        ConfigError: If the label, fold or backbone is unknown, weights have learnt from images that
+            are held out, or the network cannot be trained as configured, here or at all.
         OutputError: If the run folder is not empty, or cannot be written.
         RunError: If the resumed run differs, the loss is not finite, or weights do not fit.
         KeyboardInterrupt: If it was stopped from the keyboard; ``resume`` goes on from there.
@@ -99,13 +103,13 @@ def fit(
     lightning.seed_everything(config.train.seed, workers=True, verbose=False)
     made = _made(store, parts, config, fresh=checkpoint is None)
     facts |= made.facts
-    measure = made.task.measure
+    if earlier and checkpoint:
+        facts |= {key: earlier.get(key, []) for key in ("notes", "learnt_before")}
     history = History(run / "history.csv", made.task.columns(), progress)
-    best = BestWeights(run / _WEIGHTS, measure)
+    best = BestWeights(run / WEIGHTS, measure := made.task.measure, origin_metadata(facts))
     bars = [EpochBar(measure)] if bar and first else []
     trainer = build_trainer(run, config.train, history, measure, [best, *bars])
     _check_share(made.loaders[0], config, trainer.world_size)
-    facts["notes"] = earlier.get("notes", []) if earlier and checkpoint else [*made.notes]
     facts["devices"] = {"count": trainer.world_size, "kind": trainer.strategy.root_device.type}
     if first:
         _begin(run, facts, resume=resume, overwrite=overwrite)
@@ -117,11 +121,19 @@ def fit(
 
 
 def _made(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) -> Made:
-    """Make what a training needs; weights to start from are of images prepared alike."""
+    """Make what a training needs; weights to start from are checked for where they are from.
+
+    What goes on does not look at them: they may be gone, and its record says all of this.
+    """
     fold = int(parts["val"]["fold"][0])
-    notes = check_origin(config, store, fold) if fresh else []
+    notes: list[str] = []
+    before: list[dict[str, Any]] = []
+    if fresh:
+        config = with_weights_of_fold(config, store, fold)
+        notes, before = check_origin(config, store, fold), learnt_before(config)
     made = plan_of(config.task).make(store, parts, config, fresh=fresh)
-    return replace(made, notes=(*notes, *made.notes))
+    notes = [*notes, *made.notes]
+    return replace(made, facts={**made.facts, "notes": notes, "learnt_before": before})
 
 
 def _begin(run: Path, facts: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
@@ -186,8 +198,8 @@ def check_folds(
 
     Raises:
         CohortError: If an image is not prepared, or folds lack a class; every fault is listed.
-        ConfigError: If the label or backbone is unknown, or the network cannot be trained as
-            configured.
+        ConfigError: If the label or backbone is unknown, the network cannot be trained as
+            configured, or weights to start from have learnt from images that validate.
         RunError: If weights to start from do not fit.
     """
     config = with_precision(config)
@@ -208,6 +220,8 @@ def check_folds(
     if preprocess is not None:
         store.config = preprocess
     if fresh:
+        for fold in folds:
+            check_origin(with_weights_of_fold(config, store, fold), store, fold)
         _made(store, parts, config, fresh=True)
     # What is there for training only has no fold and never validates.
     validated_on = trained["fold"].drop_nulls().len()
@@ -270,7 +284,7 @@ def load_network(run: Path) -> tuple[nn.Module, Config, PreprocessConfig]:
     config = validated(Config, facts.get("config"), f"{run}/{RECORD}")
     preprocess = validated(PreprocessConfig, facts.get("preprocess"), f"{run}/{RECORD}")
     network = plan_of(config.task).rebuild(config, preprocess)
-    path = Path(run) / _WEIGHTS
+    path = Path(run) / WEIGHTS
     if not path.is_file():
         raise RunError(f"{path} is missing: the run has not finished an epoch")
     try:

@@ -18,16 +18,19 @@ from mammoscope.errors import RunError
 
 __all__ = [
     "RECORD",
+    "WEIGHTS",
     "FitResult",
     "check_run",
     "describe_run",
     "differing_keys",
+    "fold_folder",
     "read_run",
     "result_of",
 ]
 
 FORMAT_VERSION = 1
 RECORD = "run.json"
+WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,11 @@ def describe_run(
         "seed": config.train.seed,
         "counts": counts,
     }
+
+
+def fold_folder(run: Path, fold: int) -> Path:
+    """Return the folder of one fold's run in that of all folds."""
+    return Path(run) / f"fold-{fold}"
 
 
 def read_run(run: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from mammoscope.config.tuning import TuneConfig
 from mammoscope.errors import RunError
 from mammoscope.training.fit import check_input
 from mammoscope.training.loop import with_precision
+from mammoscope.training.origin import check_origin, with_weights_of_fold
 from mammoscope.training.run_folder import differing_keys
 from mammoscope.training.tuning.report import write_report
 from mammoscope.training.tuning.space import base_config, check_space, config_of, grid, suggest
@@ -92,7 +93,11 @@ def tune(
     """
     cohort, folder = Path(cohort), Path(folder)
     check_space(settings)
-    check_input(cohort, with_precision(base_config(settings)), fold)
+    config = with_precision(base_config(settings))
+    store, _ = check_input(cohort, config, fold)
+    if not resume:
+        # Each trial would find it out by itself, and be written down as one that failed.
+        check_origin(with_weights_of_fold(config, store, fold), store, fold)
     record = _record(cohort, settings, fold)
     _claim(folder, record, resume=resume, overwrite=overwrite)
     with _opened(folder, settings) as study:
