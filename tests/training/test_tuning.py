@@ -176,6 +176,25 @@ def test_the_best_settings_are_a_file_that_train_takes(cohort, tmp_path, pretend
     assert "http" not in page
 
 
+@pytest.mark.parametrize(
+    ("shared", "space"),
+    [
+        ({"lesions": {"malignant_only": True}}, None),
+        ({"evaluation": {
+            "calibration": "none", "breast_score": "max", "operating_points": ["best_f1"]}}, None),
+        ({"stages": {"jitter": 0.2}}, None),
+        ({}, {"lesions.malignant_only": {"values": [True]}}),
+    ],
+)  # fmt: skip
+def test_every_section_of_the_best_trial_is_in_its_file(cohort, tmp_path, pretend, shared, space):
+    pretend(steady)
+    made = settings(space, config={**SHARED, **shared})
+    best = tune(cohort, tmp_path / "s", made, trials=1).report["best"]
+    config = config_of(made, best["settings"])
+    assert config != config_of(settings(), {})
+    assert load_config(tmp_path / "s" / "best.yaml") == config
+
+
 def test_trials_that_lag_behind_are_stopped_early_and_are_no_result(cohort, tmp_path, pretend):
     seen = []
 
