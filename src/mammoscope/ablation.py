@@ -124,8 +124,8 @@ def climb(
     for step in steps:
         digest = sha256_json(step.preprocess.model_dump(mode="json"))
         if digest not in cohorts:
-            told(f"prepare images for rung {step.rung.name}")
-            folder = out / "cohorts" / step.rung.name
+            folder = out / "cohorts" / _cohort_name(ladder, step)
+            told(f"prepare images for rung {step.rung.name} of {step.arm}")
             cohorts[digest] = _prepared(cohort, folder, step.preprocess, workers)
     made: list[_Step] = []
     for step in steps:
@@ -198,7 +198,7 @@ def _steps(
             check_backbone(config.model.backbone)
             check_many(config, "ablate")
             values = {**own.model_dump(), **prepare_with}
-            preprocess = validated(PreprocessConfig, values, f"rung {rung.name}, prepare")
+            preprocess = validated(PreprocessConfig, values, f"rung {rung.name} of {arm}, prepare")
             run = out / arm / f"{place + 1}-{rung.name}"
             steps.append(_Step(arm, rung, config, preprocess, run))
     return steps
@@ -231,6 +231,12 @@ def _check_start(cohort: Path, steps: list[_Step], fold: int | None, *, overwrit
     if faults:
         kind = next(iter(faults.values()))[0]
         raise kind("; ".join(f"rung {where}: {text}" for text, (_, where) in faults.items()))
+
+
+def _cohort_name(ladder: LadderConfig, step: _Step) -> str:
+    """Name the folder of a rung's images; arms that have none of their own share them."""
+    # Neither name has a dot: one arm's folder is no other rung's.
+    return f"{step.arm}.{step.rung.name}" if "prepare" in ladder.arms[step.arm] else step.rung.name
 
 
 def _record(cohort: Path, ladder: LadderConfig, fold: int | None) -> dict[str, Any]:

@@ -237,10 +237,11 @@ def test_every_rung_of_a_ladder_differs_from_the_one_below_it(path):
 
 def test_the_top_of_the_ladder_is_the_recipe():
     ladder = load_ladder(CONFIGS / "ladders" / "umich.yaml")
-    for arm, name in (("cnn", "umich"), ("vit", "umich_vit")):
+    square = {"height": 384, "width": 384}
+    for arm, name, size in (("cnn", "umich", {}), ("vit", "umich_vit", square)):
         top, prepare = rung_settings(ladder, arm, len(ladder.rungs) - 1)
         assert top == load_config(CONFIGS / "recipes" / f"{name}.yaml")
-        assert prepare == {"crop": True, "mask": True, "orient": True}
+        assert prepare == {"crop": True, "mask": True, "orient": True, **size}
 
 
 def test_every_recipe_says_where_it_is_from_and_how_to_prepare_for_it():

@@ -177,7 +177,7 @@ def test_the_black_around_tissue_stays_exact_whatever_happens_to_grey_values(bre
 
 
 # How often and how large; and what is left out of a unit of several images, not changed in one.
-NO_CHANGES = {"probability", "hole_size", "drop_view", "drop_fact"}
+NO_CHANGES = {"probability", "one_geometry", "hole_size", "drop_view", "drop_fact"}
 
 
 @pytest.mark.parametrize("name", sorted(AugmentConfig.model_fields.keys() - NO_CHANGES))
@@ -212,6 +212,59 @@ def test_each_change_is_made_to_as_many_images_as_asked():
     both = sum(p.auto_contrast and p.elastic > 0 for p in drawn)
     assert 15 < both < 65  # One says nothing about another.
     assert 160 < sum(p.flip_vertical for p in drawn) < 240
+
+
+def bent(parameters):
+    """Which changes of geometry were drawn."""
+    turned = parameters.rotate_degrees, parameters.shift_y, parameters.shift_x
+    return {
+        "affine": any(turned) or parameters.zoom != 1,
+        "elastic": parameters.elastic > 0,
+        "grid": bool(parameters.bands_y),
+    }
+
+
+def test_one_geometry_makes_one_of_three_changes_as_often_as_asked():
+    config = STRONG.model_copy(update={"probability": 0.4, "one_geometry": True})
+    drawn = [bent(draw(config, generator(seed))) for seed in range(1200)]
+    assert max(sum(kinds.values()) for kinds in drawn) == 1
+    # 480 of 1,200, a third each; four standard deviations on either side.
+    assert 412 < sum(any(kinds.values()) for kinds in drawn) < 548
+    for name in ("affine", "elastic", "grid"):
+        assert 112 < sum(kinds[name] for kinds in drawn) < 208
+
+
+def test_one_geometry_chooses_among_the_changes_that_are_on():
+    always = AugmentConfig(grid_distortion=0.3, one_geometry=True)
+    drawn = [bent(draw(always, generator(seed))) for seed in range(100)]
+    assert all(kinds["affine"] != kinds["grid"] and not kinds["elastic"] for kinds in drawn)
+    assert 30 < sum(kinds["grid"] for kinds in drawn) < 70
+    off = OFF.model_copy(update={"one_geometry": True})
+    assert draw(off, generator(1)) == draw(OFF, generator(1))
+
+
+def test_one_geometry_leaves_all_other_draws_as_they_are():
+    config = STRONG.model_copy(update={"probability": 0.4})
+    one = config.model_copy(update={"one_geometry": True})
+    geometry = {"rotate_degrees", "zoom", "shift_y", "shift_x", "elastic", "bands_y", "bands_x"}
+    for seed in range(50):
+        ours, theirs = (draw(c, generator(seed)) for c in (one, config))
+        for key in AugmentParameters.__slots__:
+            assert key in geometry or getattr(ours, key) == getattr(theirs, key)
+
+
+def test_draws_without_one_geometry_are_those_of_before_it():
+    parameters = draw(STRONG.model_copy(update={"probability": 0.4}), generator(6))
+    again = generator(6)
+    u = 2 * torch.rand(6, generator=again, dtype=torch.float64) - 1
+    torch.randint(2**31, (1,), generator=again)
+    chance = torch.rand(18, generator=again, dtype=torch.float64)
+    made = (chance < 0.4).tolist()
+    assert parameters.rotate_degrees == (10 * u[1].item() if made[0] else 0)
+    assert parameters.zoom == (1 + 0.1 * u[2].item() if made[1] else 1)
+    assert parameters.shift_y == (0.05 * u[3].item() if made[2] else 0)
+    assert bool(parameters.bands_y) == made[7]
+    assert bool(parameters.elastic) == made[8]
 
 
 def test_older_draws_are_those_of_earlier_versions():

@@ -18,6 +18,7 @@ from mammoscope.ablation import climb, ladder_tables
 from mammoscope.artefacts import write_json
 from mammoscope.cli import console
 from mammoscope.cohort.findings import write_findings
+from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import PreprocessConfig, load_ladder, rung_settings
 from mammoscope.errors import CohortError, ConfigError, RunError
 
@@ -75,7 +76,7 @@ def test_a_ladder_is_climbed_once_and_measured_rung_by_rung(
         ("all", "resized"), ("all", "crop"), ("all", "threshold"),
     ]  # fmt: skip
     assert record["synthetic"] is True
-    assert said[0] == "prepare images for rung resized"
+    assert said[0] == "prepare images for rung resized of all"
     # Only the first rung's images are prepared otherwise, in a cohort of their own.
     [(folder, config, workers)] = prepared_otherwise
     assert (folder, config.crop, workers) == (out / "cohorts" / "resized", False, 1)
@@ -173,6 +174,45 @@ def test_what_is_climbed_stays_in_the_record_of_a_ladder(
     assert len(names(climb(cohort, out, load_ladder(taller), arms=["new"]))) == 10
 
 
+def test_an_arm_may_have_images_of_its_own_in_the_same_command(
+    cohort, tmp_path, prepared_otherwise, monkeypatch
+):
+    trained = []
+
+    def climb_one(step, made, where, fold, level):
+        trained.append((step.arm, step.rung.name, where, step.preprocess.height))
+        return {"arm": step.arm, "name": step.rung.name, "run": str(step.run)}
+
+    monkeypatch.setattr(ablation, "_climbed", climb_one)
+    arms = {"cnn": {}, "vit": {"train": {"lr": 0.1}, "prepare": {"height": 48, "width": 32}}}
+    out, said = tmp_path / "out", []
+    ladder = load_ladder(written(tmp_path, arms=arms))
+    tall = PreparedStore(cohort).config.height
+    assert tall != 48
+    climb(cohort, out, ladder, told=said.append)
+    own = out / "cohorts"
+    assert trained == [
+        ("cnn", "resized", own / "resized", tall),
+        ("cnn", "crop", cohort, tall),
+        ("cnn", "threshold", cohort, tall),
+        ("vit", "resized", own / "vit.resized", 48),
+        ("vit", "crop", own / "vit.crop", 48),
+        ("vit", "threshold", own / "vit.crop", 48),
+    ]
+    assert "prepare images for rung resized of vit" in said
+    made = {folder.name: config for folder, config, _ in prepared_otherwise}
+    assert {name: (c.height, c.crop) for name, c in made.items()} == {
+        "resized": (tall, False), "vit.resized": (48, False), "vit.crop": (48, True),
+    }  # fmt: skip
+    # One arm alone finds its images in the same places.
+    trained.clear()
+    climb(cohort, out, ladder, arms=["vit"])
+    assert [where for _, _, where, _ in trained] == [
+        own / "vit.resized", own / "vit.crop", own / "vit.crop",
+    ]  # fmt: skip
+    assert rung_settings(ladder, "vit", 1)[1] == {"height": 48, "width": 32, "crop": True}
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -234,12 +274,12 @@ def test_rungs_pile_up_on_the_recipe_and_the_arm_with_overrides_last(tmp_path):
 
 def test_a_rung_with_a_recipe_of_its_own_starts_anew(tmp_path):
     (tmp_path / "other.yaml").write_text("train: {lr: 0.5}")
-    arms = {"deep": {"model": {"backbone": "resnet18"}}}
+    arms = {"deep": {"model": {"backbone": "resnet18"}, "prepare": {"margin": 0.1}}}
     rungs = [*RUNGS, {"name": "other", "recipe": "other.yaml"}]
     ladder = load_ladder(written(tmp_path, arms=arms, rungs=rungs))
     config, prepare = rung_settings(ladder, "deep", 3)
     assert (config.model.backbone, config.train.lr, config.train.epochs) == ("resnet18", 0.5, 30)
-    assert prepare == {}
+    assert prepare == {"margin": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -251,7 +291,11 @@ def test_a_rung_with_a_recipe_of_its_own_starts_anew(tmp_path):
         ({"rungs": [{"name": "a", "settings": {"train": {"lrr": 1}}}]}, [],
          r"rung a of all: unknown key train\.lrr; did you mean lr"),
         ({"rungs": [{"name": "a", "prepare": {"crops": True}}]}, [],
-         r"rung a, prepare: unknown key crops; did you mean crop"),
+         r"rung a of all, prepare: unknown key crops; did you mean crop"),
+        ({"arms": {"vit": {"prepare": {"heigth": 32}}}}, [],
+         r"rung resized of vit, prepare: unknown key heigth; did you mean height"),
+        ({"arms": {"vit": {"prepare": 384}}}, [],
+         "prepare of vit is no mapping of preprocessing settings"),
         ({"rungs": [{"name": "a", "settings": {"model": {"backbone": "resnet81"}}}]}, [],
          "unknown backbone 'resnet81'"),
         ({}, ["vit:train.lr=1"], "vit is not one of the arms all"),

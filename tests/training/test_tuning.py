@@ -11,7 +11,9 @@ from types import SimpleNamespace
 import optuna
 import polars as pl
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 
 from mammoscope.config import TuneConfig, load_config, load_settings
 from mammoscope.errors import CohortError, ConfigError, OutputError, RunError
@@ -81,13 +83,16 @@ def states(folder):
         ({"train.lr": {"values": [0.1, 0.1]}}, "one value twice"),
         ({"train.lr": {"values": [0.1], "low": 0.0}}, "values stand alone"),
         ({"model.pool": {"values": ["avg", "middle"]}}, r"model\.pool may not be 'middle'"),
+        ({"model.backbone": {"values": ["baseline_cnn", "resnet81"]}},
+         r"space: model\.backbone may not be 'resnet81'.*nearest: .*resnet"),
+        ({"task": {"values": ["classify", "detect"]}}, "different tasks cannot be compared"),
         ({"train.label": {"values": ["cancer", "biopsy"]}}, "different labels cannot be compared"),
         ({"evaluation.seed": {"values": [1, 2]}}, "it changes no training"),
         ({"train.devices": {"values": [1, 2]}}, "trials train on one device each"),
         ({"train": {"values": [1]}}, "unknown key train"),
         ({}, "at least 1 item"),
     ],
-)
+)  # fmt: skip
 def test_a_space_that_cannot_be_searched_is_refused_by_key(tmp_path, space, words):
     path = tmp_path / "space.yaml"
     path.write_text(yaml.safe_dump({"space": space}))
@@ -171,6 +176,25 @@ def test_the_best_settings_are_a_file_that_train_takes(cohort, tmp_path, pretend
     assert "http" not in page
 
 
+@pytest.mark.parametrize(
+    ("shared", "space"),
+    [
+        ({"lesions": {"malignant_only": True}}, None),
+        ({"evaluation": {
+            "calibration": "none", "breast_score": "max", "operating_points": ["best_f1"]}}, None),
+        ({"stages": {"jitter": 0.2}}, None),
+        ({}, {"lesions.malignant_only": {"values": [True]}}),
+    ],
+)  # fmt: skip
+def test_every_section_of_the_best_trial_is_in_its_file(cohort, tmp_path, pretend, shared, space):
+    pretend(steady)
+    made = settings(space, config={**SHARED, **shared})
+    best = tune(cohort, tmp_path / "s", made, trials=1).report["best"]
+    config = config_of(made, best["settings"])
+    assert config != config_of(settings(), {})
+    assert load_config(tmp_path / "s" / "best.yaml") == config
+
+
 def test_trials_that_lag_behind_are_stopped_early_and_are_no_result(cohort, tmp_path, pretend):
     seen = []
 
@@ -232,6 +256,35 @@ def test_faults_of_the_cohort_are_found_before_anything_is_written(make_cohort, 
     with pytest.raises(ConfigError, match="fold 7"):
         tune(make_cohort(), tmp_path / "s", settings(), trials=1, fold=7)
     assert not (tmp_path / "s").exists()
+
+
+def test_what_cannot_begin_costs_an_earlier_study_nothing(cohort, tmp_path, pretend):
+    pretend(steady)
+    folder = tmp_path / "s"
+    tune(cohort, folder, settings(), trials=1)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    weights = tmp_path / "other.safetensors"
+    save_file({"stem.weight": torch.zeros(1)}, weights)
+    model = {**SHARED["model"], "weights": str(weights)}
+    wrong = settings(config={**SHARED, "model": model})
+    pretend(lambda _: pytest.fail("a trial was begun"))
+    with pytest.raises(RunError, match=r"weights .* do not fit the backbone"):
+        tune(cohort, folder, wrong, trials=3, overwrite=True)
+    typo = settings({"model.backbone": {"values": ["baseline_cnn", "resnet81"]}})
+    with pytest.raises(ConfigError, match="resnet81"):
+        tune(cohort, folder, typo, trials=3, overwrite=True)
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_a_space_may_replace_the_network_that_could_not_begin(cohort, tmp_path, pretend):
+    pretend(steady)
+    # baseline_cnn has no residual paths to skip.
+    shared = {**SHARED, "model": {**SHARED["model"], "drop_path": 0.2}}
+    with pytest.raises(ConfigError, match="drop_path"):
+        tune(cohort, tmp_path / "s", settings(config=shared), trials=1)
+    assert not (tmp_path / "s").exists()
+    space = {"model.drop_path": {"values": [0.2, 0.0]}}
+    tune(cohort, tmp_path / "s", settings(space, config=shared), trials=1)
 
 
 def test_a_failed_trial_has_a_reason_and_no_score(cohort, tmp_path):

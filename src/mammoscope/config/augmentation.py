@@ -44,6 +44,12 @@ class AugmentConfig(Frozen):
     grid_distortion: _Share = Field(
         default=0.0, description="Rows and columns are stretched and pressed by up to this share."
     )
+    one_geometry: bool = Field(
+        default=False,
+        description="Make at most one of three changes to an image, by one probability: rotation, "
+        "scale and shift together, elastic, or grid distortion, each as often as the others that "
+        "are on. Off, each is drawn by itself.",
+    )
     crop: _Share = Field(
         default=0.0,
         description="Largest share of height and width that is blanked at the borders; what is "

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mammoscope.config.learning import Config
 from mammoscope.config.loading import Frozen, override, read_yaml, validated
@@ -49,7 +49,10 @@ class LadderConfig(Frozen):
         default="image", description="What is measured."
     )
     arms: dict[_Name, dict[str, Any]] = Field(
-        default={"all": {}}, min_length=1, description="Settings of each column of runs."
+        default={"all": {}},
+        min_length=1,
+        description="Settings of each column of runs; prepare among them is of its images, beneath "
+        "that of the rungs.",
     )
     rungs: tuple[Rung, ...] = Field(min_length=1, description="From the bottom to the top.")
 
@@ -60,6 +63,16 @@ class LadderConfig(Frozen):
         if twice:
             raise ValueError(f"rungs share the name {', '.join(twice)}")
         return self
+
+    @field_validator("arms")
+    @classmethod
+    def _prepared_by_keys(cls, arms: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, arm in arms.items():
+            if not isinstance(arm.get("prepare", {}), dict):
+                raise ValueError(  # noqa: TRY004 - pydantic reports no other
+                    f"prepare of {name} is no mapping of preprocessing settings"
+                )
+        return arms
 
 
 def load_ladder(path: Path) -> LadderConfig:
@@ -95,12 +108,14 @@ def rung_settings(
         ConfigError: If a key or value is not accepted; the rung is named.
     """
     rung = ladder.rungs[place]
-    values, prepare = read_yaml(ladder.recipe), dict[str, Any]()
-    _merge(values, ladder.arms[arm])
+    own = {key: value for key, value in ladder.arms[arm].items() if key != "prepare"}
+    beneath: dict[str, Any] = ladder.arms[arm].get("prepare", {})
+    values, prepare = read_yaml(ladder.recipe), dict(beneath)
+    _merge(values, own)
     for below in ladder.rungs[: place + 1]:
         if below.recipe is not None:
-            values, prepare = read_yaml(below.recipe), {}
-            _merge(values, ladder.arms[arm])
+            values, prepare = read_yaml(below.recipe), dict(beneath)
+            _merge(values, own)
         _merge(values, below.settings)
         prepare |= below.prepare
     for item in overrides:

@@ -18,6 +18,9 @@ _WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 _BANDS = 5
 # Largest change of the aspect ratio by a resized crop; 4/3 is what torchvision's is used with.
 _ASPECT = 4 / 3
+# Places of the chances of rotation, zoom, both shifts, grid distortion and elastic.
+_GEOMETRY = (0, 1, 2, 3, 7, 8)
+_FIRST, _SECOND = _GEOMETRY[:2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +96,15 @@ def draw(config: AugmentConfig, generator: torch.Generator) -> AugmentParameters
     # The order of draws is part of what a seed means: new ones come last.
     u = _around_zero(6, generator)
     noise_seed = _seed(generator)
-    chance = iter(torch.rand(18, generator=generator, dtype=torch.float64).tolist())
+    drawn = torch.rand(18, generator=generator, dtype=torch.float64).tolist()
     v = _around_zero(12, generator)
     bands = _around_zero(2 * _BANDS, generator)
     bend = torch.randn(2, generator=generator, dtype=torch.float64).tolist()
     detail_seed = _seed(generator)
+
+    if config.one_geometry:
+        config, drawn = _one_geometry(config, drawn)
+    chance = iter(drawn)
 
     def made(value: float, otherwise: float = 0.0) -> float:
         return value if next(chance) < config.probability else otherwise
@@ -127,6 +134,30 @@ def draw(config: AugmentConfig, generator: torch.Generator) -> AugmentParameters
         detail_seed=detail_seed,
         holes=_holes(int(made(config.holes)), config.hole_size, detail_seed),
     )
+
+
+def _one_geometry(config: AugmentConfig, chances: list[float]) -> tuple[AugmentConfig, list[float]]:
+    """Leave one of affine change, elastic and grid distortion on, all by the first chance.
+
+    Args:
+        config: With any of the three.
+        chances: One for each change, in the order in which :func:`draw` asks; those of single
+            changes of geometry are free, so that no further number is drawn.
+
+    Returns:
+        The configuration of this image, and its chances.
+    """
+    affine: dict[str, float] = {"rotate_degrees": 0.0, "scale": 0.0, "shift": 0.0}
+    kinds = (affine, {"elastic": 0.0}, {"grid_distortion": 0.0})
+    there = [kind for kind in kinds if any(getattr(config, name) for name in kind)]
+    if not there:
+        return config, chances
+    chosen = there[int(chances[_SECOND] * len(there))]
+    off = {name: 0.0 for kind in there if kind is not chosen for name in kind}
+    shared = [
+        chances[_FIRST] if place in _GEOMETRY else value for place, value in enumerate(chances)
+    ]
+    return config.model_copy(update=off), shared
 
 
 def _around_zero(count: int, generator: torch.Generator) -> list[float]:

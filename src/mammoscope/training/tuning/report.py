@@ -11,6 +11,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from mammoscope.artefacts import write_atomically, write_json
+from mammoscope.config import Config
 from mammoscope.config.tuning import TuneConfig
 from mammoscope.training.tuning.page import render_page
 from mammoscope.training.tuning.space import config_of
@@ -19,7 +20,8 @@ __all__ = ["write_report"]
 
 # Below this many complete trials an importance is the accident of a few draws.
 _LEAST = 8
-_SECTIONS = {"model", "augment", "train"}
+# What a classifier obeys; of the other sections only what is not the default is worth a line.
+_SECTIONS = {"task", "model", "augment", "train", "lesions", "evaluation"}
 
 
 def write_report(
@@ -56,7 +58,9 @@ def _write_best(
 ) -> None:
     """Write the best trial's settings as a file that ``train --config`` takes."""
     config = config_of(settings, best.user_attrs["settings"])
-    values = config.model_dump(mode="json", include=_SECTIONS)
+    plain = Config()
+    told = {name for name in Config.model_fields if getattr(config, name) != getattr(plain, name)}
+    values = config.model_dump(mode="json", include=_SECTIONS | told)
     kind = "SYNTHETIC images, " if report["synthetic"] else ""
     head = (
         f"# Trial {best.number} of a study of {len(report['trials'])}: validation "

@@ -16,11 +16,13 @@ from pydantic import BaseModel
 from mammoscope.config import Config, check_many, validated
 from mammoscope.config.tuning import Dimension, TuneConfig
 from mammoscope.errors import ConfigError
+from mammoscope.models import check_backbone
 
-__all__ = ["base_config", "check_space", "config_of", "grid", "suggest"]
+__all__ = ["base_config", "check_space", "config_of", "grid", "networks", "suggest"]
 
 # What changes the task, or is no part of training, cannot be searched.
 _FIXED = {
+    "task": "trials of different tasks cannot be compared",
     "train.label": "trials that learn different labels cannot be compared",
     "evaluation": "it changes no training",
     "tracking": "it changes no training",
@@ -56,6 +58,8 @@ def check_space(tune: TuneConfig) -> None:
         for value in _ends(key, dimension):
             try:
                 config_of(tune, {key: value})
+                if key == "model.backbone":
+                    check_backbone(value)
             except ConfigError as error:
                 raise ConfigError(f"space: {key} may not be {value!r}: {error}") from error
     if tune.sampler == "grid":
@@ -81,6 +85,15 @@ def config_of(tune: TuneConfig, params: dict[str, Any]) -> Config:
             target = target.setdefault(section, {})
         target[name] = value
     return validated(Config, values)
+
+
+def networks(tune: TuneConfig) -> Iterator[Config]:
+    """Yield what all trials share, then that with each searched value of the network's."""
+    yield base_config(tune)
+    for key, dimension in tune.space.items():
+        if key.startswith("model."):
+            for value in _ends(key, dimension):
+                yield config_of(tune, {key: value})
 
 
 def suggest(tune: TuneConfig, trial: optuna.Trial) -> dict[str, Any]:

@@ -21,13 +21,19 @@ from mammoscope import __version__
 from mammoscope.artefacts import claim_output, read_json, sha256_file, write_json
 from mammoscope.cohort.manifest import read_cohort
 from mammoscope.config.tuning import TuneConfig
-from mammoscope.errors import RunError
-from mammoscope.training.fit import check_input
+from mammoscope.errors import ConfigError, RunError
+from mammoscope.training.fit import check_input, check_start
 from mammoscope.training.loop import with_precision
-from mammoscope.training.origin import check_origin, with_weights_of_fold
 from mammoscope.training.run_folder import differing_keys
 from mammoscope.training.tuning.report import write_report
-from mammoscope.training.tuning.space import base_config, check_space, config_of, grid, suggest
+from mammoscope.training.tuning.space import (
+    base_config,
+    check_space,
+    config_of,
+    grid,
+    networks,
+    suggest,
+)
 from mammoscope.training.tuning.trial import Outcome, Task
 from mammoscope.training.tuning.workers import run_all
 
@@ -84,20 +90,17 @@ def tune(
         progress: Called with (ended, wanted) trials.
 
     Raises:
-        ConfigError: If a key of the space is unknown, or a value is not accepted.
+        ConfigError: If a key of the space is unknown, a value is not accepted, or the network
+            cannot be trained as configured.
         CohortError: If the cohort cannot be trained on.
-        RunError: If the study to resume is of another space, cohort or fold, or the first
-            trials all fail.
+        RunError: If weights to start from do not fit, the study to resume is of another space,
+            cohort or fold, or the first trials all fail.
         OutputError: If the folder is not empty or cannot be written.
         KeyboardInterrupt: If it was stopped from the keyboard; ``resume`` goes on from there.
     """
     cohort, folder = Path(cohort), Path(folder)
     check_space(settings)
-    config = with_precision(base_config(settings))
-    store, _ = check_input(cohort, config, fold)
-    if not resume:
-        # Each trial would find it out by itself, and be written down as one that failed.
-        check_origin(with_weights_of_fold(config, store, fold), store, fold)
+    _check_start(cohort, settings, fold)
     record = _record(cohort, settings, fold)
     _claim(folder, record, resume=resume, overwrite=overwrite)
     with _opened(folder, settings) as study:
@@ -113,6 +116,27 @@ def tune(
             if any(trial.state.is_finished() for trial in study.trials):
                 report = write_report(folder, record, settings, study)
     return Studied(folder / "index.html", report)
+
+
+def _check_start(cohort: Path, settings: TuneConfig, fold: int) -> None:
+    """Check that trials can begin, before an earlier study is replaced.
+
+    What all trials share need not be a trial: the space may replace its backbone or weights.
+
+    Raises:
+        MammoscopeError: If they cannot, of the first fault's kind.
+    """
+    check_input(cohort, with_precision(base_config(settings)), fold)
+    fault: ConfigError | RunError | None = None
+    for config in networks(settings):
+        try:
+            check_start(cohort, with_precision(config), fold)
+        except (ConfigError, RunError) as error:
+            fault = fault or error
+        else:
+            return
+    if fault is not None:
+        raise fault
 
 
 class _Teller:
