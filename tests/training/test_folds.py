@@ -25,7 +25,7 @@ from mammoscope.evaluation import evaluate_run, run_evaluation_config
 from mammoscope.evaluation.calibration import Calibration
 from mammoscope.evaluation.folds import OF_SINGLE_FOLDS
 from mammoscope.export import export_bundle, finish_run
-from mammoscope.folds import claim_folds, combine_folds, train_fold
+from mammoscope.folds import claim_folds, combine_folds, fold_folder, train_fold
 from mammoscope.inference import Scorer
 from mammoscope.scores import calibrate_run
 from mammoscope.training import fit
@@ -248,6 +248,28 @@ def test_a_stopped_cross_validation_goes_on_where_it_was(home, tmp_path, monkeyp
     # What is finished stays as it is.
     train_all(home / "cohort", run, settings(), resume=True)
     assert trained == ["fold-1"]
+
+
+def test_folds_with_runs_of_their_own_are_taken_up_if_one_device_trained_them(home, tmp_path):
+    # docs/how-to/cross-validate.md: claimed once, each fold by a command of its own, combined.
+    cohort, run = home / "cohort", tmp_path / "run"
+    with pytest.raises(RunError, match=r"holds no run\.json"):
+        claim_folds(cohort, run, settings(), resume=True)
+    folds = claim_folds(cohort, run, settings())
+    for fold in folds:
+        fit(cohort, fold_folder(run, fold), settings(), fold)
+        finish_run(fold_folder(run, fold), cohort)
+    assert claim_folds(cohort, run, settings(), resume=True) == folds
+    assert all("done before" in train_fold(cohort, run, settings(), fold) for fold in folds)
+    combine_folds(run, cohort)
+    ours, theirs = (pl.read_parquet(r / "predictions.parquet") for r in (run, home / "run"))
+    assert ours["logit"].to_list() == theirs["logit"].to_list()
+
+    facts = json.loads((run / "fold-1" / "run.json").read_text())
+    facts["config"]["train"]["devices"] = 2
+    write_json(run / "fold-1" / "run.json", facts)
+    with pytest.raises(RunError, match=r"train\.devices differ"):
+        train_fold(cohort, run, settings(), 1)
 
 
 def test_resuming_names_what_differs(home):

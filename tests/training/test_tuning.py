@@ -15,6 +15,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from mammoscope.artefacts import sha256_file
 from mammoscope.config import TuneConfig, load_config, load_settings
 from mammoscope.errors import CohortError, ConfigError, OutputError, RunError
 from mammoscope.training.tuning import study as study_module
@@ -98,6 +99,19 @@ def test_a_space_that_cannot_be_searched_is_refused_by_key(tmp_path, space, word
     path.write_text(yaml.safe_dump({"space": space}))
     with pytest.raises(ConfigError, match=words):
         check_space(load_settings(TuneConfig, path))
+
+
+def test_weights_that_have_seen_what_validates_stop_a_study_before_it_begins(cohort, tmp_path):
+    hashes = {
+        f"{name}_sha256": sha256_file(cohort / f"{name}.parquet") for name in ("manifest", "splits")
+    }
+    facts = {"fold": 1, "cohort": hashes}
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    weights = tmp_path / "weights.safetensors"
+    model = {"backbone": "baseline_cnn", "weights": str(weights)}
+    with pytest.raises(ConfigError, match="has learnt from the images of fold 0"):
+        tune(cohort, tmp_path / "study", settings(config={**SHARED, "model": model}), trials=1)
+    assert not (tmp_path / "study").exists()
 
 
 def test_numbers_that_yaml_reads_as_words_are_numbers(tmp_path):
