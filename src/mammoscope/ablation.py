@@ -120,23 +120,26 @@ def climb(
     _check_start(cohort, steps, fold, overwrite=overwrite)
     record = _record(cohort, ladder, fold)
     rows = _claimed(out, record, overwrite=overwrite)
-    cohorts = {sha256_json(own.model_dump(mode="json")): cohort}
+    cohorts = {_digest(own): cohort}
     for step in steps:
-        digest = sha256_json(step.preprocess.model_dump(mode="json"))
-        if digest not in cohorts:
+        if (digest := _digest(step.preprocess)) not in cohorts:
             folder = out / "cohorts" / _cohort_name(ladder, step)
             told(f"prepare images for rung {step.rung.name} of {step.arm}")
             cohorts[digest] = _prepared(cohort, folder, step.preprocess, workers)
     made: list[_Step] = []
     for step in steps:
         told(f"rung {step.rung.name} of {step.arm}")
-        where = cohorts[sha256_json(step.preprocess.model_dump(mode="json"))]
+        where = cohorts[_digest(step.preprocess)]
         rows[step.arm, step.rung.name] = _climbed(step, made, where, fold, ladder.level)
         places = [(arm, rung.name) for arm in ladder.arms for rung in ladder.rungs]
         record["rungs"] = [rows[place] for place in places if place in rows]
         write_json(out / RECORD, record)
         made.append(step)
     return record
+
+
+def _digest(preprocess: PreprocessConfig) -> str:
+    return sha256_json(preprocess.model_dump(mode="json"))
 
 
 def ladder_tables(record: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:

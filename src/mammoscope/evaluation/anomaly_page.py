@@ -72,8 +72,9 @@ def _unusual(report: dict[str, Any]) -> Html:
     made = report["unusual"]
     text = element(
         "p",
-        f"In results an image is unusual from the images' threshold on ({made['threshold']:.4f}, "
-        f"chosen for {made['name']}), and a breast or an exam where any image of it is. That is "
+        "In results an image is unusual from the images' threshold on "
+        f"({written_score(made['threshold'], 4)}, chosen for {made['name']}), and a breast or an "
+        "exam where any image of it is. That is "
         "not how breasts and exams are scored above, and it raises more false alarms than the "
         "images' target says: an exam of four images has four chances of one.",
     )

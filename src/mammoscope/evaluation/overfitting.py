@@ -56,8 +56,8 @@ def calling_all_warnings(
     name = f"{point['name']} by {level}"
     if point["recall_rate"]["value"] == 1:
         return [
-            f"{name}: the threshold, {point['threshold']:.4f}, calls every validation {level}, "
-            "which needs no model: take another target."
+            f"{name}: the threshold, {written_score(point['threshold'], 4)}, calls every "
+            f"validation {level}, which needs no model: take another target."
         ]
     if aim(point["target"]) != "f1":
         return []

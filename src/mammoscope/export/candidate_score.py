@@ -13,7 +13,8 @@ from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import CandidateScore, EvaluationConfig
 from mammoscope.evaluation.lesions.one_figure import sensitivity_of
 from mammoscope.inference import Candidate, Segmenter, candidates_of
-from mammoscope.types import Box, Floats
+from mammoscope.inference.fusion import sides_of
+from mammoscope.types import Floats
 
 __all__ = ["ChosenScore", "choose_candidate_score"]
 
@@ -80,7 +81,7 @@ def choose_candidate_score(
     for name in image_ids:
         if name in regions.uncertain:
             continue
-        there.append(_sides(regions.boxes(name)))
+        there.append(sides_of(regions.boxes(name)))
         (outlined,) = segmenter([store.read(name)])
         for how, told in found.items():
             settings = replace(segmenter.settings, candidate_score=how)
@@ -95,9 +96,4 @@ def choose_candidate_score(
 def _boxes(candidates: Iterable[Candidate]) -> tuple[Floats, Floats]:
     made = list(candidates)
     score = np.array([candidate.score for candidate in made], dtype=np.float64)
-    return _sides([candidate.box for candidate in made]), score
-
-
-def _sides(boxes: Iterable[Box]) -> Floats:
-    sides = [[box.x_min, box.y_min, box.x_max, box.y_max] for box in boxes]
-    return np.array(sides, dtype=np.float64).reshape(-1, 4)
+    return sides_of([candidate.box for candidate in made]), score

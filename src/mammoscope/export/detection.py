@@ -31,7 +31,7 @@ from mammoscope.inference.detector import (
     image_score,
     in_original,
 )
-from mammoscope.inference.fusion import Boxes
+from mammoscope.inference.fusion import Boxes, sides_of
 from mammoscope.inference.matching import ViewCandidates, breast_depth, matched
 from mammoscope.inference.tiles import cut, tile_corners
 from mammoscope.models.detectors import Detector as Network
@@ -250,9 +250,7 @@ def _chosen_matching(
     regions = regions_of(store.cohort, store, config.lesions)
     judged = rows.filter(pl.col("split") != "test")
     lesions = {
-        name: np.array(
-            [[b.x_min, b.y_min, b.x_max, b.y_max] for b in regions.boxes(name)], np.float64
-        ).reshape(-1, 4)
+        name: sides_of(regions.boxes(name))
         for name in judged["image_id"]
         if name not in regions.uncertain
     }

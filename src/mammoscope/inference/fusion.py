@@ -7,14 +7,15 @@ see it, and what a tile's border has cut is laid to the whole box of the next ti
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from mammoscope.inference.tiles import Corner
-from mammoscope.types import Bools, Floats, Ints
+from mammoscope.types import Bools, Box, Floats, Ints
 
-__all__ = ["Boxes", "fused", "paired_overlaps"]
+__all__ = ["Boxes", "fused", "paired_overlaps", "sides_of"]
 
 # How near a tile's border a box must come to have been cut by it, in pixels.
 _BORDER_PX = 2.0
@@ -96,6 +97,12 @@ def fused(
         # The best of a group says what it is.
         np.array([kind[group[0]] for group in groups], dtype=np.int64)[order],
     )
+
+
+def sides_of(boxes: Iterable[Box]) -> Floats:
+    """Return boxes as an array (N, 4): x_min, y_min, x_max, y_max."""
+    sides = [[box.x_min, box.y_min, box.x_max, box.y_max] for box in boxes]
+    return np.array(sides, dtype=np.float64).reshape(-1, 4)
 
 
 def paired_overlaps(one: Floats, others: Floats) -> tuple[Floats, Floats]:

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from mammoscope.inference.fusion import paired_overlaps
-from mammoscope.types import Box, Finding, Floats
+from mammoscope.inference.fusion import paired_overlaps, sides_of
+from mammoscope.types import Box, Finding
 
 __all__ = ["JOINED_IOU", "joined"]
 
@@ -48,8 +48,10 @@ def _pairs(boxes: Sequence[Box], parts: Sequence[Box]) -> dict[int, int]:
     """Return which part belongs to a box, for each box that has one."""
     if not boxes or not parts:
         return {}
-    sides = _sides(parts)
-    overlap = np.stack([paired_overlaps(box, sides)[0] for box in _sides(boxes)])  # (boxes, parts)
+    sides = sides_of(parts)
+    overlap = np.stack(
+        [paired_overlaps(box, sides)[0] for box in sides_of(boxes)]
+    )  # (boxes, parts)
     made: dict[int, int] = {}
     # Of equal overlaps the surest box chooses first.
     for place in np.argsort(-overlap, axis=None, kind="stable"):
@@ -70,7 +72,3 @@ def _one(box: Finding, part: Finding) -> Finding:
         outline=part.outline,
         seen_by=(*box.sightings, *part.sightings),
     )
-
-
-def _sides(boxes: Sequence[Box]) -> Floats:
-    return np.array([[b.x_min, b.y_min, b.x_max, b.y_max] for b in boxes], dtype=np.float64)

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from mammoscope.cohort.regions import Regions
 from mammoscope.config import AugmentConfig, TileConfig
+from mammoscope.inference.fusion import sides_of
 from mammoscope.inference.tiles import Corner, cut, tile_corners
 from mammoscope.models.detectors import Truth
 from mammoscope.training.augment import AugmentParameters, apply, draw
@@ -49,11 +50,10 @@ def truth_of(regions: Regions, image_id: str, kinds: Sequence[str]) -> Truth:
         image_id: Which image.
         kinds: Kinds that are told apart; none where all are one.
     """
-    boxes = [[b.x_min, b.y_min, b.x_max, b.y_max] for b in regions.boxes(image_id)]
     names = [region.kind for region in regions.of(image_id)]
     places = [kinds.index(name) if kinds and name is not None else 0 for name in names]
     return Truth(
-        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        torch.from_numpy(sides_of(regions.boxes(image_id))).float(),
         torch.tensor(places, dtype=torch.int64),
     )
 
