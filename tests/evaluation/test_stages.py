@@ -7,7 +7,7 @@ import json
 import polars as pl
 import pytest
 
-from fixtures.stage_runs import CLASSES, ROWS, cutout, write_stages_run
+from fixtures.stage_runs import CLASSES, ROWS, cutout, of_images, write_stages_run
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation import compare_runs, evaluate_run, summary_rows
@@ -44,11 +44,20 @@ def test_each_stage_loses_what_it_loses(run):
     assert report["warnings"][0] == "4 lesions in the test split: figures rest on few."
 
 
-def test_false_parts_are_counted_on_images_whose_lesions_are_all_placed(run):
-    folder = run()
-    facts = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(facts | {"counted": {"val": 1, "test": 4}}))
-    assert evaluated(folder).report["first_stage"]["false_parts"]["value"] == 2 / 4
+def test_false_parts_are_counted_on_images_whose_lesions_are_all_placed(tmp_path):
+    images = of_images("a", "b", "p9") + of_images("c", "d", counted=False)
+    images += of_images("z", split="val")
+    folder = write_stages_run(tmp_path / "run", images=images)
+    first = evaluated(folder).report["first_stage"]
+    assert first["images"] == 3
+    assert first["false_parts"]["value"] == pytest.approx(2 / 3)
+
+
+def test_false_parts_vary_with_the_patients_drawn(run):
+    false = evaluated(run()).report["first_stage"]["false_parts"]
+    # All of them are p9's, who is drawn never or several times of five.
+    assert false["low"] == 0
+    assert false["high"] > 2 / 5
 
 
 def test_test_images_without_any_cut_out_do_not_give_way_to_validation(run):

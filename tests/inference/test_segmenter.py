@@ -151,6 +151,23 @@ def test_findings_lie_in_original_pixels_with_their_outlines(mirrored):
     assert (inside != expected).mean() < 0.02
 
 
+def test_a_finding_is_outlined_as_its_mask_and_boxed_as_its_candidate():
+    pixels = image()
+    pixels[3:12, 2:20] = np.maximum(pixels[3:12, 2:20], 99)  # 0.27: around it, no mask
+    pixels[25:30, 4:10] = 99  # a candidate without a mask
+    geometry = Geometry.fit((40, 30), (0, 0, 30, 40), (40, 30), mirrored=False)
+    sure, doubtful = outliner((40, 30))(pixels).findings(geometry)
+    assert (sure.box, doubtful.box) == (Box(2, 3, 20, 12), Box(4, 25, 10, 30))
+    for finding, rows, columns in (
+        (sure, slice(5, 10), slice(4, 12)),
+        (doubtful, slice(25, 30), slice(4, 10)),
+    ):
+        expected = np.zeros((40, 30), bool)
+        expected[rows, columns] = True
+        ring = [value for point in finding.outline for value in point]
+        np.testing.assert_array_equal(rasterise_polygon(ring, (40, 30)), expected)
+
+
 # --- the file -----------------------------------------------------------------------
 
 

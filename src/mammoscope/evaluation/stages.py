@@ -6,7 +6,7 @@ what: of all lesions, those that the first finds, and of these, those that the s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,23 @@ from mammoscope.evaluation.run_folder import Report, checked_table
 from mammoscope.pages import Html, element, table
 from mammoscope.types import Bools, Floats, Ints
 
-__all__ = ["CUTOUTS_FILE", "balanced_accuracy", "evaluate", "mean_auroc", "summary_rows"]
+__all__ = [
+    "CUTOUTS_FILE",
+    "IMAGES_FILE",
+    "balanced_accuracy",
+    "evaluate",
+    "mean_auroc",
+    "summary_rows",
+]
 
-#: A row per cut-out; see ``docs/reference/formats.md``.
+#: A row per cut-out and one per image; see ``docs/reference/formats.md``.
 CUTOUTS_FILE = "cutouts.parquet"
+IMAGES_FILE = "images.parquet"
 _NEEDED = (
     "image_id", "patient_id", "split", "finding_id", "shows", "origin", "called", "dice",
     "score_benign", "score_malignant",
 )  # fmt: skip
+_NEEDED_OF_IMAGES = ("image_id", "patient_id", "split", "counted")
 # Lesions below which figures rest on few.
 _FEW = 30
 _CHANCE = 0.5
@@ -95,19 +104,19 @@ def evaluate(
     cohort: Path | None,
 ) -> Report:
     """Measure a finished run of two stages; see :func:`evaluate_run`."""
-    rows = _read(checked_table(run, facts, CUTOUTS_FILE))
+    rows = _read(checked_table(run, facts, CUTOUTS_FILE), _NEEDED)
+    images = _read(checked_table(run, facts, IMAGES_FILE), _NEEDED_OF_IMAGES)
     folder = Path(run) / "report"
     check_output(folder, overwrite=overwrite, marker="report.json")
     table, where = read_cohort_table(facts, cohort), cohort_folder(facts, cohort)
     tested = bool(facts["predicted"]["test"])
     split = "test" if tested else "val"
-    # Runs of earlier versions did not leave out images with a lesion that nobody placed.
-    images = int(facts.get("counted", facts["predicted"])[split])
+    here = pl.col("split") == split
     report = {
         **head(facts, config, tested=tested),
         "task": facts["config"]["task"],
         "classes": facts["classes"],
-        **_measured(rows.filter(pl.col("split") == split), images, facts["classes"], config),
+        **_measured(rows.filter(here), images.filter(here), facts["classes"], config),
         "run": {key: value for key, value in facts.items() if key != "platform"},
         "notes": notes_of(facts, table, tested=tested),
     }
@@ -130,24 +139,24 @@ def summary_rows(report: Report) -> list[list[str]]:
     return rows
 
 
-def _read(path: Path) -> pl.DataFrame:
+def _read(path: Path, needed: Sequence[str]) -> pl.DataFrame:
     try:
         rows = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise RunError(f"{path} cannot be read as Parquet: {error}") from error
-    if missing := [name for name in _NEEDED if name not in rows.columns]:
+    if missing := [name for name in needed if name not in rows.columns]:
         raise RunError(f"{path} lacks the columns {', '.join(missing)}")
     return rows
 
 
 def _measured(
-    rows: pl.DataFrame, images: int, classes: list[str], config: EvaluationConfig
+    rows: pl.DataFrame, images: pl.DataFrame, classes: list[str], config: EvaluationConfig
 ) -> dict[str, Any]:
     """Return both stages, each by itself, and both together."""
     lesions = rows.filter(pl.col("origin") == "annotated")
     outlined = rows.filter(pl.col("origin") == "predicted")
     met = outlined.filter(pl.col("finding_id").is_not_null())
-    false = outlined.height - met.height
+    counted = images.filter("counted")
     both = lesions.join(
         met.select("finding_id", called_predicted=pl.col("called")), on="finding_id", how="left"
     )
@@ -157,10 +166,10 @@ def _measured(
     return {
         "first_stage": {
             "lesions": lesions.height,
-            "images": images,
+            "images": counted.height,
             "found": mean(found.astype(np.float64), share=True),
             "dice": mean(lesions["dice"].to_numpy(), share=False),
-            "false_parts": Interval(false / max(1, images), None, None).as_dict(),
+            "false_parts": _mean_of(counted, config)(_false_parts(counted, outlined), share=False),
         },
         "true": _second(rows.filter(pl.col("origin") != "predicted"), classes, config),
         "predicted": _second(outlined.filter(pl.col("shows").is_in(classes)), classes, config),
@@ -169,6 +178,13 @@ def _measured(
         "false_called": _false_called(outlined, classes),
         "together": mean(right.astype(np.float64), share=True),
     }
+
+
+def _false_parts(images: pl.DataFrame, outlined: pl.DataFrame) -> Floats:
+    """Return of each image (N,) how many of its outlined parts meet no lesion."""
+    false = outlined.filter(pl.col("finding_id").is_null()).group_by("image_id").len("false")
+    told = images.join(false, on="image_id", how="left", maintain_order="left")
+    return told["false"].fill_null(0).cast(pl.Float64).to_numpy()
 
 
 def _false_called(outlined: pl.DataFrame, classes: list[str]) -> dict[str, int] | None:

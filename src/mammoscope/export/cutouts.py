@@ -19,7 +19,7 @@ from mammoscope.cohort.regions import Regions, regions_of
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config, StagesConfig
 from mammoscope.errors import RunError
-from mammoscope.evaluation.stages import CUTOUTS_FILE
+from mammoscope.evaluation.stages import CUTOUTS_FILE, IMAGES_FILE
 from mammoscope.export.graph import add_settings, check_difference, write_graph
 from mammoscope.export.record import tell_timings
 from mammoscope.inference import CutoutScorer, CutoutSettings, Outlined, Segmenter, cut_square
@@ -64,25 +64,24 @@ def finish(
     exported = time.perf_counter() - begun
     made = _told(rows, store, regions, segmenter, scorer, config, progress)
     tell_timings(facts, begun, exported)
-    with write_atomically(run / CUTOUTS_FILE) as temporary:
-        made.write_parquet(temporary)
-    sure = rows.filter(~pl.col("image_id").is_in(list(regions.uncertain)))
-    files = (MODEL_FILE, SEGMENTER_FILE, CUTOUTS_FILE)
+    images = rows.select(
+        "image_id",
+        "patient_id",
+        split=pl.when(pl.col("split") == "test").then(pl.lit("test")).otherwise(pl.lit("val")),
+        counted=~pl.col("image_id").is_in(list(regions.uncertain)),
+    )
+    for name, told in ((CUTOUTS_FILE, made), (IMAGES_FILE, images)):
+        with write_atomically(run / name) as temporary:
+            told.write_parquet(temporary)
+    files = (MODEL_FILE, SEGMENTER_FILE, CUTOUTS_FILE, IMAGES_FILE)
     facts |= {
         "status": "finished",
         "classes": list(config.stages.names),
         "calibration": {"method": "none"},
-        "predicted": _by_split(rows),
-        # Images on which a part that meets no lesion is a false one.
-        "counted": _by_split(sure),
+        "predicted": {split: int((images["split"] == split).sum()) for split in ("val", "test")},
         "hashes": {name: sha256_file(run / name) for name in files},
     }
     write_json(run / "run.json", facts)
-
-
-def _by_split(rows: pl.DataFrame) -> dict[str, int]:
-    test = int((rows["split"] == "test").sum())
-    return {"val": rows.height - test, "test": test}
 
 
 def _export(network: CutoutClassifier, stages: StagesConfig, path: Path) -> None:

@@ -95,12 +95,18 @@ class Outlined:
         return _sigmoid(self.logits)
 
     def findings(self, geometry: Geometry, kind: str = "suspicious") -> tuple[Finding, ...]:
-        """Return the candidates in original pixels, with outlines; those outside are left out."""
+        """Return the candidates in original pixels, with outlines; those outside are left out.
+
+        The outline is that of the mask, whose threshold may be above that of candidates; of a
+        candidate that has none of it, its own.
+        """
         made = []
         for candidate in self.candidates:
             box = clipped(geometry.to_original(candidate.box), geometry)
             if box is not None:
-                points = geometry.contour_to_original(_ring(candidate))
+                sure = candidate.mask & self.mask[_slices(candidate.box)]
+                shape = sure if sure.any() else candidate.mask
+                points = geometry.contour_to_original(_ring(shape, candidate.box))
                 outlined = tuple(zip(points[::2], points[1::2], strict=True))
                 made.append(
                     Finding(box, candidate.score, kind, found_by="segmenter", outline=outlined)
@@ -252,11 +258,11 @@ def _slices(box: Box) -> tuple[slice, slice]:
     return slice(int(box.y_min), int(box.y_max)), slice(int(box.x_min), int(box.x_max))
 
 
-def _ring(candidate: Candidate) -> list[float]:
-    """Return the outer contour of a candidate on the network's grid, x and y in turn."""
-    rings = outline(candidate.mask)
+def _ring(mask: Bools, box: Box) -> list[float]:
+    """Return the outer contour of a box's largest part on the network's grid, x and y in turn."""
+    rings = outline(mask)
     largest = np.array(max(rings, key=_enclosed)).reshape(-1, 2)
-    corner = np.array([candidate.box.x_min, candidate.box.y_min])
+    corner = np.array([box.x_min, box.y_min])
     ring: list[float] = (largest + corner).ravel().tolist()
     return ring
 
