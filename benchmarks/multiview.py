@@ -8,10 +8,12 @@
 
 An image model is trained first. From its weights an image, a breast and an exam model are
 trained on for as many epochs each. No view is left out of training, so every one has seen every
-training image equally often, but for an epoch's last batch where that is not full. They are
-compared on the test split: AUROC by breast and by exam, and the paired difference to the mean of
-the image model's scores. Other ways to join that model's scores are shown beside it. A run that
-is there already, with the same settings, is not trained again.
+training image equally often, but for an epoch's last batch where that is not full. With --last
+each of the three is then trained on for that many epochs at a tenth of the rate and with nothing
+frozen, whatever --joint says: end to end. They are compared on the test split: AUROC by breast
+and by exam, and the paired difference to the mean of the image model's scores. Other ways to join
+that model's scores are shown beside it. A run that is there already, with the same settings, is
+not trained again.
 """
 
 from __future__ import annotations
@@ -90,6 +92,34 @@ def ways(rows: pl.DataFrame, level: Level) -> dict[str, pl.DataFrame]:
     return {name: units(table, level) for name, table in made.items()}
 
 
+def trained_on(
+    options: argparse.Namespace, starts: dict[str, Path], epochs: int, last: str = ""
+) -> dict[str, Path]:
+    """Train a model of each level on from a run; returns the runs."""
+    runs = {}
+    for level, start in starts.items():
+        run = runs[level] = options.runs / f"{level}{last}-{options.seed}"
+        own = [f"model.weights={start / 'weights.safetensors'}", *options.overrides]
+        if level != "image":
+            own += options.joint
+        if level == "exam" and options.facts:
+            own.append("model.facts=[age, density, implant]")
+        if last:
+            own += ["train.frozen_epochs=0", "train.lr=1e-4"]
+        seconds = trained(options.cohort, run, settings(level, epochs, options.seed, own))
+        print(f"{run.name}: {seconds:.0f} seconds")
+    return runs
+
+
+def told(runs: dict[str, Path], name: str, out: Path) -> None:
+    """Print and leave how the scores of three runs compare."""
+    config = EvaluationConfig()
+    rows = [row for level in ("breast", "exam") for row in compared(runs, level, config)]
+    leave(name, "Views judged together, SYNTHETIC images", rows, out)
+    for level in ("breast", "exam"):
+        print(compare_runs(runs["image"], runs[level], level)["sentence"])
+
+
 def compared(runs: dict[str, Path], level: Level, config: EvaluationConfig) -> list[dict[str, Any]]:
     """Return a row per way to score, each against the mean of single-view scores."""
     tables = ways(read_predictions(runs["image"] / "predictions.parquet", "test"), level)
@@ -134,6 +164,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path, help="folder for the runs")
     parser.add_argument("--first", type=int, default=8, help="epochs of the first image model")
     parser.add_argument("--epochs", type=int, default=4, help="epochs of each model after it")
+    parser.add_argument("--last", type=int, default=0, help="epochs of each, end to end, after it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     parser.add_argument(
@@ -144,24 +175,13 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
-    seed, overrides = options.seed, options.overrides
-    first = options.runs / f"first-{seed}"
-    begins = settings("image", options.first, seed, overrides)
-    seconds = {"first": trained(options.cohort, first, begins)}
-    start = f"model.weights={first / 'weights.safetensors'}"
-    runs = {level: options.runs / f"{level}-{seed}" for level in _BATCH}
-    for level, run in runs.items():
-        own = options.joint if level != "image" else []
-        if level == "exam" and options.facts:
-            own = [*own, "model.facts=[age, density, implant]"]
-        goes_on = settings(level, options.epochs, seed, [start, *overrides, *own])
-        seconds[level] = trained(options.cohort, run, goes_on)
-    print({level: round(value) for level, value in seconds.items()}, "seconds")
-    config = EvaluationConfig()
-    rows = [row for level in ("breast", "exam") for row in compared(runs, level, config)]
-    leave("multiview", "Views judged together, SYNTHETIC images", rows, options.out)
-    for level in ("breast", "exam"):
-        print(compare_runs(runs["image"], runs[level], level)["sentence"])
+    first = options.runs / f"first-{options.seed}"
+    begins = settings("image", options.first, options.seed, options.overrides)
+    print(f"{first.name}: {trained(options.cohort, first, begins):.0f} seconds")
+    runs = trained_on(options, dict.fromkeys(_BATCH, first), options.epochs)
+    told(runs, "multiview", options.out)
+    if options.last:
+        told(trained_on(options, runs, options.last, "-last"), "multiview-last", options.out)
 
 
 if __name__ == "__main__":
