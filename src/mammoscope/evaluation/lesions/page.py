@@ -146,7 +146,7 @@ def _froc(report: dict[str, Any]) -> Html:
         f"{report['evaluation']['confidence']:.0%} intervals from "
         f"{report['evaluation']['bootstrap']} bootstrap replicates over patients."
     )
-    return table(("by", *units), rows, caption, class_="numbers")
+    return table(("by", *units), rows, caption, class_="numbers stacked")
 
 
 def _cut_off(report: dict[str, Any]) -> Html:
