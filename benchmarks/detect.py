@@ -1,6 +1,7 @@
 """Lesions of a four-view exam: the exported detector against the same network in torch eager.
 
     python benchmarks/detect.py --repeats 8
+    python benchmarks/detect.py --contrast 25 65
     python benchmarks/detect.py --detector faster_rcnn --size 512x256
     python benchmarks/detect.py --size 2048x1024 --tile 512
 
@@ -37,7 +38,12 @@ def _detectors(
 ) -> tuple[Network, Detector]:
     """Return one detector twice: in torch, and exported."""
     settings = DetectionConfig.model_validate(
-        {"name": options.detector, "backbone": options.backbone, "tiles": {"size_px": options.tile}}
+        {
+            "name": options.detector,
+            "backbone": options.backbone,
+            "contrast_px": options.contrast,
+            "tiles": {"size_px": options.tile},
+        }
     )
     side = options.tile
     seen = (side, side) if side else (config.height, config.width)
@@ -106,6 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--detector", default="centre")
     parser.add_argument("--backbone", default="pyramid_cnn")
+    parser.add_argument("--contrast", type=int, nargs="*", default=[], help="detect.contrast_px")
     parser.add_argument("--size", default="1024x512", help="of the prepared image")
     parser.add_argument("--tile", type=int, default=0, help="side of tiles; 0 sees whole images")
     parser.add_argument("--repeats", type=int, default=8)

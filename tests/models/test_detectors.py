@@ -176,17 +176,20 @@ def test_backbones_that_do_not_do_are_refused(settings, message):
         build(**settings)
 
 
-def test_local_contrast_is_distance_from_the_mean_around_in_deviations_of_tissue_alone():
+# Of one, two and three powers of two, and larger than the picture.
+@pytest.mark.parametrize("window", [5, 7, 13, 65])
+def test_local_contrast_is_distance_from_the_mean_around_in_deviations_of_tissue_alone(window):
     rng = np.random.default_rng(0)
     picture = rng.integers(1, 200, (20, 16)).astype(np.float32)
     picture[:, 12:] = 0
     image = torch.from_numpy(picture)[None, None]
-    found = local_contrast(image, 255.0, 5)[0, 0].numpy()
+    found = local_contrast(image, 255.0, window)[0, 0].numpy()
+    reach = window // 2
     assert found.shape == picture.shape
     assert (found[:, 12:] == 0).all()
 
     def around(y, x, values):
-        part = np.s_[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
+        part = np.s_[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
         return values[part][picture[part] > 0].mean()
 
     grey = picture / 255
@@ -196,9 +199,9 @@ def test_local_contrast_is_distance_from_the_mean_around_in_deviations_of_tissue
         deviation = np.sqrt(around(y, x, off**2))
         assert found[y, x] == pytest.approx(off[y, x] / deviation, rel=1e-3)
     # Twice the contrast is no other picture, and where nothing differs there is none.
-    assert np.allclose(local_contrast(image / 2, 255.0, 5)[0, 0].numpy(), found, atol=1e-3)
+    assert np.allclose(local_contrast(image / 2, 255.0, window)[0, 0].numpy(), found, atol=1e-3)
     flat = torch.full((1, 1, 20, 16), 90.0)
-    assert local_contrast(flat, 255.0, 5).abs().max() < 0.01
+    assert local_contrast(flat, 255.0, window).abs().max() < 0.01
 
 
 @pytest.mark.parametrize(
