@@ -223,11 +223,14 @@ def test_a_recipe_overfits_eight_exams(path):
 
 
 @pytest.mark.parametrize("path", LADDERS, ids=lambda path: path.stem)
-def test_every_rung_of_a_ladder_differs_from_the_one_below_it(path):
+def test_every_rung_of_a_ladder_differs_from_the_one_below_it_and_every_arm_from_others(path):
     ladder = load_ladder(path)
     assert ladder.recipe in RECIPES or ladder.recipe.resolve() in RECIPES
+    tops = []
     for arm in ladder.arms:
         configs = [rung_settings(ladder, arm, place) for place in range(len(ladder.rungs))]
+        assert configs[-1] not in tops
+        tops.append(configs[-1])
         for config, _ in configs:
             check_backbone(config.model.backbone)
         # Each rung differs from the one below it.
