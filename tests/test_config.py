@@ -39,6 +39,7 @@ def test_defaults_then_file_then_overrides(tmp_path):
         ("evaluation.operating_points=[best]", r"'best' is not one of best_f1"),
         ("evaluation.operating_points=[sensitivity=2]", r"lies between 0 and 1"),
         ("train.positives_per_batch=17", r"=17 of a batch_size of 16: a batch cannot hold them"),
+        ("segment.losses={lovasz: 1}", r"segment\.losses\.lovasz: .*'dice'.*\(found 'lovasz'\)"),
     ],
 )
 def test_what_is_not_accepted_is_named(override, message):

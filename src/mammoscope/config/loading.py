@@ -124,7 +124,8 @@ def _assign(values: dict[str, Any], keys: list[str], value: Any, override: str) 
 
 
 def _sentence(model: type[BaseModel], error: dict[str, Any]) -> str:
-    location = [str(part) for part in error["loc"]]
+    # pydantic marks a wrong name of a table, rather than a wrong value, with a part of its own.
+    location = [str(part) for part in error["loc"] if part != "[key]"]
     key = ".".join(location) or "(root)"
     if error["type"] == "extra_forbidden":
         names = _names_at(model, location[:-1])
