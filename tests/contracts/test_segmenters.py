@@ -14,24 +14,31 @@ smp = pytest.importorskip("segmentation_models_pytorch")
 
 SIZE = (128, 128)
 # Vision transformers take images of one size, and only they go with DPT.
+TRANSFORMER = ("dpt", "tu-vit_tiny_patch16_224")
 DECODERS = [name for name in smp.MODEL_ARCHITECTURES_MAPPING if name != "dpt"]
-NETWORKS = [("unet", "small"), ("unet", "efficientnet-b0"), ("unet", "tu-resnet10t")]
+NETWORKS = [("unet", "small"), ("unet", "efficientnet-b0"), ("unet", "tu-resnet10t"), TRANSFORMER]
 NETWORKS += [(name, "resnet18") for name in DECODERS]
 
 
 @pytest.fixture(scope="module", params=NETWORKS, ids="-".join)
-def segmenter(request):
+def built(request):
     torch.manual_seed(0)
     decoder, encoder = request.param
+    size = (224, 224) if request.param == TRANSFORMER else SIZE
     config = SegmentConfig(decoder=decoder, encoder=encoder, pretrained=False)
-    made, notes = build_segmenter(config, max_value=255, size=SIZE)
+    made, notes = build_segmenter(config, max_value=255, size=size)
     assert notes == []
-    return made
+    return made, size
 
 
 @pytest.fixture
-def images():
-    return torch.rand(2, 1, *SIZE, generator=torch.Generator().manual_seed(1)) * 255
+def segmenter(built):
+    return built[0]
+
+
+@pytest.fixture
+def images(built):
+    return torch.rand(2, 1, *built[1], generator=torch.Generator().manual_seed(1)) * 255
 
 
 def test_one_finite_logit_for_each_pixel(segmenter, images):
