@@ -16,7 +16,7 @@ from mammoscope.export import PARITY_TOLERANCE, export_graph
 from mammoscope.graphs import write_calibrated, write_mean
 from mammoscope.inference import ExamInput, Scorer
 from mammoscope.models import MultiViewClassifier, Views, build_multiview
-from mammoscope.models.judges import WIDTH, BreastJudge, depths
+from mammoscope.models.judges import WIDTH, BreastJudge, ExamJudge, depths
 
 SIZE = (64, 32)
 UNKNOWN = float("nan")
@@ -235,6 +235,37 @@ def test_untrained_it_is_the_mean_logit_of_its_image_classifier():
     assert close(made.breast_logit[0, 0], logits[:2].mean())
     p = torch.sigmoid(made.breast_logit[0])
     assert close(torch.sigmoid(made.exam_logit[0]), 1 - (1 - p[0]) * (1 - p[1]))
+
+
+@torch.no_grad()
+def test_an_exam_model_weighs_the_other_breast_and_facts_each_by_a_number_of_its_own():
+    torch.manual_seed(0)
+    judge = ExamJudge(0.0)
+    torch.nn.init.normal_(judge.known.weight)
+    shown, there = torch.zeros(1, 2, WIDTH), torch.ones(1, 2, dtype=torch.bool)
+    known = torch.tensor([[True, True, False]])
+
+    def judged(right, left, age=60.0):
+        facts = torch.tensor([[age, 2.0, 0.0]])
+        return judge(torch.tensor([[right, left]]), shown, there, facts, known)[0][0]
+
+    # The same step for every ten years, for both breasts.
+    younger, older, oldest = (judged(1.0, -2.0, age) for age in (50.0, 60.0, 70.0))
+    assert (older - younger).abs().min() > 0.1
+    assert close(older - younger, oldest - older)
+    assert close((older - younger)[0], (older - younger)[1])
+    # What suspects one breast more suspects the other as much less.
+    same, more = judged(1.0, 1.0), judged(1.0, -2.0)
+    assert close((more - same)[0], -((more - same)[1] + 3.0))
+    assert (more - same)[0].abs() > 0.1
+    # Of one breast alone nothing is compared.
+    facts = torch.tensor([[60.0, 2.0, 0.0]])
+    alone = torch.tensor([[True, False]])
+    one, other = (
+        judge(torch.tensor([[1.0, value]]), shown, alone, facts, known)[0][0, 0]
+        for value in (0.0, 9.0)
+    )
+    assert close(one, other)
 
 
 def at_depth(column: int, width: int = 8) -> Tensor:

@@ -103,9 +103,12 @@ class ExamJudge(nn.Module):
 
     def __init__(self, dropout: float) -> None:
         super().__init__()
-        # What it shows, what it shows more than the other, by how much more it is suspected,
-        # whether there is another, and facts with their being known.
-        self.correction = _correction(2 * WIDTH + 2 + 2 * len(FACTS), dropout)
+        # By how much more it is suspected than the other, whether there is another, and facts with
+        # their being known: few numbers, each with a weight of its own. A network of them and of
+        # what breasts show learns training exams by heart instead (docs/experiments.md).
+        self.known = _silent(nn.Linear(2 + 2 * len(FACTS), 1, bias=False))
+        # What it shows, and what it shows more than the other.
+        self.correction = _correction(2 * WIDTH, dropout)
         self.bias = nn.Parameter(torch.zeros(()))
         self.register_buffer("centre", torch.tensor(_FACT_CENTRE), persistent=False)
         self.register_buffer("spread", torch.tensor(_FACT_SPREAD), persistent=False)
@@ -130,17 +133,10 @@ class ExamJudge(nn.Module):
         suspected = (breast - breast.flip(1)) * both
         told = torch.where(known, (facts - self.centre) / self.spread, 0.0)
         about = torch.cat([told, known.to(told.dtype)], dim=1)  # (B, 6)
-        given = torch.cat(
-            [
-                shown,
-                more,
-                suspected[:, :, None],
-                both[:, None].expand(-1, 2, -1),
-                about[:, None].expand(-1, 2, -1),
-            ],
-            dim=2,
-        )
-        breast = breast + self.correction(given).squeeze(2)
+        alike = torch.cat([both, about], dim=1)[:, None].expand(-1, 2, -1)
+        given = torch.cat([suspected[:, :, None], alike], dim=2)
+        breast = breast + _SCALE * self.known(given).squeeze(2)
+        breast = breast + self.correction(torch.cat([shown, more], dim=2)).squeeze(2)
         # 1 - (1 - p)(1 - q) as a logit, with odds o and u: o + u + o u.
         right, left = torch.where(there, breast, NOTHING).unbind(dim=1)
         either = torch.logsumexp(torch.stack([right, left, right + left], dim=1), dim=1)
