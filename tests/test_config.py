@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mammoscope.config import Config, PreprocessConfig, load_config, validated
+from mammoscope.config import Config, PreprocessConfig, load_config, network_of, validated
 from mammoscope.errors import ConfigError
 
 
@@ -69,6 +69,23 @@ def test_files_that_are_no_settings_are_refused_by_name(tmp_path):
 def test_a_configuration_survives_its_json():
     config = load_config(None, ["train.positive_weight=3.5", "model.weights=w.safetensors"])
     assert validated(Config, config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "network"),
+    [
+        ({}, "resnet18"),
+        ({"task": "detect"}, "centre on pyramid_cnn"),
+        ({"task": "detect", "detect": {"name": "yolov8"}}, "yolov8"),
+        ({"task": "segment", "segment": {"decoder": "fpn"}}, "fpn on efficientnet-b0"),
+        ({"task": "anomaly"}, "vae"),
+        ({"task": "anomaly", "anomaly": {"method": "patchcore"}}, "patchcore on baseline_cnn"),
+        ({"task": "segment-then-classify"}, "resnet18 on cut-outs"),
+    ],
+)
+def test_a_run_is_named_by_the_network_that_its_task_trains(settings, network):
+    values = {"model": {"backbone": "resnet18"}} | settings
+    assert network_of(Config.model_validate(values).model_dump(mode="json")) == network
 
 
 def test_a_configuration_is_frozen():

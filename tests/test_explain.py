@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -9,7 +10,10 @@ from mammoscope.explain import called, find_regions, heatmap_in_original_pixels,
 from mammoscope.inference.joining import joined
 from mammoscope.masks import outline
 from mammoscope.preprocessing import Geometry
-from mammoscope.types import Box, Finding, ImageResult, Laterality, View
+from mammoscope.types import Anomaly, Box, Finding, ImageResult, Laterality, View
+
+CYAN = (64, 224, 255)
+YELLOW = (255, 196, 0)
 
 
 def geometry(mirrored=False):
@@ -17,7 +21,7 @@ def geometry(mirrored=False):
     return Geometry.fit((400, 300), (50, 100, 250, 400), (96, 64), mirrored=mirrored)
 
 
-def result(heat, mirrored=False, findings=()):
+def result(heat, mirrored=False, findings=(), anomaly=None):
     return ImageResult(
         image_id="a",
         laterality=Laterality.L,
@@ -32,7 +36,22 @@ def result(heat, mirrored=False, findings=()):
         crop_quality=1.0,
         heatmap=heat,
         geometry=geometry(mirrored).as_dict(),
+        anomaly=anomaly,
     )
+
+
+def judged(score, *cells, unusual=True, mirrored=False):
+    """What an anomaly model says whose map of 12 x 8 cells is as high at some as its score."""
+    where = np.zeros((12, 8), np.float32)
+    for cell in cells:
+        where[cell] = score
+    return Anomaly(score, unusual, where, geometry(mirrored).as_dict())
+
+
+def places(drawn):
+    """Left, top, right and bottom of what is drawn: a mask."""
+    rows, columns = np.nonzero(drawn)
+    return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -210,3 +229,92 @@ def test_names_of_two_findings_at_one_place_do_not_cover_each_other():
         return int(picture.any(axis=2).sum())
 
     assert written(one, other) == 2 * written(one)
+
+
+def test_of_equal_regions_the_largest_comes_first():
+    heat = np.zeros((12, 8), np.float32)
+    heat[0, 0] = heat[4:6, 4:6] = 0.9
+    first, second = find_regions(heat, geometry(), 0.5)
+    assert first.box.x_max - first.box.x_min > second.box.x_max - second.box.x_min
+
+
+def test_a_name_is_read_on_white_and_hides_no_other_finding():
+    pixels = np.ones((400, 300), np.float32)
+    one = Finding(Box(60, 200, 140, 280), 0.5, "mass", "detector")
+    # Its upper line lies where the name of the first stands.
+    other = Finding(Box(70, 192, 150, 260), 0.5, "mass", "heatmap")
+    picture = overlay(pixels, result(None, findings=(one, other))).astype(int)
+    name = picture[:200, :, :][picture[:200].max(axis=2) < 120]
+    assert name.size > 500, "there is no dark plate"
+    assert (picture[192, 71:149] == YELLOW).all(axis=1).mean() > 0.5
+    # Beside the plate white stays white.
+    assert (picture[150] == 255).all()
+
+
+def test_how_unusual_an_image_is_stands_where_no_tissue_is():
+    pixels = np.zeros((400, 300), np.float32)
+    pixels[:, :140] = 0.6
+    pixels[:200] = 0.6
+    quiet = overlay(pixels, result(None, anomaly=judged(0.12, unusual=False)))
+    grey = overlay(pixels, result(None))
+    left, top, right, bottom = places((quiet != grey).any(axis=2))
+    assert left > 140
+    assert top > 200
+    assert (right, bottom) > (280, 380)
+    # Another sentence, in another colour.
+    loud = overlay(pixels, result(None, anomaly=judged(0.997)))
+    assert (loud == CYAN).all(axis=2)[200:].any()
+    assert not (quiet == CYAN).all(axis=2).any()
+    assert (quiet[top:bottom, left:right] != loud[top:bottom, left:right]).any()
+
+
+def test_how_unusual_an_image_is_stands_on_no_name_and_fits_a_narrow_picture():
+    pixels = np.zeros((400, 300), np.float32)
+    pixels[20:] = 0.6
+    told = judged(0.12, unusual=False)
+    # Names in both upper corners, which are the dark ones.
+    found = tuple(Finding(Box(x, 20, x + 60, 60), 0.5, "mass", "detector") for x in (0, 240))
+    with_both, with_names = (
+        overlay(pixels, result(None, findings=found, anomaly=one)) for one in (told, None)
+    )
+    changed = (with_both != with_names).any(axis=2)
+    assert changed.any()
+    assert not changed[:60].any(), "it covers a name"
+    narrow = np.zeros((400, 60), np.float32)
+    picture = overlay(narrow, result(None, anomaly=told)).any(axis=2)
+    left, _, right, _ = places(picture)
+    assert left >= 1
+    assert right <= 59
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_the_most_unusual_place_is_ringed_in_strokes_and_looks_like_no_finding(mirrored):
+    pixels = np.zeros((400, 300), np.float32)
+    anomaly = judged(0.997, (6, 4), mirrored=mirrored)
+    drawn = overlay(pixels, result(None, mirrored, anomaly=anomaly))
+    ring = (drawn == CYAN).all(axis=2)
+    ring[:60] = ring[340:] = False  # the words
+    (cell,) = find_regions(anomaly.map, geometry(mirrored), 0.9)
+    left, top, right, bottom = places(ring)
+    assert left < cell.box.x_min < cell.box.x_max < right
+    assert top < cell.box.y_min < cell.box.y_max < bottom
+    assert (left + right) / 2 == pytest.approx((cell.box.x_min + cell.box.x_max) / 2, abs=3)
+    assert (right - left) < 4 * (cell.box.x_max - cell.box.x_min)
+    # Strokes with gaps between: several parts, and no yellow.
+    assert cv2.connectedComponents(ring.astype(np.uint8))[0] - 1 >= 6
+    assert not (drawn == YELLOW).all(axis=2).any()
+
+
+def test_what_is_not_unusual_or_has_no_map_is_not_ringed():
+    pixels = np.zeros((400, 300), np.float32)
+    for anomaly in (judged(0.3, (6, 4), unusual=False), Anomaly(0.997, unusual=True)):
+        drawn = overlay(pixels, result(None, anomaly=anomaly)).any(axis=2)
+        assert drawn.any()
+        assert not drawn[60:340].any()
+
+
+def test_the_highest_cells_of_a_map_are_ringed_though_the_score_is_of_more_digits():
+    pixels = np.zeros((400, 300), np.float32)
+    anomaly = judged(1 - 1e-9, (6, 4))
+    anomaly.map[6, 4] = np.float32(1 - 1e-7)
+    assert (overlay(pixels, result(None, anomaly=anomaly)) == CYAN).all(axis=2)[60:340].any()

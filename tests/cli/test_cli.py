@@ -9,12 +9,24 @@ import sys
 import pytest
 
 from mammoscope import __version__
+from mammoscope.artefacts import write_json
 from mammoscope.bundle import Companion
 from mammoscope.cli import main
+from mammoscope.cli.bundle import _print_result
 from mammoscope.cli.cohort import parse_size
 from mammoscope.cli.info import _companion
-from mammoscope.config import PreprocessConfig
+from mammoscope.config import Config, PreprocessConfig
 from mammoscope.errors import ConfigError
+from mammoscope.types import (
+    Anomaly,
+    Box,
+    BreastResult,
+    ExamResult,
+    Finding,
+    ImageResult,
+    Laterality,
+    View,
+)
 
 VERBS = (
     "synth",
@@ -291,6 +303,30 @@ def test_info_names_no_threshold_of_a_second_stage_which_has_none():
     assert _companion(first) == "own, from 0.5000 on (at most 1)"
 
 
+@pytest.mark.parametrize(
+    ("settings", "told", "untold"),
+    [
+        ({}, ["network | resnet18", "level | image"], "segmenter"),
+        ({"task": "detect"}, ["network | centre on pyramid_cnn"], "resnet18"),
+        ({"task": "anomaly"}, ["network | vae"], "level"),
+        (
+            {"task": "segment-then-classify", "stages": {"segmenter": "first"}},
+            ["network | resnet18 on cut-outs", "segmenter | first"],
+            "level",
+        ),
+    ],
+)
+def test_info_names_the_network_that_a_run_has_trained(run, tmp_path, settings, told, untold):
+    config = Config.model_validate({"model": {"backbone": "resnet18"}} | settings)
+    facts = {"kind": "run", "status": "finished", "fold": 0, "synthetic": True}
+    write_json(tmp_path / "run.json", facts | {"config": config.model_dump(mode="json")})
+    status, out, _ = run("info", tmp_path)
+    assert status == 0
+    lines = [" ".join(line.replace("│", "|").split()).strip("| ") for line in out.splitlines()]
+    assert set(told) <= set(lines)
+    assert untold not in out
+
+
 def test_info_refuses_what_it_does_not_know(run, tmp_path, bundle_dir):
     assert run("info", tmp_path)[0] == 1
     status, out, _ = run("info", bundle_dir)
@@ -341,6 +377,64 @@ def test_predict_writes_results_and_one_overlay_per_image(run, bundle_dir, exam_
     assert cv2.imread(str(out / "exam" / pictures[0])).shape == (320, 256, 3)
     status, _, err = run("predict", bundle_dir, exam_folder, "--out", out)
     assert (status, "--overwrite" in err) == (1, True)
+
+
+def image_of(name, view, *findings, anomaly=None):
+    return ImageResult(
+        image_id=name,
+        laterality=Laterality.L,
+        view=view,
+        height_px=400,
+        width_px=300,
+        logit=0.0,
+        score=0.9999994,
+        suspicious=True,
+        findings=findings,
+        decoder="native",
+        crop_quality=1.0,
+        anomaly=anomaly,
+    )
+
+
+def exam_of(*images, anomaly=None):
+    names = tuple(image.image_id for image in images)
+    breast = BreastResult(Laterality.L, 0.5, suspicious=True, image_ids=names)
+    return ExamResult("one", 0.5, True, images, (breast,), anomaly=anomaly)  # noqa: FBT003
+
+
+def test_predict_tells_kinds_what_is_unusual_and_which_image_in_80_columns(capsys, predictor):
+    box = Box(0, 0, 9, 9)
+    mass, calcification, untold = (
+        Finding(box, 0.5, kind, "detector") for kind in ("mass", "calcification", "suspicious")
+    )
+    told = Finding(box, 0.5, "malignant", "segmenter", kind_score=0.9)
+    unusual, usual = Anomaly(0.99999996, unusual=True), Anomaly(0.25, unusual=False)
+    long = "1.2.840.113619.2.66.2158408118.16050010109105933.20000000000001"
+    exam = exam_of(
+        image_of(long, View.CC, mass, calcification, mass, told, untold, anomaly=unusual),
+        image_of("again", View.CC, anomaly=usual),
+        image_of("other", View.MLO, anomaly=usual),
+        anomaly=unusual,
+    )
+    _print_result(exam, predictor.bundle)
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 80
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+    unusual_or_not = [row[4] for row in cells if row[4]]
+    assert unusual_or_not == ["> 0.999999", "unusual"] * 2 + ["0.250", "0.250"]
+    found = [row[5] for row in cells if row[5]]
+    assert found == ["2 mass", "1 calcification", "1 malignant", "1 suspicious", "0", "0"]
+    # Two images of one view are told apart by name, one that is alone needs none.
+    assert long in "".join(row[1] for row in cells)
+    assert [row[1] for row in cells[-3:]] == ["L CC", "again", "L MLO"]
+
+
+def test_predict_says_nothing_of_what_no_model_has_judged(capsys, predictor):
+    _print_result(exam_of(image_of("a", View.CC)), predictor.bundle)
+    out = capsys.readouterr().out
+    assert "anomaly" not in out
+    assert "findings" in out
 
 
 def test_predict_names_the_exam_that_failed_and_scores_the_others(

@@ -117,6 +117,8 @@ def test_one_result_tells_scores_findings_of_each_kind_and_how_unusual(bundle, e
         assert image.anomaly.map.max() <= 1
     found = {finding.found_by for image in result.images for finding in image.findings}
     assert "detector" in found
+    # Said and ringed on each overlay, in the colour of no finding.
+    assert all((picture == (64, 224, 255)).all(axis=2).sum() > 50 for picture in drawn)
     assert result.anomaly.score == max(image.anomaly.score for image in result.images)
     document = results_document([result], predictor.model_info, "0.1.0")
     jsonschema.validate(document, results_schema())

@@ -304,6 +304,54 @@ def test_what_detector_and_segmenter_both_find_stands_once_with_what_each_says(
         context.close()
 
 
+class SeenInTwoOfAView(Predictor):
+    """Finds a mass in every image, and the first of a view again in the next of it."""
+
+    def __call__(self, exam, on_image=None):
+        result = super().__call__(exam, on_image)
+        names = [image.image_id for image in result.images]
+        images = [
+            replace(
+                image,
+                warnings=("odd",),
+                findings=(Finding(Box(9, 9, 30, 30), 0.5, "mass", "detector", matched=(other, 0)),),
+            )
+            for image, other in zip(result.images, [*names[1:], names[0]], strict=True)
+        ]
+        return replace(result, images=tuple(images))
+
+
+def test_two_images_of_one_view_are_numbered_wherever_they_are_named(
+    browser, serving, predictor, exam, write_mammogram, tmp_path
+):
+    again = write_mammogram(tmp_path / "again.dcm", patient="SYN20000")
+    with serving(SeenInTwoOfAView(predictor.bundle, predictor._scorer)) as client:
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        page = context.new_page()
+        page.goto(str(client.base_url))
+        expect(page.locator("body.ready")).to_be_visible()
+        drop(page, exam["L CC"], again, exam["L MLO"])
+        panel = page.locator("#panel")
+        expect(panel.locator(".findings li")).to_have_count(3)
+        lines = panel.locator(".findings li").all_inner_texts()
+        assert sorted(line.partition(":")[0] for line in lines) == ["L CC 1", "L CC 2", "L MLO"]
+        seen = sorted(line.partition("seen in ")[2] for line in lines)
+        assert seen == ["L CC 1 too", "L CC 2 too", "L MLO too"]
+        warned = panel.locator(".warnings li").all_inner_texts()
+        assert {"L CC 1: odd", "L CC 2: odd", "L MLO: odd"} <= set(warned)
+        # The list, the views and the enlarged view call an image alike, and tell its file.
+        for number, view in ((1, page.locator("#hanging")), (2, page.locator("#strip"))):
+            shown = view.locator("[data-view='L CC']")
+            expect(shown.locator(".mark")).to_have_text(f"L CC {number}")
+            file = shown.get_attribute("title")
+            line = panel.locator(".findings li", has_text=f"L CC {number}: ")
+            expect(line.locator("span")).to_have_attribute("title", file)
+            shown.click()
+            expect(page.locator("#loupe-title")).to_contain_text(f"L CC {number} ·")
+            page.keyboard.press("Escape")
+        context.close()
+
+
 def test_the_page_writes_scores_and_kinds_as_overlays_and_reports_do(page):
     scores = [0, 1, 0.41, 0.0049, 0.9949, 0.9958, 0.99972, 0.9999999, 1e-9, math.nextafter(1, 2)]
     written = page.evaluate(

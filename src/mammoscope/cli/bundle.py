@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from mammoscope.bundle import Bundle
-    from mammoscope.types import ExamResult, FloatImage, ImageResult
+    from mammoscope.types import Anomaly, BreastResult, ExamResult, FloatImage, ImageResult
 
 __all__ = ["predict_studies", "register"]
 
@@ -159,24 +159,20 @@ def _print_result(result: ExamResult, bundle: Bundle) -> None:
     if bundle.task != "classify":
         model = f"of task {bundle.task}, no probability of cancer; {model}"
     table = Table(title=f"Exam {result.exam_id}: score {written_score(result.score, 3)} ({model})")
-    for name in ("level", "what", "score", "suspicious", "findings"):
-        table.add_column(name)
-    for breast in result.breasts:
-        table.add_row(
-            "breast",
-            breast.laterality,
-            written_score(breast.score, 3),
-            _word(breast.suspicious),
-            "",
-        )
-    for image in result.images:
-        table.add_row(
-            "image",
-            f"{image.laterality} {image.view}",
-            written_score(image.score, 3),
-            _word(image.suspicious),
-            str(len(image.findings)),
-        )
+    judged = result.anomaly is not None
+    names = ("level", "what", "score", "suspicious", *(["anomaly"] if judged else []), "findings")
+    for name in names:
+        # Names of files may be longer than the window is wide; the rest is broken into lines here.
+        table.add_column(name, no_wrap=name != "what", overflow="fold")
+    rows: list[tuple[str, str, ExamResult | BreastResult | ImageResult, str]] = [
+        ("exam", "", result, ""),
+        *(("breast", breast.laterality, breast, "") for breast in result.breasts),
+        *(("image", _what(image, result.images), image, _found(image)) for image in result.images),
+    ]
+    for level, what, one, found in rows:
+        unusual = [_unusual(getattr(one, "anomaly", None))] if judged else []
+        score = written_score(one.score, 3)
+        table.add_row(level, what, score, "yes" if one.suspicious else "no", *unusual, found)
     console.print(table)
     for refusal in result.refused:
         console.print(f"refused: {refusal.image_id}: {refusal.reason}: {refusal.message}")
@@ -184,5 +180,28 @@ def _print_result(result: ExamResult, bundle: Bundle) -> None:
         console.print(f"warning: {warning}")
 
 
-def _word(suspicious: bool) -> str:
-    return "yes" if suspicious else "no"
+def _what(image: ImageResult, images: tuple[ImageResult, ...]) -> str:
+    """Say which view it is, and by its name which image, where another shows that view too."""
+    view = f"{image.laterality} {image.view}"
+    again = [one for one in images if (one.laterality, one.view) == (image.laterality, image.view)]
+    return f"{view}\n{image.image_id}" if len(again) > 1 else view
+
+
+def _found(image: ImageResult) -> str:
+    """Count what was found by what it is taken for, a line for each: ``2 mass``."""
+    from collections import Counter
+
+    from mammoscope.explain import words_of
+
+    counts = Counter(", ".join(words_of(finding)) for finding in image.findings)
+    return "\n".join(f"{number} {words}" for words, number in counts.items()) or "0"
+
+
+def _unusual(anomaly: Anomaly | None) -> str:
+    """Say how unusual an image or exam is; nothing of a breast, of which nothing is said."""
+    from mammoscope.pages import written_score
+
+    if anomaly is None:
+        return ""
+    score = written_score(anomaly.score, 3)
+    return f"{score}\nunusual" if anomaly.unusual else score

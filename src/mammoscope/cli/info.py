@@ -132,6 +132,7 @@ def _cohort(path: Path) -> tuple[str, dict[str, Any]]:
 
 def _run(path: Path) -> tuple[str, dict[str, Any]]:
     from mammoscope.artefacts import read_json
+    from mammoscope.config import network_of
 
     values = read_json(path / "run.json", RunError)
     if values.get("kind") != "run":
@@ -140,8 +141,8 @@ def _run(path: Path) -> tuple[str, dict[str, Any]]:
         "data": _data(values),
         "status": values["status"],
         "task": values["config"].get("task", "classify"),
-        "backbone": values["config"]["model"]["backbone"],
-        "level": values["config"]["model"].get("level", "image"),
+        "network": network_of(values["config"]),
+        **_of_task(values["config"]),
         "fold": values["fold"] if "folds" not in values else f"all of {values['folds']}",
         "images": values.get("counts"),
         "best": values.get("best"),
@@ -149,6 +150,14 @@ def _run(path: Path) -> tuple[str, dict[str, Any]]:
         "evaluated": "yes" if (path / "report" / "report.json").is_file() else "not yet",
         **_check(path, values.get("hashes", {}), RunError),
     }
+
+
+def _of_task(config: dict[str, Any]) -> dict[str, str]:
+    """Say what a classifier scores, or whose findings a second stage tells apart."""
+    task = config.get("task", "classify")
+    if task == "segment-then-classify":
+        return {"segmenter": str(config["stages"]["segmenter"])}
+    return {"level": config["model"].get("level", "image")} if task == "classify" else {}
 
 
 def _companion(one: Companion) -> str:

@@ -27,6 +27,7 @@ from mammoscope.config.learning import (
 )
 from mammoscope.config.lesions import LesionKind, LesionsConfig
 from mammoscope.config.loading import load_settings, validated
+from mammoscope.config.networks import network_of
 from mammoscope.config.segmentation import CandidateScore, MaskLoss, SegmentConfig
 from mammoscope.config.stages import CutoutClass, StagesConfig
 from mammoscope.config.tracking import TrackingConfig
@@ -64,6 +65,7 @@ __all__ = [
     "load_config",
     "load_ladder",
     "load_settings",
+    "network_of",
     "rung_settings",
     "validated",
 ]

@@ -9,15 +9,22 @@ from pydantic import Field, model_validator
 
 from mammoscope.config.loading import Frozen
 
-__all__ = ["DetectionConfig", "DetectorName", "MatchingConfig", "TileConfig", "ViewMatching"]
+__all__ = [
+    "OWN_BACKBONES",
+    "DetectionConfig",
+    "DetectorName",
+    "MatchingConfig",
+    "TileConfig",
+    "ViewMatching",
+]
 
 #: Names of the registry of detectors.
 DetectorName = Literal[
     "centre", "faster_rcnn", "retinanet", "fcos", "ssd", "rt_detr_v2", "yolov8", "yolov5u"
 ]
 
-# Detectors that bring a backbone of their own.
-_OWN_BACKBONES = ("rt_detr_v2", "yolov8", "yolov5u")
+#: Detectors that bring a backbone of their own.
+OWN_BACKBONES = ("rt_detr_v2", "yolov8", "yolov5u")
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Positive = Annotated[float, Field(gt=0)]
@@ -141,7 +148,7 @@ class DetectionConfig(Frozen):
     def _fits_together(self) -> Self:
         if any(side % 2 == 0 for side in self.contrast_px):
             raise ValueError("contrast_px: sides of squares around a pixel are odd")
-        if self.contrast_px and (self.backbone != "pyramid_cnn" or self.name in _OWN_BACKBONES):
+        if self.contrast_px and (self.backbone != "pyramid_cnn" or self.name in OWN_BACKBONES):
             raise ValueError("contrast_px: pyramid_cnn alone sees local contrast")
         if self.weights is not None and self.pretrained:
             raise ValueError("weights and pretrained are two ways to begin: choose one")

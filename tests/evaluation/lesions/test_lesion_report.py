@@ -353,6 +353,9 @@ def test_without_candidates_nothing_is_found_and_nothing_breaks(tmp_path, figure
     assert (precision["low"], precision["high"]) == (None, None)
     assert made["overlap"]["window"]["dice"]["value"] == 0
     assert made["overlap"]["window"]["hausdorff_95"]["value"] is None
+    page = (run / "report" / "index.html").read_text()
+    assert "0.000 false positives per image at the frozen cut-off" in page
+    assert "()" not in page
 
 
 def test_a_test_split_without_a_lesion_leaves_sensitivity_undefined(tmp_path, figures):
@@ -368,6 +371,11 @@ def test_a_test_split_without_a_lesion_leaves_sensitivity_undefined(tmp_path, fi
     assert made["detection"]["froc"]["lesion"]["mean_sensitivity"]["value"] is None
     assert made["detection"]["average_precision"]["all"]["ap50"]["value"] is None
     assert any("No test image holds a lesion" in note for note in made["notes"])
+    # What has no interval has no brackets, nor a place for one.
+    page = (run / "report" / "index.html").read_text()
+    headlines = re.findall(r'class="headline">.*?</p>', page, re.DOTALL)
+    assert len(headlines) == 3
+    assert not any(re.search(r"\(\)|<span>(;|</span>)", line) for line in headlines)
 
 
 def test_one_patient_is_enough_to_be_told(tmp_path):

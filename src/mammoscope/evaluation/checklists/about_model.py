@@ -5,9 +5,9 @@ Those that read a task's own settings are of classifiers; other tasks have their
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+from mammoscope.config import network_of
 from mammoscope.evaluation.evidence import Evidence
 from mammoscope.pages import written_score
 from mammoscope.results import INTENDED_USE
@@ -50,20 +50,10 @@ _DOES = {
     "anomaly": "tells how unlike normal mammograms a mammogram is",
 }
 _SECTIONS = {"detect": "detect", "segment": "segment", "anomaly": "anomaly"}
-_NAMES: dict[str, Callable[[dict[str, Any]], str]] = {
-    "detect": lambda c: f"{c['detect']['name']} on {c['detect']['backbone']}",
-    "segment": lambda c: f"{c['segment']['decoder']} on {c['segment']['encoder']}",
-    "anomaly": lambda c: str(c["anomaly"]["method"]),
-}
 # Changes of what is told of several images together.
 _OF_EXAMS = ("drop_view", "drop_fact")
 # Networks of ours, of which no library has weights.
 _OWN = ("baseline_cnn", "small", "pyramid_cnn")
-
-
-def _name(e: Evidence) -> str:
-    named = _NAMES.get(e["config"]["task"])
-    return str(e["config"]["model"]["backbone"]) if named is None else named(e["config"])
 
 
 def _does(e: Evidence) -> str:
@@ -72,7 +62,7 @@ def _does(e: Evidence) -> str:
 
 def technology(e: Evidence) -> str:
     """Kind of model and what it predicts."""
-    return f"A deep neural network ({_name(e)}) that {_does(e)}."
+    return f"A deep neural network ({network_of(e['config'])}) that {_does(e)}."
 
 
 def intended_use(e: Evidence) -> str:

@@ -98,11 +98,16 @@ def _headlines(report: dict[str, Any]) -> list[Html]:
     sensitivity = cut_off["measured"]["sensitivity"]["lesion"]
     rate = cut_off["measured"]["false_positives_per_image"]
     where = "held-out test patients" if report["measured_on"] == "test" else "validation patients"
-    told = (
-        f"{span('sensitivity', sensitivity)}; {found['lesions']} lesions on {found['images']} "
-        f"{kind(report)}images of {found['patients']} {where}; {written('rate', rate['value'])} "
-        f"false positives per image ({span('rate', rate)}) at the frozen cut-off"
-    )
+    ends = span("rate", rate)
+    parts = [
+        span("sensitivity", sensitivity),
+        f"{found['lesions']} lesions on {found['images']} {kind(report)}images of "
+        f"{found['patients']} {where}",
+        f"{written('rate', rate['value'])} false positives per image"
+        f"{f' ({ends})' if ends else ''} at the frozen cut-off",
+    ]
+    # An interval that is undefined is not told.
+    told = "; ".join(part for part in parts if part)
     precision = report["detection"]["average_precision"]
     ap = (precision["mean"] or precision["all"])["ap50"]
     made = [
@@ -117,7 +122,8 @@ def _headlines(report: dict[str, Any]) -> list[Html]:
 
 def _headline(name: str, metric: dict[str, Any], title: str, told: str) -> Html:
     value = element("b", written(name, metric["value"]))
-    return element("p", value, f" {title} ", element("span", told), class_="headline")
+    beside = element("span", told) if told else None
+    return element("p", value, f" {title} ", beside, class_="headline")
 
 
 def _froc(report: dict[str, Any]) -> Html:

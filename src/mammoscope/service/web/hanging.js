@@ -7,13 +7,27 @@ const PLACES = [["R", "CC"], ["L", "CC"], ["R", "MLO"], ["L", "MLO"]];
 const SVG = "http://www.w3.org/2000/svg";
 const STRIP_HEIGHT = 260;
 
-export const nameOf = (image) => `${image.laterality} ${image.view}`;
+const viewOf = (image) => `${image.laterality} ${image.view}`;
+
+// What an image is called on the page: its view, numbered where another image shows that too.
+export const nameOf = (image) => image.name;
+
+function names(images) {
+  const seen = new Map();
+  return images.map((image) => {
+    const view = viewOf(image);
+    seen.set(view, (seen.get(view) ?? 0) + 1);
+    const twice = images.filter((other) => viewOf(other) === view).length > 1;
+    return twice ? `${view} ${seen.get(view)}` : view;
+  });
+}
 
 // Images with what the page needs to draw them, in the order of the results.
 export function joined(exam, display, model) {
+  const called = names(exam.images);
   return exam.images.map((image, index) => {
     const shown = display.images[index];
-    const joint = { ...image, shown, threshold: model.operating_point.image.threshold };
+    const joint = { ...image, shown, name: called[index], threshold: model.operating_point.image.threshold };
     // True proportions: pixels of a stretched file are not square.
     return { ...joint, width: image.width_px * shown.pixel_aspect, height: image.height_px, frame: frameOf(joint) };
   });
@@ -76,7 +90,7 @@ function viewport(image, enlarge) {
     {
       type: "button",
       class: `viewport ${image.laterality}`,
-      "data-view": nameOf(image),
+      "data-view": viewOf(image),
       "aria-label": `Enlarge ${nameOf(image)}: score ${score(image.score)}, ${verdict(image.suspicious)}, ${findings}`,
       title: image.image_id,
       onclick: () => enlarge(image),

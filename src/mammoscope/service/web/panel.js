@@ -1,6 +1,7 @@
 // Scores against the operating point, what is missing, and which model said it.
 
 import { byId, el, gauge, named, score, verdict } from "./dom.js";
+import { nameOf } from "./hanging.js";
 
 const SIDES = { R: "Right breast", L: "Left breast" };
 const BESIDE = {
@@ -32,8 +33,8 @@ function findings(images) {
       .filter((finding) => finding.found_by !== "heatmap")
       .map((finding) => {
         const twin = finding.matched && images.find(({ image_id: id }) => id === finding.matched.image_id);
-        return `${image.laterality} ${image.view}: ${named(finding)}` +
-          (twin ? `, seen in ${twin.laterality} ${twin.view} too` : "");
+        return el("span", { title: image.image_id }, `${nameOf(image)}: ${named(finding)}` +
+          (twin ? `, seen in ${nameOf(twin)} too` : ""));
       }));
 }
 
@@ -70,7 +71,7 @@ export function fillPanel(exam, images, model) {
   const warnings = [
     ...exam.warnings,
     ...images.flatMap((image) =>
-      image.warnings.map((warning) => `${image.laterality} ${image.view}: ${warning}`)),
+      image.warnings.map((warning) => `${nameOf(image)}: ${warning}`)),
   ];
   byId("panel").replaceChildren(
     ...[
