@@ -8,7 +8,8 @@
 
 An image model is trained first. From its weights an image, a breast and an exam model are
 trained on for as many epochs each. No view is left out of training, so every one has seen every
-training image equally often, but for an epoch's last batch where that is not full. With --last
+training image equally often, but for an epoch's last batch where that is not full. With --from
+image breast and exam models begin where the second image model has ended instead. With --last
 each of the three is then trained on for that many epochs at a tenth of the rate and with nothing
 frozen, whatever --joint says: end to end. They are compared on the test split: AUROC by breast
 and by exam, and the paired difference to the mean of the image model's scores. Other ways to join
@@ -164,6 +165,13 @@ def main() -> None:
     parser.add_argument("runs", type=Path, help="folder for the runs")
     parser.add_argument("--first", type=int, default=8, help="epochs of the first image model")
     parser.add_argument("--epochs", type=int, default=4, help="epochs of each model after it")
+    parser.add_argument(
+        "--from",
+        dest="begin",
+        choices=("first", "image"),
+        default="first",
+        help="the image model from which breast and exam models are trained on",
+    )
     parser.add_argument("--last", type=int, default=0, help="epochs of each, end to end, after it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", dest="overrides", action="append", default=[])
@@ -178,7 +186,9 @@ def main() -> None:
     first = options.runs / f"first-{options.seed}"
     begins = settings("image", options.first, options.seed, options.overrides)
     print(f"{first.name}: {trained(options.cohort, first, begins):.0f} seconds")
-    runs = trained_on(options, dict.fromkeys(_BATCH, first), options.epochs)
+    begin = first if options.begin == "first" else options.runs / f"image-{options.seed}"
+    starts = {"image": first, "breast": begin, "exam": begin}
+    runs = trained_on(options, starts, options.epochs)
     told(runs, "multiview", options.out)
     if options.last:
         told(trained_on(options, runs, options.last, "-last"), "multiview-last", options.out)
