@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mammoscope.artefacts import write_atomically, write_json
-from mammoscope.config import Config, EligibilityConfig, PreprocessConfig, TuneConfig
+from mammoscope.config import Config, IngestConfig, PreprocessConfig, TuneConfig
 from mammoscope.config.tuning import Dimension
 from mammoscope.results import results_schema
 
@@ -30,12 +30,12 @@ _TUNE_HEAD = """
 `mammoscope tune` takes these from `--config FILE.yaml`; `study.json` keeps them.
 [How to](../how-to/tune.md).
 """
-_ELIGIBILITY_HEAD = """
+_INGEST_HEAD = """
 ## Which images may be scored
 
-`mammoscope ingest` takes these from `--config FILE.yaml` and from `--set`; `cohort.json`,
-`run.json` and `bundle.json` keep them, and `predict` and `serve` apply the bundle's.
-[What each rule reads](reasons.md#the-eligibility-gate).
+`mammoscope ingest` takes these from `--config FILE.yaml` and from `--set`, `faults` from `--faults`
+too; `cohort.json` keeps them. `run.json` and `bundle.json` keep those of eligibility, and `predict`
+and `serve` apply the bundle's. [What each rule reads](reasons.md#the-eligibility-gate).
 """
 
 
@@ -55,7 +55,7 @@ def settings_page() -> str:
         parts.append(f"\n## {name}\n\n{doc}\n\n{_table(section, f'{name}.')}")
     parts.append(_TUNE_HEAD + "\n" + _table(TuneConfig, ""))
     parts.append("\nEach key of `space` has:\n\n" + _table(Dimension, ""))
-    parts.append(_ELIGIBILITY_HEAD + "\n" + _table(EligibilityConfig, "eligibility."))
+    parts.append(_INGEST_HEAD + "\n" + _table(IngestConfig, ""))
     parts.append(_PREPROCESS_HEAD + "\n" + _table(PreprocessConfig, ""))
     return "".join(parts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -283,6 +284,25 @@ def test_merge_says_what_became_of_the_names(run, build_layout, tmp_path):
     assert (status, "--overwrite" in err) == (1, True)
     status, _, err = run("merge", tmp_path / "x", *parts, "--patients", "some")
     assert (status, "'auto', 'same', 'apart'" in unwrapped(err)) == (2, True)
+
+
+def test_ingest_says_what_became_of_findings_that_are_wrong(run, build_layout, tmp_path):
+    root = build_layout("folder")
+    values = json.loads((root / "boxes.coco.json").read_text())
+    values["annotations"][1]["bbox"] = [35, 150, -30, -30]
+    values["annotations"][2]["bbox"] = [10, 100, 20, 0]
+    (root / "boxes.coco.json").write_text(json.dumps(values))
+    status, _, err = run("ingest", root, tmp_path / "c")
+    assert status == 0
+    assert "3 findings (repaired: 1 wrong_order); refused: 1 no_area" in err
+    status, _, err = run("ingest", root, tmp_path / "d", "--faults", "drop")
+    assert status == 0
+    assert "2 findings; refused: 1 no_area, 1 wrong_order" in err
+    status, _, err = run("ingest", root, tmp_path / "e", "--faults", "refuse")
+    assert (status, (tmp_path / "e").exists()) == (1, False)
+    assert "2 of 4 findings are wrong (1 no_area, 1 wrong_order), and --faults is refuse" in err
+    status, _, err = run("ingest", root, tmp_path / "e", "--set", "faults=perhaps")
+    assert (status, "'refuse', 'repair' or 'drop'" in err) == (1, True)
 
 
 def test_excel_tables_need_an_extra_that_is_named(run, build_layout, tmp_path, monkeypatch):

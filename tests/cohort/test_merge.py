@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -145,6 +146,22 @@ def test_an_image_that_is_there_twice_is_kept_once(clinic, tmp_path):
     assert (reject.reason, reject.path) == ("duplicate", "folder-b/0.dcm")
     assert "folder-a/1.dcm" in reject.message
     assert made.prefixed == ("image_id",)
+
+
+def test_a_finding_that_was_refused_bears_the_name_of_its_image_in_the_whole(clinic, tmp_path):
+    """The image is one with a lesion without a place there too, also where its copy was kept."""
+    parts = [clinic("a", [1, 2]), clinic("b", [2, 3])]
+    for name, number in (("a", 0), ("b", 0)):
+        image = {"id": number, "file_name": f"{number}.dcm"}
+        coco = {"images": [image], "categories": [], "annotations": []}
+        coco["annotations"].append({"image_id": number, "bbox": [9, 9, 0, 9]})
+        (tmp_path / f"{name}-files" / "boxes.coco.json").write_text(json.dumps(coco))
+        ingest(tmp_path / f"{name}-files", tmp_path / name, overwrite=True)
+    merge(tmp_path / "whole", parts)
+    rejects = [(r.reason, r.image_id) for r in read_rejects(tmp_path / "whole")][:2]
+    # The first image of b is the second of a.
+    assert rejects == [("no_area", "folder-a-0"), ("no_area", "folder-a-1")]
+    assert {"folder-a-0", "folder-a-1"} <= set(read_manifest(tmp_path / "whole")["image_id"])
 
 
 def test_the_same_source_ingested_twice_is_itself(clinic, tmp_path):

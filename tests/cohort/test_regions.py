@@ -111,20 +111,21 @@ def test_two_lesions_are_told_apart_and_joined(cohort):
 # What is wrong, its code, and where the region lies after repair; none where it is dropped.
 FAULTS = {
     "sides in the wrong order": (box(40, 60, 20, 40), "wrong_order", (20, 40, 40, 60)),
-    "over the border": (box(50, 100, 80, 140), "over_border", (50, 100, 64, 128)),
+    "over the border": (box(50, 100, 70, 132), "over_border", (50, 100, 64, 128)),
     "outside the image": (box(70, 10, 90, 30), "outside_image", None),
+    "mostly outside the image": (box(62, 10, 87, 30), "outside_image", None),
     "no area": (box(20, 40, 20, 60), "no_area", None),
     "half a box": (box(20, None, 40, 60), "no_number", None),
     "not a number": (box(20, float("nan"), 40, 60), "no_number", None),
     "half a point": (
         box(20, 40, 40, 60, shape="polygon", contour=[20.0, 40.0, 30.0, 50.0, 40.0, 60.0, 7.0]),
-        "contour",
+        "not_a_contour",
         (20, 40, 40, 60),
     ),
     "a mask of twice the size": (masked("double.png"), "mask_size", (20, 40, 40, 60)),
     "a mask of other proportions": (masked("square.png"), "mask_size", (20, 40, 40, 60)),
     "an empty mask": (masked("empty.png"), "mask_empty", (20, 40, 40, 60)),
-    "a full mask": (masked("full.png"), "mask_empty", (20, 40, 40, 60)),
+    "a full mask": (masked("full.png"), "mask_full", (20, 40, 40, 60)),
     "no mask": (masked("gone.png"), "mask_unreadable", (20, 40, 40, 60)),
     "no picture": (masked("text.png"), "mask_unreadable", (20, 40, 40, 60)),
     "an empty mask and no box": (
@@ -244,7 +245,38 @@ def test_images_whose_lesions_nobody_places_are_uncertain(cohort):
     )
     # A cancer without a finding, a finding without a place, a finding that ingest refused.
     assert regions.uncertain == {"i001", "i002", "i003"}
-    assert regions.notes == ("1 finding left out: not of prepared images",)
+    assert regions.counts == {"invalid_finding: left out by ingest": 1}
+    assert regions.notes == (
+        "1 finding left out by ingest (invalid finding), as i003: no area",
+        "1 finding left out: not of prepared images",
+    )
+
+
+def test_half_a_pixel_over_the_border_is_no_fault(cohort):
+    regions = cohort(box(50, 100, 64.4, 128.5))
+    assert not regions.faults
+    assert regions.of("i000")[0].box == Box(50, 100, 64, 128)
+
+
+def test_what_ingest_left_out_or_repaired_is_refused_where_that_is_asked_for(cohort):
+    sound = circle("i000", 30, 60, 12)
+    gone = Reject("ingest", "boxes.json", "i000", "no_area", "no area")
+    with pytest.raises(
+        CohortError, match=r"1 of 2 findings are wrong \(1 no_area\).*i000: no area"
+    ):
+        cohort(sound, rejects=[gone], faults="refuse")
+    with pytest.raises(CohortError, match=r"1 of 1 findings are wrong \(1 wrong_order\)"):
+        cohort(sound | {"repaired": ["wrong_order"]}, faults="refuse")
+    # Of an annotation that names no image, nobody knows whether it is of one.
+    with pytest.raises(CohortError, match=r"boxes.json: annotation 3"):
+        cohort(
+            sound,
+            rejects=[Reject("ingest", "boxes.json", "", "invalid_finding", "annotation 3")],
+            faults="refuse",
+        )
+    other = Reject("ingest", "boxes.json", "elsewhere", "no_area", "no area")
+    image = Reject("ingest", "b.png", "", "no_table_row", "b.png has no row")
+    assert not cohort(sound, rejects=[other, image], faults="refuse").faults
 
 
 def test_a_benign_finding_does_not_say_where_a_cancer_is(cohort):

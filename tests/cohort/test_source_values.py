@@ -91,15 +91,18 @@ class TestCbis:
         found = {box(row) for row in findings["Calc-Training_P_00001_LEFT_CC"]}
         assert found == {(30, 90, 60, 130), (70, 180, 95, 200), (100, 140, 112, 150)}
 
-    def test_a_region_without_any_file_is_a_missing_file(self, read):
+    def test_a_region_without_any_file_has_no_readable_mask(self, read):
         def remove(root):
             for path in (root / "CBIS-DDSM").glob("Mass-Test_P_00002_RIGHT_MLO_1/*/*/*.dcm"):
                 path.unlink()
 
         rows, _, rejects = read("cbis-ddsm", remove)
         assert "Mass-Test_P_00002_RIGHT_MLO" in rows
-        (reject,) = [reject for reject in rejects if reject.reason == "missing_file"]
-        assert "row 2 of mass_case_description_test_set.csv: the mask Mass-Test" in reject.message
+        (reject,) = [reject for reject in rejects if reject.reason == "mask_unreadable"]
+        assert reject.message.startswith(
+            "row 2 of mass_case_description_test_set.csv: the finding cannot be: its mask Mass-Test"
+        )
+        assert reject.message.endswith("does not exist")
 
     def test_a_finding_without_a_mask_of_its_size_is_refused_and_its_film_stays(self, read):
         def keep_the_crop(root):
@@ -109,11 +112,36 @@ class TestCbis:
         rows, findings, rejects = read("cbis-ddsm", keep_the_crop)
         assert "Mass-Test_P_00002_RIGHT_MLO" in rows
         assert "Mass-Test_P_00002_RIGHT_MLO" not in findings
-        (reject,) = [reject for reject in rejects if reject.reason == "invalid_finding"]
+        (reject,) = [reject for reject in rejects if reject.reason == "mask_size"]
         assert reject.path == "mass_case_description_test_set.csv"
         assert "row 2 of mass_case_description_test_set.csv" in reject.message
         assert "no mask has the image's size of 320 x 256" in reject.message
         assert "is 30 x 40" in reject.message
+
+    def test_a_copy_whose_mask_cannot_be_leaves_a_lesion_without_a_place(self, read):
+        """It is of the image that is kept, under whose name it is listed."""
+
+        def spoil(root):
+            for path in (root / "CBIS-DDSM").glob("Mass-Training_P_00001_LEFT_CC_1/*/*/*.dcm"):
+                path.unlink()
+
+        _, findings, rejects = read("cbis-ddsm", spoil)
+        assert len(findings["Calc-Training_P_00001_LEFT_CC"]) == 2
+        (reject,) = [reject for reject in rejects if reject.reason == "mask_unreadable"]
+        assert reject.image_id == "Calc-Training_P_00001_LEFT_CC"
+
+    def test_a_crop_of_the_films_proportions_is_not_stretched_to_a_mask(self, read):
+        def keep_the_crop(root):
+            (region,) = (root / "CBIS-DDSM").glob("Mass-Test_P_00002_RIGHT_MLO_1")
+            (mask,) = region.rglob("1-2.dcm")
+            mask.unlink()
+            (crop,) = region.rglob("1-1.dcm")
+            write_mask(crop.with_suffix(".png"), (5, 5, 20, 20), (40, 32))
+            crop.with_suffix(".png").rename(crop)
+
+        _, findings, rejects = read("cbis-ddsm", keep_the_crop)
+        assert "Mass-Test_P_00002_RIGHT_MLO" not in findings
+        assert [r.reason for r in rejects if "mask" in r.message] == ["mask_size"]
 
     def test_a_pathology_that_is_no_word_is_refused_by_row(self, read):
         def spoil(root):
@@ -144,18 +172,20 @@ class TestVindr:
         assert findings["i3"][0]["kind"] == "skin_thickening"
 
     @pytest.mark.parametrize(
-        ("old", "new", "says"),
+        ("old", "new", "reason", "says"),
         [
-            ("20.5,100.25,60.0,140.75", "60,100,20,140", "has no area"),
-            ("20.5,100.25,60.0,140.75", "600,100,620,140", "100% of its box"),
-            ("20.5,100.25,60.0,140.75", "a,100,620,140", "are not all finite numbers"),
-            ("20.5,100.25,60.0,140.75", "nan,100,620,140", "are not all finite numbers"),
-            ("['Focal Asymmetry']", "Focal Asymmetry", "not a list"),
-            ("i3,L,MLO,320,256", "i3,L,MLO,320,300", "other proportions"),
-            ("s2,x,i3", "s2,x,i9", "i9 is not in breast-level_annotations.csv"),
+            ("20.5,100.25,60.0,140.75", "60,100,60,140", "no_area", "has no area"),
+            ("20.5,100.25,60.0,140.75", "600,100,620,140", "outside_image", "100% of its box"),
+            ("20.5,100.25,60.0,140.75", "a,100,620,140", "invalid_finding", "not all finite"),
+            ("20.5,100.25,60.0,140.75", "nan,100,620,140", "invalid_finding", "not all finite"),
+            ("['Focal Asymmetry']", "Focal Asymmetry", "invalid_finding", "not a list"),
+            ("i3,L,MLO,320,256", "i3,L,MLO,320,300", "invalid_finding", "other proportions"),
+            ("s2,x,i3", "s2,x,i9", "invalid_finding", "i9 is not in breast-level_annotations.csv"),
         ],
     )
-    def test_a_finding_that_cannot_be_is_refused_and_its_image_stays(self, read, old, new, says):
+    def test_a_finding_that_cannot_be_is_refused_and_its_image_stays(
+        self, read, old, new, reason, says
+    ):
         def spoil(root):
             table = root / "finding_annotations.csv"
             assert old in table.read_text()
@@ -163,7 +193,7 @@ class TestVindr:
 
         rows, _, rejects = read("vindr-mammo", spoil)
         assert len(rows) == 3
-        assert {reject.reason for reject in rejects} == {"invalid_finding"}
+        assert {reject.reason for reject in rejects} == {reason}
         assert all(reject.path == "finding_annotations.csv" for reject in rejects)
         assert says in rejects[0].message
         assert "of finding_annotations.csv" in rejects[0].message
@@ -238,11 +268,19 @@ class TestMias:
         rows, findings, _ = read("mini-mias", spoil)
         assert box(findings["mdb001"][0]) == (0, 402, 297, 796)
         assert rows["mdb001"]["notes"] == (
-            "the finding at (0, 402) ran 97 px over the border: clipped"
+            "the finding at (0, 402): its box (-97, 402, 297, 796) runs 97 px over the border of "
+            "the image of 1024 x 1024: clipped"
         )
 
-    @pytest.mark.parametrize("place", ["535 425", "535 425 x", "535 425 0"])
-    def test_a_place_that_is_none_is_refused(self, read, place):
+    @pytest.mark.parametrize(
+        ("place", "reason"),
+        [
+            ("535 425", "invalid_finding"),
+            ("535 425 x", "invalid_finding"),
+            ("535 425 0", "no_area"),
+        ],
+    )
+    def test_a_place_that_is_none_is_refused(self, read, place, reason):
         def spoil(root):
             table = root / "Info.txt"
             table.write_text(table.read_text().replace("535 425 197", place))
@@ -250,7 +288,7 @@ class TestMias:
         rows, findings, rejects = read("mini-mias", spoil)
         assert "mdb001" in rows
         assert "mdb001" not in findings
-        assert [reject.reason for reject in rejects] == ["invalid_finding"]
+        assert [reject.reason for reject in rejects] == [reason]
         assert "row 3 of Info.txt" in rejects[0].message
 
 
@@ -456,24 +494,30 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("spoil_mask", "reason", "says"),
         [
-            (lambda path: write_mask(path, (1, 1, 2, 2), (100, 100)), "invalid_finding",
-             "no mask has the image's size of 320 x 256: m/0.png is 100 x 100"),
-            (lambda path: write_mask(path, (0, 0, 0, 0)), "invalid_finding", "marks no pixel"),
-            (lambda path: write_mask(path, (0, 0, 256, 320)), "invalid_finding",
-             "marks every pixel"),
-            (lambda path: path.unlink(), "missing_file", "m/0.png does not exist"),
-            (lambda path: path.write_bytes(b""), "empty_file", "is empty"),
-            (lambda path: path.write_bytes(b"a letter" * 99), "not_an_image", "is not a PNG"),
+            (lambda path: write_mask(path, (1, 1, 2, 2), (100, 100)), "mask_size",
+             "m/0.png is 100 x 100, the image 320 x 256, of other proportions"),
+            (lambda path: write_mask(path, (0, 0, 0, 0)), "mask_empty", "marks no pixel"),
+            (lambda path: write_mask(path, (0, 0, 256, 320)), "mask_full", "marks every pixel"),
+            (lambda path: path.unlink(), "mask_unreadable", "m/0.png does not exist"),
+            (lambda path: path.write_bytes(b""), "mask_unreadable", "is empty"),
+            (lambda path: path.write_bytes(b"a letter" * 99), "mask_unreadable", "is not a PNG"),
         ],
     )  # fmt: skip
-    def test_a_mask_that_cannot_be_is_refused_and_the_box_stays(
-        self, read, spoil_mask, reason, says
-    ):
-        rows, findings, (reject,) = read("folder", lambda root: spoil_mask(root / "m" / "0.png"))
-        assert "in-0" in rows
-        assert [pick(row, "shape", "mask") for row in findings["in-0"]] == [("box", None)]
-        assert (reject.path, reject.reason, reject.image_id) == ("m/0.png", reason, "in-0")
-        assert says in reject.message
+    def test_the_only_box_stands_for_a_mask_that_cannot_be(self, read, spoil_mask, reason, says):
+        """The two are one finding as a rule; of two boxes it is not known which."""
+
+        def spoil(root):
+            spoil_mask(root / "m" / "0.png")
+            spoil_mask(root / "m" / "2.png")
+
+        rows, findings, (reject,) = read("folder", spoil)
+        (mended,) = findings["in-0"]
+        assert pick(mended, "shape", "mask", "repaired") == ("box", None, [reason])
+        assert says in rows["in-0"]["notes"]
+        assert rows["in-0"]["notes"].endswith(": its box is taken")
+        assert [pick(row, "shape", "repaired") for row in findings["in-2"]] == [("box", None)] * 2
+        assert (reject.path, reject.reason, reject.image_id) == ("m/2.png", reason, "in-2")
+        assert says.replace("m/0", "m/2") in reject.message
 
     def test_files_and_masks_may_lie_elsewhere(self, read, tmp_path):
         def spoil(root):
@@ -489,12 +533,14 @@ class TestFolder:
         assert [row["mask"] for row in findings["0"]] == [str(tmp_path / "m/0.png")]
 
     @pytest.mark.parametrize(
-        ("key", "value"),
-        [("bbox", ["a", 2, 3, 4]), ("bbox", None), ("image_id", 99), ("bbox", [1, 2, -3, 4]),
-         ("bbox", [1, 2, float("inf"), 4]), ("contrast", "high"), ("malignant", "perhaps"),
-         ("segmentation", [["a", 1, 2, 3]])],
+        ("key", "value", "reason"),
+        [("bbox", ["a", 2, 3, 4], "invalid_finding"), ("bbox", None, "invalid_finding"),
+         ("image_id", 99, "invalid_finding"), ("bbox", [1, 2, -3, 4], "outside_image"),
+         ("bbox", [1, 2, float("inf"), 4], "no_number"), ("contrast", "high", "invalid_finding"),
+         ("malignant", "perhaps", "invalid_finding"),
+         ("segmentation", [["a", 1, 2, 3]], "invalid_finding")],
     )  # fmt: skip
-    def test_an_annotation_that_cannot_be_is_refused(self, read, key, value):
+    def test_an_annotation_that_cannot_be_is_refused(self, read, key, value, reason):
         def spoil(root):
             path = root / "boxes.coco.json"
             values = json.loads(path.read_text())
@@ -504,7 +550,9 @@ class TestFolder:
         rows, findings, (reject,) = read("folder", spoil)
         assert "in-1" in rows
         assert "in-1" not in findings
-        assert (reject.path, reject.reason) == ("boxes.coco.json", "invalid_finding")
+        assert (reject.path, reject.reason) == ("boxes.coco.json", reason)
+        # The image has a lesion of which nobody knows where it is.
+        assert reject.image_id == ("" if key == "image_id" else "in-1")
 
     def test_words_of_an_annotation_reach_the_findings(self, read):
         """Its polygon, its own mask, and whether it is malignant, however that is written."""

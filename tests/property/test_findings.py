@@ -1,4 +1,4 @@
-"""Whatever a source says of a finding, it is refused or lies in its image."""
+"""Whatever a source says of a finding, it is refused or lies in its image, repaired by name."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mammoscope.cohort.faults import FINDING_REASONS
 from mammoscope.cohort.locate import locate
 from mammoscope.cohort.sources.listing import ListedFinding
 
@@ -23,10 +24,16 @@ findings = st.builds(
 )
 
 
-@given(findings, st.tuples(st.integers(1, 400), st.integers(1, 400)))
-def test_a_finding_is_refused_or_lies_in_its_image(finding, size):
-    located = locate([finding], Path(), "image", size)
+@given(
+    findings,
+    st.tuples(st.integers(1, 400), st.integers(1, 400)),
+    st.sampled_from(["repair", "drop", "refuse"]),
+)
+def test_a_finding_is_refused_or_lies_in_its_image(finding, size, rule):
+    located = locate([finding], Path(), "image", size, rule)
     assert len(located.rows) + len(located.rejects) == 1
+    assert len(located.notes) == sum(len(row["repaired"] or ()) for row in located.rows)
+    assert not located.notes or rule == "repair"
     for row in located.rows:
         if row["shape"] is None:
             assert finding.box is finding.contour is finding.circle is None
@@ -36,5 +43,5 @@ def test_a_finding_is_refused_or_lies_in_its_image(finding, size):
         assert 0 <= box[0] < box[2] <= size[1]
         assert 0 <= box[1] < box[3] <= size[0]
     for reject in located.rejects:
-        assert reject.reason == "invalid_finding"
-        assert "cannot be" in reject.message
+        assert reject.reason in FINDING_REASONS
+        assert "cannot be" in reject.message or (rule != "repair" and "is wrong" in reject.message)

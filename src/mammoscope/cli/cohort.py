@@ -112,6 +112,10 @@ def ingest(
         list[str] | None,
         typer.Option("--set", help="One setting, such as eligibility.implant=refuse."),
     ] = None,
+    faults: Annotated[
+        Literal["repair", "drop", "refuse"] | None,
+        typer.Option(help="What is done with findings that are wrong; repair unless set."),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Threads that read headers.")] = 2,
     overwrite: Overwrite = False,
 ) -> None:
@@ -123,7 +127,8 @@ def ingest(
     from mammoscope.cohort.ingest import ingest as run
     from mammoscope.config import IngestConfig, load_settings
 
-    resolved = load_settings(IngestConfig, config, settings or [])
+    given = [] if faults is None else [f"faults={faults}"]
+    resolved = load_settings(IngestConfig, config, [*given, *(settings or [])])
     with stage("ingest") as current:
         made = run(
             src,
@@ -135,11 +140,11 @@ def ingest(
             progress=current.advance,
         )
         kind = _kind(made.synthetic, made.partly_synthetic)
-        refused = ", ".join(f"{n} {reason}" for reason, n in made.rejects.items()) or "none"
+        repaired = f" (repaired: {_counts(made.repaired)})" if made.repaired else ""
         current.note = (
             f"{made.images} {kind} of {made.patients} patients accepted from source "
-            f"{made.source}, {made.positives} images with cancer, {made.findings} findings; "
-            f"refused: {refused}"
+            f"{made.source}, {made.positives} images with cancer, {made.findings} findings"
+            f"{repaired}; refused: {_counts(made.rejects) or 'none'}"
         )
 
 
@@ -350,6 +355,10 @@ def lint(
     _print_findings(made)
     if made.count(Severity.ERROR):
         raise typer.Exit(1)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 def _kind(synthetic: bool, partly: bool) -> str:

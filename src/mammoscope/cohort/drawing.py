@@ -11,22 +11,25 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mammoscope.cohort.mask_files import fits_image, read_mask
+from mammoscope.cohort.faults import (
+    Wrong,
+    check_contour,
+    fit_mask,
+    is_kept,
+    mend_box,
+    read_marks,
+)
 from mammoscope.config import LesionsConfig
-from mammoscope.errors import DicomError
 from mammoscope.masks import encode, rasterise_ellipse, rasterise_polygon
 from mammoscope.preprocessing import Geometry
 from mammoscope.types import Bools, Box
 
-__all__ = ["OUTSIDE", "Drawn", "Wrong", "draw"]
+__all__ = ["BY_INGEST", "OUTSIDE", "Drawn", "draw"]
 
 #: Code of a fault of the crop, not of the finding.
 OUTSIDE = "outside_crop"
-
-_Sides = tuple[float, float, float, float]
-
-# A resized mask keeps its image's proportions, give or take the rounding of its sides.
-_PROPORTION_SLACK = 0.02
+#: Remedy of a fault that ingest found.
+BY_INGEST = "repaired by ingest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +43,6 @@ class Drawn:
 
     box: Box
     runs: list[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Wrong:
-    """One fault of a finding: a code, a sentence, and whether it could be mended."""
-
-    code: str
-    sentence: str
-    mended: bool
 
 
 def draw(
@@ -70,16 +64,15 @@ def draw(
     mask = _mask_of(row, root, image, wrong)
     box = _box_of(row, mask, image, wrong)
     contour = _contour_of(row, wrong)
-    if any(not fault.mended for fault in wrong) or (wrong and config.faults != "repair"):
-        return None, wrong
-    if box is None:
+    wrong += _repaired_before(row, wrong)
+    if box is None or not is_kept(wrong, config.faults):
         return None, wrong
     there = geometry.to_network(box)
     if not _overlaps(there, geometry):
         crop = geometry.original_crop
         named = f"({crop.x_min:g}, {crop.y_min:g}, {crop.x_max:g}, {crop.y_max:g})"
         sentence = f"{_named(box)} lies outside the crop {named} that the network sees"
-        return None, [Wrong(OUTSIDE, sentence, mended=False)]
+        return None, [Wrong(OUTSIDE, sentence)]
     if contour is not None:
         grid = (geometry.height, geometry.width)
         covered = rasterise_polygon(geometry.contour_to_network(contour), grid)
@@ -100,45 +93,12 @@ def _mask_of(
     """Read the mask file where no contour says more, at the size of the image."""
     if row["mask"] is None or root is None or row["shape"] in ("polygon", "circle"):
         return None
-    mended = row["x_min"] is not None
-    instead = "its box is taken" if mended else "and there is no box"
-    try:
-        marked = read_mask(root / row["mask"])
-    except (DicomError, OSError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        wrong.append(Wrong("mask_unreadable", f"its mask {row['mask']}: {why}; {instead}", mended))
-        return None
-    if not marked.any() or marked.all():
-        what = "every pixel" if marked.any() else "no pixel"
-        sentence = f"its mask {row['mask']} marks {what}; {instead}"
-        wrong.append(Wrong("mask_empty", sentence, mended))
-        return None
-    return _of_size(marked, row["mask"], image, wrong, mended=mended)
-
-
-def _of_size(
-    marked: Bools, name: str, image: tuple[int, int], wrong: list[Wrong], *, mended: bool
-) -> Bools | None:
-    """Bring a mask to the size of its image: cut or filled up by a few pixels, or stretched."""
-    if marked.shape == image:
-        return marked
-    if fits_image((marked.shape[0], marked.shape[1]), image):
-        fitted = np.zeros(image, dtype=np.bool_)
-        rows, columns = min(image[0], marked.shape[0]), min(image[1], marked.shape[1])
-        fitted[:rows, :columns] = marked[:rows, :columns]
-        return fitted
-    sizes = f"its mask {name} is {marked.shape[0]} x {marked.shape[1]}, the image {image[0]} x "
-    sizes += f"{image[1]}"
-    down, across = image[0] / marked.shape[0], image[1] / marked.shape[1]
-    if abs(down / across - 1) <= _PROPORTION_SLACK:
-        wrong.append(Wrong("mask_size", f"{sizes}: stretched", mended=True))
-        whole = cv2.resize(
-            marked.astype(np.uint8), (image[1], image[0]), interpolation=cv2.INTER_NEAREST
-        )
-        return np.asarray(whole, dtype=np.bool_)
-    instead = "its box is taken" if mended else "and there is no box"
-    wrong.append(Wrong("mask_size", f"{sizes}, of other proportions; {instead}", mended))
-    return None
+    instead = None if row["x_min"] is None else "its box"
+    marked, faults = read_marks(root / row["mask"], row["mask"], instead)
+    if marked is not None:
+        marked, faults = fit_mask(marked, row["mask"], image, instead)
+    wrong += faults
+    return marked
 
 
 def _box_of(
@@ -151,33 +111,9 @@ def _box_of(
             return None
         ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         return Box(float(xs[0]), float(ys[0]), float(xs[-1] + 1), float(ys[-1] + 1))
-    named = f"its box ({', '.join('none' if side is None else f'{side:g}' for side in sides)})"
-    if any(side is None or not math.isfinite(side) for side in sides):
-        wrong.append(Wrong("no_number", f"{named} has a side that is no number", mended=False))
-        return None
-    x_min, y_min, x_max, y_max = sides
-    if x_min > x_max or y_min > y_max:
-        wrong.append(Wrong("wrong_order", f"{named} has sides in the wrong order", mended=True))
-        x_min, x_max, y_min, y_max = *sorted((x_min, x_max)), *sorted((y_min, y_max))
-    if x_min == x_max or y_min == y_max:
-        wrong.append(Wrong("no_area", f"{named} has no area", mended=False))
-        return None
-    cut = _clipped((x_min, y_min, x_max, y_max), image)
-    if cut is None:
-        sentence = f"{named} lies outside the image of {image[0]} x {image[1]}"
-        wrong.append(Wrong("outside_image", sentence, mended=False))
-        return None
-    if cut != Box(x_min, y_min, x_max, y_max):
-        sentence = f"{named} runs over the border of the image of {image[0]} x {image[1]}"
-        wrong.append(Wrong("over_border", sentence, mended=True))
-    return cut
-
-
-def _clipped(sides: _Sides, image: tuple[int, int]) -> Box | None:
-    x_min, y_min, x_max, y_max = sides
-    x_min, y_min = max(x_min, 0.0), max(y_min, 0.0)
-    x_max, y_max = min(x_max, float(image[1])), min(y_max, float(image[0]))
-    return Box(x_min, y_min, x_max, y_max) if x_max > x_min and y_max > y_min else None
+    box, faults = mend_box(sides, image)
+    wrong += faults
+    return box
 
 
 def _contour_of(row: dict[str, Any], wrong: list[Wrong]) -> Sequence[float] | None:
@@ -185,11 +121,19 @@ def _contour_of(row: dict[str, Any], wrong: list[Wrong]) -> Sequence[float] | No
     contour: Sequence[float] | None = row["contour"]
     if row["shape"] != "polygon" or contour is None:
         return None
-    if len(contour) % 2 or not all(math.isfinite(value) for value in contour):
-        what = f"its contour of {len(contour)} numbers is not one of points; its box is taken"
-        wrong.append(Wrong("contour", what, mended=True))
-        return None
-    return contour if len(contour) >= 6 else None
+    faults = check_contour(contour, "its box")
+    wrong += faults
+    return contour if len(contour) >= 6 and not faults else None
+
+
+def _repaired_before(row: dict[str, Any], wrong: list[Wrong]) -> list[Wrong]:
+    """Return what ingest found wrong and mended, but for what is found again."""
+    again = {fault.code for fault in wrong}
+    return [
+        Wrong(code, "ingest mended its annotation", BY_INGEST)
+        for code in row["repaired"] or ()
+        if code not in again
+    ]
 
 
 def _is_round(row: dict[str, Any], config: LesionsConfig) -> bool:

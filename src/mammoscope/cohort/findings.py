@@ -56,6 +56,7 @@ FINDINGS_SCHEMA: dict[str, pl.DataType] = {
     "description": pl.String(),
     "contrast": pl.Float64(),
     "conspicuity": pl.Float64(),
+    "repaired": pl.List(pl.String()),
 }
 
 # The owners' words, lower case and with underscores, for ours.
@@ -119,9 +120,10 @@ def read_findings(cohort: Path) -> pl.DataFrame:
     path = Path(cohort) / "findings.parquet"
     frame = read_table(path, "run mammoscope ingest first")
     missing = [name for name in FINDINGS_SCHEMA if name not in frame.columns]
-    if missing:
+    if set(missing) - {"repaired"}:
         raise CohortError(f"{path} lacks the columns {', '.join(missing)}")
-    return frame
+    # Cohorts of earlier versions do not tell what ingest repaired.
+    return frame.with_columns(pl.lit(None, FINDINGS_SCHEMA[name]).alias(name) for name in missing)
 
 
 def new_findings(

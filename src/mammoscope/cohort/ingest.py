@@ -6,12 +6,13 @@ import hashlib
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mammoscope.artefacts import check_output, new_folder
+from mammoscope.cohort.faults import FINDING_REASONS, refusal
 from mammoscope.cohort.findings import new_findings
 from mammoscope.cohort.locate import Located, locate
 from mammoscope.cohort.manifest import (
@@ -40,13 +41,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class IngestSummary:
-    """Counts of one ingest."""
+    """Counts of one ingest; ``repaired`` counts findings by fault, ``rejects`` by reason."""
 
     source: str
     images: int
     patients: int
     positives: int
     findings: int
+    repaired: dict[str, int]
     rejects: dict[str, int]
     synthetic: bool
     partly_synthetic: bool
@@ -68,30 +70,32 @@ def ingest(
         src: The data set.
         cohort: The folder to fill.
         source: Name of the layout, or ``auto``.
-        config: Which images are accepted; screening's rules by default.
+        config: Which images are accepted, and what is done with findings that are wrong.
         overwrite: Replace a cohort that is there.
         workers: Threads that read headers.
         progress: Called with (done, total).
 
     Raises:
-        CohortError: If the source is not readable as a whole, or yields no image at all.
+        CohortError: If the source cannot be read, yields no image, or has wrong findings to refuse.
         OutputError: If the cohort folder exists or cannot be written.
     """
     src, cohort = Path(src).resolve(), Path(cohort)
     adapter = find_source(src, source)
     listing = adapter.list_images(src)
     check_output(cohort, overwrite=overwrite, marker="cohort.json")
-    rules = (config or IngestConfig()).eligibility
-    seen = _inspect_all(src, listing.images, rules, workers, progress)
+    config = config or IngestConfig()
+    seen = _inspect_all(src, listing.images, config, workers, progress)
     rejects = [*listing.rejects, *seen.rejects, *_unseen_breasts(listing.images, seen.rows)]
+    _check_findings(rejects, len(seen.findings), config)
     rows = [{**row, "source": adapter.name} for row in seen.rows]
     synthetic = listing.synthetic or seen.synthetic > 0
+    partly = not listing.synthetic and 0 < seen.synthetic < len(rows)
     facts = {
         "synthetic": synthetic,
-        "partly_synthetic": not listing.synthetic and 0 < seen.synthetic < len(rows),
+        "partly_synthetic": partly,
         "source": adapter.name,
         "source_roots": {adapter.name: str(src)},
-        "eligibility": rules.model_dump(mode="json"),
+        **config.model_dump(mode="json"),
     }
     with new_folder(cohort, overwrite=overwrite, marker="cohort.json") as fresh:
         counts = write_tables(fresh, rows, seen.findings, rejects, facts)
@@ -102,14 +106,18 @@ def ingest(
         )
     return IngestSummary(
         source=adapter.name,
-        images=counts.images,
-        patients=counts.patients,
-        positives=counts.positives,
-        findings=counts.findings,
-        rejects=counts.rejects,
+        **asdict(counts),
         synthetic=synthetic,
-        partly_synthetic=bool(facts["partly_synthetic"]),
+        partly_synthetic=partly,
     )
+
+
+def _check_findings(rejects: list[Reject], accepted: int, config: IngestConfig) -> None:
+    """Refuse a source of which some findings are wrong, where that is asked for."""
+    wrong = [reject for reject in rejects if reject.reason in FINDING_REASONS]
+    if wrong and config.faults == "refuse":
+        named = [(r.reason, f"{r.image_id or r.path}: {r.message}") for r in wrong]
+        raise refusal(named, len(wrong), accepted + len(wrong), "--faults")
 
 
 @dataclass
@@ -125,7 +133,7 @@ class _Inspected:
 def _inspect_all(
     root: Path,
     images: list[ListedImage],
-    rules: EligibilityConfig,
+    config: IngestConfig,
     workers: int,
     progress: Progress | None,
 ) -> _Inspected:
@@ -135,12 +143,11 @@ def _inspect_all(
     names: dict[str, dict[str, Any]] = {}
     named = any(image.words.get("patient_id") for image in images)
     with ThreadPoolExecutor(workers) as pool:
-        inspected = pool.map(partial(_inspect, root, rules, named_patients=named), images)
+        inspected = pool.map(partial(_inspect, root, config, named_patients=named), images)
         for done, (outcome, located, synthetic) in enumerate(inspected, start=1):
             if isinstance(outcome, Reject):
                 seen.rejects.append(outcome)
             else:
-                seen.rejects += located.rejects
                 keys = keys_of(outcome["sop_instance_uid"], outcome["pixel_sha256"])
                 first = copies.find(keys)
                 if first is None and outcome["image_id"] in names:
@@ -150,12 +157,16 @@ def _inspect_all(
                     names[outcome["image_id"]] = outcome
                     seen.rows.append(outcome)
                     seen.findings += located.rows
+                    seen.rejects += located.rejects
                     seen.synthetic += synthetic
                 else:
                     what, kept = first
                     seen.rejects.append(_duplicate(outcome, what, kept))
                     if what != "image_id":
                         seen.findings += _moved(located, kept["image_id"], seen.findings)
+                        seen.rejects += [
+                            replace(reject, image_id=kept["image_id"]) for reject in located.rejects
+                        ]
                         kept["notes"] = _joined(kept["notes"], *located.notes)
             if progress is not None:
                 progress(done, len(images))
@@ -163,14 +174,15 @@ def _inspect_all(
 
 
 def _inspect(
-    root: Path, rules: EligibilityConfig, image: ListedImage, *, named_patients: bool
+    root: Path, config: IngestConfig, image: ListedImage, *, named_patients: bool
 ) -> tuple[dict[str, Any] | Reject, Located, bool]:
     """Look into one file, and place its findings where it is accepted."""
-    read = _read_row(root, rules, image, named_patients=named_patients)
+    read = _read_row(root, config.eligibility, image, named_patients=named_patients)
     if isinstance(read, Reject):
         return read, Located(), False
     row, header = read
-    located = locate(image.findings, root, row["image_id"], (row["rows"], row["columns"]))
+    size = row["rows"], row["columns"]
+    located = locate(image.findings, root, row["image_id"], size, config.faults)
     row["notes"] = _joined(row["notes"], *located.notes)
     return row, located, header is not None and _says_synthetic(header)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,11 +87,19 @@ class _Input:
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """One image on its way into the whole: its row, its findings, and whose names it bears."""
+    """One image on its way into the whole.
+
+    Attributes:
+        row: Of the manifest.
+        findings: Its own and those of its copies.
+        space: Whose names it bears.
+        copies: Space and image_id of each copy.
+    """
 
     row: _Row
     findings: list[_Row]
     space: tuple[str, Path]
+    copies: list[tuple[tuple[str, Path], str]] = field(default_factory=list)
 
 
 def merge(
@@ -131,7 +139,7 @@ def merge(
     images, copies = _without_copies(inputs, names)
     clashing = _clashing_columns(images, patients)
     rows, findings = _renamed(images, names, clashing)
-    rejects = [*_rejects(inputs, names), *copies]
+    rejects = [*_rejects(inputs, names, _new_names(images, rows)), *copies]
     facts = _facts(inputs, names, clashing)
     with new_folder(out, overwrite=overwrite, marker="cohort.json") as fresh:
         counts = write_tables(fresh, rows, findings, rejects, facts)
@@ -180,6 +188,7 @@ def _facts(
             {
                 "cohort": str(one.path.resolve()),
                 "images": len(one.rows),
+                "faults": one.facts.get("faults"),
                 "hashes": one.facts["hashes"],
             }
             for one in inputs
@@ -244,6 +253,7 @@ def _without_copies(
             _, first = found
             _check_copies(first, image)
             first.findings.extend(new_findings(first.findings, image.findings))
+            first.copies.append((space, row["image_id"]))
             path = f"{names[space]}/{row['path']}"
             message = f"{path} is the same image as {names[first.space]}/{first.row['path']}"
             rejects.append(Reject("ingest", path, row["image_id"], Reason.DUPLICATE, message))
@@ -314,8 +324,24 @@ def _renamed(
     return rows, findings
 
 
-def _rejects(inputs: list[_Input], names: dict[tuple[str, Path], str]) -> list[Reject]:
-    """Return what the inputs refused, with the source before the path."""
+def _new_names(images: list[_Image], rows: list[_Row]) -> dict[tuple[tuple[str, Path], str], str]:
+    """Return the name in the whole of each image and of its copies."""
+    return {
+        old: row["image_id"]
+        for image, row in zip(images, rows, strict=True)
+        for old in ((image.space, image.row["image_id"]), *image.copies)
+    }
+
+
+def _rejects(
+    inputs: list[_Input],
+    names: dict[tuple[str, Path], str],
+    images: dict[tuple[tuple[str, Path], str], str],
+) -> list[Reject]:
+    """Return what the inputs refused, with the source before the path.
+
+    A finding that was refused is of an image of the whole, which may have another name there.
+    """
     rejects: list[Reject] = []
     for one in inputs:
         if len(one.roots) == 1:
@@ -324,5 +350,9 @@ def _rejects(inputs: list[_Input], names: dict[tuple[str, Path], str]) -> list[R
         else:
             # A merge has written the sources before the paths already.
             prefix = ""
-        rejects += [replace(reject, path=f"{prefix}{reject.path}") for reject in one.rejects]
+        for reject in one.rejects:
+            found = [images.get((space, reject.image_id)) for space in one.roots.items()]
+            image_id = next(filter(None, found), reject.image_id)
+            path = f"{prefix}{reject.path}"
+            rejects.append(replace(reject, path=path, image_id=image_id))
     return rejects

@@ -1,8 +1,8 @@
 """Lesions as targets: findings checked anew, filtered, and drawn on the network's grid.
 
-``ingest`` refuses findings that cannot be, but its tables may come from elsewhere, be merged or
-edited, and mask files change. What a network is to find is therefore checked once more before
-any work, and every fault is named and counted.
+``ingest`` repairs findings or leaves them out, but its tables may come from elsewhere, be merged
+or edited, and mask files change. What a network is to find is therefore checked once more before
+any work, by the same rule, and every fault is named and counted: those that ``ingest`` met too.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mammoscope.cohort.drawing import OUTSIDE, Drawn, draw
+from mammoscope.cohort.drawing import BY_INGEST, OUTSIDE, Drawn, draw
+from mammoscope.cohort.faults import FINDING_REASONS, Wrong, named_few, refusal
 from mammoscope.cohort.findings import read_findings
-from mammoscope.cohort.manifest import read_rejects, source_roots
+from mammoscope.cohort.manifest import Reject, read_rejects, source_roots
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import LesionsConfig
 from mammoscope.errors import CohortError, Reason
@@ -28,9 +29,9 @@ from mammoscope.types import Bools, Box, ByteImage
 
 __all__ = ["Fault", "Region", "Regions", "regions_of"]
 
-_SIDES = ("x_min", "y_min", "x_max", "y_max")
-# Faults that a message names one by one.
+# Names that a message lists one by one.
 _EXAMPLES = 3
+_LEFT_OUT = "left out by ingest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,14 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What was wrong with a finding, and what was done: ``repaired`` or ``dropped``."""
+    """What was wrong with a finding, and what was done.
+
+    Attributes:
+        code: A code of :mod:`mammoscope.cohort.faults`, or ``outside_crop``.
+        finding_id: Its name; of one that ingest left out that of its image, or of its table.
+        sentence: What was found.
+        done: ``repaired`` or ``dropped``, ``repaired by ingest`` or ``left out by ingest``.
+    """
 
     code: str
     finding_id: str
@@ -163,7 +171,7 @@ def regions_of(cohort: Path, store: PreparedStore, config: LesionsConfig) -> Reg
 
     Raises:
         CohortError: If there are no findings, none is a target, a source's folder is gone, or
-            some are wrong and ``config.faults`` is ``refuse``.
+            ``config.faults`` is ``refuse`` and some are wrong, or were when they were ingested.
     """
     images = store.rows()
     findings = _findings(cohort)
@@ -174,21 +182,21 @@ def regions_of(cohort: Path, store: PreparedStore, config: LesionsConfig) -> Reg
     size = (store.config.height, store.config.width)
     geometries: dict[str, Geometry] = {}
     drawn: list[tuple[Region, Sequence[int]]] = []
-    faults: list[Fault] = []
-    lost: set[str] = set()
+    refused = _refused_findings(cohort, set(images["image_id"]))
+    faults = [Fault(r.reason, r.image_id or r.path, r.message, _LEFT_OUT) for r in refused]
+    lost = {reject.image_id for reject in refused}
     for row in wanted.iter_rows(named=True):
         name = row["image_id"]
         if name not in geometries:
             geometries[name] = store.read_geometry(name)
         made, wrong = draw(row, roots.get(row["source"]), geometries[name], config)
-        done = "dropped" if made is None else "repaired"
-        faults += [Fault(w.code, row["finding_id"], w.sentence, done) for w in wrong]
+        faults += [_fault(row["finding_id"], w, kept=made is not None) for w in wrong]
         if made is None:
             lost.add(name)
         else:
             drawn.append((_region(row, made), made.runs))
     _judge(faults, drawn, wanted.height, config)
-    uncertain = lost | _refused_findings(cohort) | _unplaced(images, joined)
+    uncertain = lost | _unplaced(images, joined)
     return Regions(
         drawn,
         size,
@@ -253,6 +261,14 @@ def _region(row: dict[str, Any], drawn: Drawn) -> Region:
     )
 
 
+def _fault(finding_id: str, wrong: Wrong, *, kept: bool) -> Fault:
+    if not kept:
+        return Fault(wrong.code, finding_id, wrong.sentence, "dropped")
+    if wrong.remedy == BY_INGEST:
+        return Fault(wrong.code, finding_id, wrong.sentence, BY_INGEST)
+    return Fault(wrong.code, finding_id, wrong.told(repaired=True), "repaired")
+
+
 def _judge(
     faults: list[Fault],
     drawn: list[tuple[Region, Sequence[int]]],
@@ -260,20 +276,17 @@ def _judge(
     config: LesionsConfig,
 ) -> None:
     """Refuse faults where that is asked for, and a cohort of which nothing is left."""
+    named = [(fault.code, f"{fault.finding_id}: {fault.sentence}") for fault in faults]
     if faults and config.faults == "refuse":
-        named = "; ".join(f"{fault.finding_id}: {fault.sentence}" for fault in faults[:_EXAMPLES])
-        more = f"; and {len(faults) - _EXAMPLES} more" if len(faults) > _EXAMPLES else ""
-        raise CohortError(
-            f"{len({fault.finding_id for fault in faults})} of {wanted} findings are wrong, and "
-            f"lesions.faults is refuse: {named}{more}. Mend them, or set lesions.faults to "
-            "repair or drop"
-        )
+        left_out = sum(fault.done == _LEFT_OUT for fault in faults)
+        wrong = left_out + len({f.finding_id for f in faults if f.done != _LEFT_OUT})
+        raise refusal(named, wrong, wanted + left_out, "lesions.faults")
     if not drawn:
         which = f" of kind {', '.join(config.kinds)}" if config.kinds else ""
         raise CohortError(
             f"no finding{which} of a prepared image is left as a target: lesions.kinds and "
             f"lesions.malignant_only let {wanted} through, and none of them has a place"
-            + "".join(f"; {fault.finding_id}: {fault.sentence}" for fault in faults[:_EXAMPLES])
+            + (f"; {named_few([sentence for _, sentence in named])}" if named else "")
         )
 
 
@@ -296,13 +309,21 @@ def _counted(findings: int) -> str:
     return f"{findings} finding{'s' if findings > 1 else ''}"
 
 
-def _refused_findings(cohort: Path) -> set[str]:
-    """Return images with a finding that ingest refused; a second copy of an image is none."""
-    return {
-        reject.image_id
+def _refused_findings(cohort: Path, images: set[str]) -> list[Reject]:
+    """Return the findings of prepared images that ingest refused.
+
+    Of an annotation that names no image nobody knows whether it is of one. A second copy of an
+    image is no finding.
+    """
+    return [
+        reject
         for reject in read_rejects(cohort)
-        if reject.stage == "ingest" and reject.reason != Reason.DUPLICATE
-    }
+        if reject.stage == "ingest"
+        and reject.reason != Reason.DUPLICATE
+        and (
+            reject.image_id in images or (not reject.image_id and reject.reason in FINDING_REASONS)
+        )
+    ]
 
 
 def _unplaced(images: pl.DataFrame, findings: pl.DataFrame) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ __all__ = ["Counts", "write_tables"]
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a cohort holds; ``rejects`` counts by reason."""
+    """What a cohort holds; ``repaired`` counts findings by fault, ``rejects`` counts by reason."""
 
     images: int
     patients: int
     positives: int
     findings: int
+    repaired: dict[str, int]
     rejects: dict[str, int]
 
 
@@ -47,7 +49,8 @@ def write_tables(
         patients=len({row["patient_id"] for row in rows}),
         positives=sum(row["cancer"] == 1 for row in rows),
         findings=len(findings),
-        rejects=dict(sorted(Counter(str(reject.reason) for reject in rejects).items())),
+        repaired=_counted(code for row in findings for code in row["repaired"] or ()),
+        rejects=_counted(str(reject.reason) for reject in rejects),
     )
     write_rejects(folder, rejects)
     tables = [write_manifest(folder, rows), write_findings(folder, findings)]
@@ -60,8 +63,13 @@ def write_tables(
         "patients": counts.patients,
         "positives": counts.positives,
         "findings": counts.findings,
+        "repaired": counts.repaired,
         "rejects": counts.rejects,
         "hashes": {table.name: sha256_file(table) for table in tables},
     }
     write_json(folder / "cohort.json", values)
     return counts
+
+
+def _counted(words: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(words).items()))

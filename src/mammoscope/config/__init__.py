@@ -25,7 +25,7 @@ from mammoscope.config.learning import (
     check_many,
     load_config,
 )
-from mammoscope.config.lesions import LesionKind, LesionsConfig
+from mammoscope.config.lesions import FaultRule, LesionKind, LesionsConfig
 from mammoscope.config.loading import load_settings, validated
 from mammoscope.config.networks import network_of
 from mammoscope.config.segmentation import CandidateScore, MaskLoss, SegmentConfig
@@ -44,6 +44,7 @@ __all__ = [
     "DetectorName",
     "EligibilityConfig",
     "EvaluationConfig",
+    "FaultRule",
     "IngestConfig",
     "LadderConfig",
     "LesionKind",

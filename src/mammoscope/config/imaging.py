@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from mammoscope.config.lesions import FaultRule
 from mammoscope.config.loading import Frozen
 
 __all__ = ["EligibilityConfig", "IngestConfig", "PreprocessConfig"]
@@ -173,4 +174,11 @@ class EligibilityConfig(Frozen):
 class IngestConfig(Frozen):
     """Everything that ``ingest`` obeys; ``cohort.json`` keeps it resolved."""
 
+    faults: FaultRule = Field(
+        default="repair",
+        description="What is done with a finding that is wrong, as lesions.faults says of "
+        "training. repair mends what can be mended and names it in the manifest's notes; what "
+        "cannot be is left out. drop leaves out all of them, into rejects.csv. refuse writes no "
+        "cohort.",
+    )
     eligibility: EligibilityConfig = EligibilityConfig()

@@ -8,7 +8,10 @@ from pydantic import Field
 
 from mammoscope.config.loading import Frozen
 
-__all__ = ["LesionKind", "LesionsConfig"]
+__all__ = ["FaultRule", "LesionKind", "LesionsConfig"]
+
+#: What is done with a finding that is wrong.
+FaultRule = Literal["refuse", "repair", "drop"]
 
 #: What a finding may be; the words of ``findings.parquet``.
 LesionKind = Literal[
@@ -31,11 +34,11 @@ class LesionsConfig(Frozen):
         default="ellipse",
         description="What is filled where a finding has neither contour nor mask, but a box.",
     )
-    faults: Literal["refuse", "repair", "drop"] = Field(
+    faults: FaultRule = Field(
         default="repair",
-        description="What is done with a finding that is wrong: a box outside its image, of no "
-        "area, or with sides in the wrong order; a mask of another size than the image, empty, or "
-        "unreadable. refuse stops before any work; repair swaps, clips, stretches, or takes the "
-        "box in the mask's place, and drops what cannot be repaired; drop drops all. Every one is "
-        "named and counted.",
+        description="What is done with a finding that is wrong: a box outside its image, over its "
+        "border, of no area, or with sides in the wrong order; a mask of another size than the "
+        "image, empty, full, or unreadable; whatever of these ingest repaired or left out. refuse "
+        "stops before any work; repair swaps, clips, stretches, or takes the box in the mask's "
+        "place, and drops what cannot be repaired; drop drops all. Every one is named and counted.",
     )

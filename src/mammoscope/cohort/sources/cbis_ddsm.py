@@ -183,4 +183,5 @@ def _finding(root: Path, row: _Abnormality, by_folder: dict[str, list[Path]]) ->
         birads=words["assessment"] or None,
         description="; ".join(word for word in described if word),
         masks=tuple(masks) or (root / (mask or region),),
+        known_by_size=True,
     )

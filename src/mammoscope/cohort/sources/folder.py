@@ -11,6 +11,7 @@ else 0 in an image without cancer, 1 where an image with cancer has but one box,
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,15 @@ class FolderSource:
     def list_images(self, root: Path) -> Listing:
         """List ``labels.csv`` against the image files of the tree."""
         synthetic = says_synthetic(root)
-        boxes, rejects = _read_boxes(root)
+        boxes, unread = _read_boxes(root)
+        rejects: list[Reject] = []
         images: list[ListedImage] = []
         named = {entry["mask_path"] for found in boxes.values() for entry in found}
         if not (root / _TABLE).is_file():
             paths = [p for p in sorted(root.rglob("*")) if p not in named and _looks_like_image(p)]
             images = [_listed(root, path, {}, boxes) for path in paths]
-            return Listing(images, [*rejects, *_of_no_image(boxes)], synthetic)
+            rejects = [*_of_images(unread, images), *_of_no_image(root, boxes)]
+            return Listing(images, rejects, synthetic)
         for number, row in enumerate(read_csv_rows(root / _TABLE, ("file",)), start=2):
             if not row["file"]:
                 message = f"row {number} of {_TABLE} names no file"
@@ -96,7 +99,8 @@ class FolderSource:
         rejects += [without_row(root, path, _TABLE) for path in strays]
         for path in strays:
             boxes.pop(path, None)
-        return Listing(images, [*rejects, *_of_no_image(boxes)], synthetic)
+        rejects = [*_of_images(unread, images), *rejects, *_of_no_image(root, boxes)]
+        return Listing(images, rejects, synthetic)
 
 
 def _listed(
@@ -111,9 +115,12 @@ def _listed(
     if filled.get("mask"):
         mask = root / filled["mask"]
         findings.append(ListedFinding(filled["mask"], malignant=malignant, masks=(mask,)))
-    below = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
-    name = safe_id(without_suffix(below).as_posix())
+    name = safe_id(without_suffix(_below(root, path)).as_posix())
     return ListedImage(path, {"image_id": name, **filled}, tuple(findings))
+
+
+def _below(root: Path, path: Path) -> Path:
+    return path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
 
 
 def _finding(annotation: dict[str, Any], by_image: int | None) -> ListedFinding:
@@ -121,15 +128,14 @@ def _finding(annotation: dict[str, Any], by_image: int | None) -> ListedFinding:
     malignant = annotation["malignant"]
     birads = annotation.get("birads")
     mask = annotation["mask_path"]
-    contour = None if mask else annotation["contour"]
     return ListedFinding(
         origin=_BOXES,
         kind=kind_of(annotation["category"]),
         malignant=by_image if malignant is None else malignant,
         birads=None if birads is None else str(birads),
         description=annotation["category"],
-        box=None if mask or contour else (x, y, x + width, y + height),
-        contour=contour,
+        box=(x, y, x + width, y + height),
+        contour=annotation["contour"],
         masks=(mask,) if mask else (),
         contrast=annotation["contrast"],
         conspicuity=annotation["conspicuity"],
@@ -137,17 +143,21 @@ def _finding(annotation: dict[str, Any], by_image: int | None) -> ListedFinding:
     )
 
 
-def _read_boxes(root: Path) -> tuple[dict[Path, list[dict[str, Any]]], list[Reject]]:
-    """Read the boxes by file. See https://cocodataset.org/#format-data.
+def _read_boxes(
+    root: Path,
+) -> tuple[dict[Path, list[dict[str, Any]]], list[tuple[Path | None, Reject]]]:
+    """Read the boxes by file, and what cannot be read with its file where that is known.
+
+    See https://cocodataset.org/#format-data.
 
     Raises:
         CohortError: If the file is not of the format as a whole.
     """
     boxes: dict[Path, list[dict[str, Any]]] = defaultdict(list)
-    rejects: list[Reject] = []
+    unread: list[tuple[Path | None, Reject]] = []
     path = root / _BOXES
     if not path.is_file():
-        return boxes, rejects
+        return boxes, unread
     values = read_json(path, CohortError)
     try:
         images = {image["id"]: image for image in values["images"]}
@@ -156,8 +166,10 @@ def _read_boxes(root: Path) -> tuple[dict[Path, list[dict[str, Any]]], list[Reje
     except (KeyError, TypeError) as error:
         raise CohortError(f"{path} is not in COCO's detection format: {error!r}") from error
     for number, annotation in enumerate(annotations, start=1):
+        file = None
         try:
             image = images[annotation["image_id"]]
+            file = root / image["file_name"]
             size = (int(image["height"]), int(image["width"])) if "height" in image else None
             bbox = tuple(float(value) for value in annotation["bbox"])
             if len(bbox) != 4:
@@ -174,11 +186,19 @@ def _read_boxes(root: Path) -> tuple[dict[Path, list[dict[str, Any]]], list[Reje
                 "contrast": number_or_none(annotation.get("contrast")),
                 "conspicuity": number_or_none(annotation.get("conspicuity")),
             }
-            boxes[root / image["file_name"]].append({**annotation, **known})
+            boxes[file].append({**annotation, **known})
         except (LookupError, TypeError, ValueError) as error:
             message = f"annotation {number} of {_BOXES} cannot be read: {error!r}"
-            rejects.append(Reject("ingest", _BOXES, "", Reason.INVALID_FINDING, message))
-    return boxes, rejects
+            unread.append((file, Reject("ingest", _BOXES, "", Reason.INVALID_FINDING, message)))
+    return boxes, unread
+
+
+def _of_images(unread: list[tuple[Path | None, Reject]], images: list[ListedImage]) -> list[Reject]:
+    """Name the images of annotations that cannot be read: each has a finding without a place."""
+    names = {image.path: safe_id(image.words["image_id"]) for image in images}
+    return [
+        replace(reject, image_id=names.get(path, "") if path else "") for path, reject in unread
+    ]
 
 
 def _contour(annotation: dict[str, Any]) -> tuple[float, ...] | None:
@@ -189,13 +209,13 @@ def _contour(annotation: dict[str, Any]) -> tuple[float, ...] | None:
     return tuple(float(value) for value in polygons[0])
 
 
-def _of_no_image(boxes: dict[Path, list[dict[str, Any]]]) -> list[Reject]:
+def _of_no_image(root: Path, boxes: dict[Path, list[dict[str, Any]]]) -> list[Reject]:
     """List the boxes of files that the table does not name and that are not there."""
     return [
         Reject(
             "ingest",
             _BOXES,
-            "",
+            safe_id(without_suffix(_below(root, path)).as_posix()),
             Reason.INVALID_FINDING,
             f"{_BOXES} has {len(found)} boxes of {path.name}, which is not listed",
         )

@@ -35,8 +35,8 @@ __all__ = [
 class ListedFinding:
     """What the source says of one finding, in its own coordinates and unchecked.
 
-    At most one of ``box``, ``contour``, ``circle`` and ``masks`` says where it is; none does
-    where the owner names a finding and not its place.
+    ``masks``, ``contour``, ``circle`` or ``box`` says where it is; of several the first of these
+    that can be used. None does where the owner names a finding and not its place.
 
     Attributes:
         origin: File below the root that says so, named where the finding is refused.
@@ -48,7 +48,8 @@ class ListedFinding:
         box: (x_min, y_min, x_max, y_max), half-open, in pixels.
         contour: x0, y0, x1, y1 and so on, in pixels.
         circle: Centre and radius (x, y, r), in pixels.
-        masks: Files of which one, known by the image's size, is the mask.
+        masks: Its mask; where it is known by size, files of which one is the mask.
+        known_by_size: The mask is that of the image's size; without one of that size there is none.
         drawn_on: (rows, columns) of the image that the coordinates count in, where the file
             may be a copy of another size.
         contrast: Of a synthetic lesion: presentation value added at its centre.
@@ -65,6 +66,7 @@ class ListedFinding:
     contour: tuple[float, ...] | None = None
     circle: tuple[float, float, float] | None = None
     masks: tuple[Path, ...] = ()
+    known_by_size: bool = False
     drawn_on: tuple[int, int] | None = None
     contrast: float | None = None
     conspicuity: float | None = None

@@ -118,7 +118,7 @@ def _read_truth(root: Path) -> tuple[dict[str, list[ListedFinding]], list[Reject
             kind_of(row["kind"]),
             malignant,
             description=row["kind"],
-            box=None if row.get("mask") else (x_min, y_min, x_max, y_max),
+            box=(x_min, y_min, x_max, y_max),
             masks=(root / row["mask"],) if row.get("mask") else (),
             contrast=contrast,
             conspicuity=conspicuity,

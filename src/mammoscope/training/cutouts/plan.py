@@ -147,6 +147,7 @@ def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) ->
         facts={
             "cutouts": dict(Counter(cutout.shows for cutout in train)),
             "first_stage": {"run": str(graph.parent), "model_sha256": sha256_file(graph)},
+            "lesions": {"used": len(regions), "faults": regions.counts, "dropped": regions.dropped},
         },
     )
 
