@@ -9,7 +9,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from mammoscope import __version__, log
-from mammoscope.cli import ablation, bundle, cohort, demo, dicom, info, run, sanity, service, study
+from mammoscope.cli import (
+    ablation,
+    bundle,
+    cohort,
+    demo,
+    dicom,
+    info,
+    lint,
+    run,
+    sanity,
+    service,
+    study,
+)
 from mammoscope.errors import MammoscopeError
 
 __all__ = ["app", "main"]
@@ -45,7 +57,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for module in (cohort, dicom, run, study, ablation, bundle, service, info, sanity, demo):
+for module in (cohort, lint, dicom, run, study, ablation, bundle, service, info, sanity, demo):
     module.register(app)
 
 

@@ -1,19 +1,16 @@
-"""Verbs that make, fill and look at a cohort."""
+"""Verbs that make, fill and describe a cohort."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from mammoscope.errors import ConfigError
 
-if TYPE_CHECKING:
-    from mammoscope.cohort.lint import LintReport
-
-__all__ = ["parse_size", "register"]
+__all__ = ["CohortArgument", "parse_size", "register"]
 
 CohortArgument = Annotated[Path, typer.Argument(help="Cohort folder.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
@@ -27,7 +24,6 @@ def register(app: typer.Typer) -> None:
     app.command()(prepare)
     app.command()(split)
     app.command()(explore)
-    app.command()(lint)
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -306,55 +302,11 @@ def explore(
     with stage("explore") as current:
         made = run(cohort, sample=sample, overwrite=overwrite, progress=current.advance)
         about, biases = made.report["about"], made.report["biases"]
-        kind = "synthetic images" if made.report["synthetic"] else "images"
-        if made.report["partly_synthetic"]:
-            kind = "images, some of them synthetic,"
+        kind = _kind(made.report["synthetic"], made.report["partly_synthetic"])
         current.note = (
             f"{about['images']} {kind} of {about['patients']} patients, "
             f"{len(biases['found'])} biases found by {len(biases['tests'])} tests: {made.path}"
         )
-
-
-def lint(
-    cohort: CohortArgument,
-    sample: Annotated[
-        int, typer.Option(min=0, help="Originals read per machine; 0 reads all.")
-    ] = 100,
-    label: Annotated[str, typer.Option(help="Column that will be trained on.")] = "cancer",
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same images.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
-    json_path: Annotated[
-        Path | None,
-        typer.Option("--json", help="Report to write; default: COHORT/lint.json."),
-    ] = None,
-) -> None:
-    """Look for leakage, label faults and image faults; exit status 1 if there is an error.
-
-    Example: `mammoscope lint cohort --sample 100 --workers 8`
-    """
-    from mammoscope.cli.console import stage
-    from mammoscope.cohort.lint import Severity
-    from mammoscope.cohort.lint import lint as run
-
-    with stage("lint") as current:
-        made = run(
-            cohort,
-            sample=sample,
-            seed=seed,
-            label=label,
-            workers=workers,
-            json_path=json_path,
-            progress=current.advance,
-        )
-        looked_at = made.looked_at
-        current.note = (
-            f"errors {made.count(Severity.ERROR)}, warnings {made.count(Severity.WARNING)}, "
-            f"remarks {made.count(Severity.INFO)}; of {looked_at['images']} images "
-            f"{looked_at['read']} originals read, {looked_at['hashed']} compared; {made.path}"
-        )
-    _print_findings(made)
-    if made.count(Severity.ERROR):
-        raise typer.Exit(1)
 
 
 def _counts(counts: dict[str, int]) -> str:
@@ -365,36 +317,3 @@ def _kind(synthetic: bool, partly: bool) -> str:
     if partly:
         return "images, some of them synthetic,"
     return "synthetic images" if synthetic else "images"
-
-
-def _print_findings(made: LintReport) -> None:
-    """Print a row per finding, then what could not be checked and what is clean."""
-    from rich.markup import escape
-    from rich.table import Table
-    from rich.text import Text
-
-    from mammoscope.cli.console import console
-
-    colours = {"error": "bold red", "warning": "yellow", "info": "cyan"}
-    table = Table(show_lines=True, expand=True)
-    table.add_column("severity", no_wrap=True)
-    table.add_column("finding", ratio=1)
-    table.add_column("count", justify="right", no_wrap=True)
-    for finding in made.findings:
-        lines = [
-            f"[bold]{finding.code}[/] {escape(finding.subject)}".rstrip(),
-            escape(finding.what),
-            f"→ {escape(finding.todo)}",
-        ]
-        if finding.examples:
-            lines.append(f"[dim]{escape(', '.join(finding.examples))}[/]")
-        colour = colours[finding.severity]
-        count = f"{finding.count} of {finding.of}\n{finding.unit}"
-        what = Text.from_markup("\n".join(lines))
-        table.add_row(Text(finding.severity, style=colour), what, count)
-    if made.findings:
-        console.print(table)
-    for name, reason in made.skipped.items():
-        console.print(f"[yellow]skipped[/] {name}: {escape(reason)}", soft_wrap=True, markup=True)
-    if made.clean:
-        console.print(f"[green]clean[/] {', '.join(made.clean)}", soft_wrap=True, markup=True)

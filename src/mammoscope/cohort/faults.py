@@ -31,6 +31,7 @@ __all__ = [
     "named_few",
     "read_marks",
     "refusal",
+    "same_proportions",
 ]
 
 #: Codes under which a finding is refused; its image stays.
@@ -57,7 +58,7 @@ _Size = tuple[int, int]
 _LEAST_INSIDE = 0.5
 # Half a pixel over the border is how somebody rounded, and no fault.
 _ROUNDING_PX = 0.5
-# A resized mask keeps its image's proportions, give or take the rounding of its sides.
+# A resized copy keeps its proportions, give or take the rounding of its sides.
 _PROPORTION_SLACK = 0.02
 # Faults that a message names one by one.
 _EXAMPLES = 3
@@ -191,10 +192,15 @@ def fit_mask(
             return None, [Wrong(Reason.MASK_EMPTY, what, _taken(instead))]
         return fitted, []
     sizes = f"its mask {name} is {rows} x {columns}, the image {image[0]} x {image[1]}"
-    if abs(image[0] / rows / (image[1] / columns) - 1) > _PROPORTION_SLACK:
+    if not same_proportions(image, (rows, columns)):
         what = f"{sizes}, of other proportions"
         return None, [Wrong(Reason.MASK_SIZE, what, _taken(instead))]
     return _stretched(marked, image), [Wrong(Reason.MASK_SIZE, sizes, "stretched")]
+
+
+def same_proportions(one: _Size, other: _Size) -> bool:
+    """Say whether an image of (rows, columns) may be one of another size, resized."""
+    return abs(one[0] / other[0] / (one[1] / other[1]) - 1) <= _PROPORTION_SLACK
 
 
 def named_few(sentences: Sequence[str]) -> str:

@@ -21,6 +21,7 @@ from mammoscope.cohort.faults import (
     is_kept,
     mend_box,
     read_marks,
+    same_proportions,
 )
 from mammoscope.cohort.manifest import Reject
 from mammoscope.cohort.mask_files import fits_image
@@ -33,8 +34,6 @@ __all__ = ["Located", "locate"]
 
 _Sides = tuple[float, float, float, float]
 
-# A resized copy keeps its proportions, give or take the rounding of its sides.
-_PROPORTION_SLACK = 0.02
 # Intersection over union from which a box and a mask are one finding.
 _SAME_FINDING = 0.5
 
@@ -153,11 +152,10 @@ def _scale(drawn_on: tuple[int, int] | None, size: tuple[int, int]) -> tuple[flo
     drawn = f"it was drawn on an image of {drawn_on[0]} x {drawn_on[1]}"
     if min(drawn_on) < 1:
         return Wrong(Reason.INVALID_FINDING, drawn)
-    x, y = size[1] / drawn_on[1], size[0] / drawn_on[0]
-    if abs(x / y - 1) > _PROPORTION_SLACK:
+    if not same_proportions(drawn_on, size):
         other = f"{drawn}, and the file is of other proportions: {size[0]} x {size[1]}"
         return Wrong(Reason.INVALID_FINDING, other)
-    return x, y
+    return size[1] / drawn_on[1], size[0] / drawn_on[0]
 
 
 def _around(contour: tuple[float, ...]) -> _Sides:
