@@ -5,9 +5,10 @@
     python benchmarks/detect.py --detector faster_rcnn --size 512x256
     python benchmarks/detect.py --size 2048x1024 --tile 512
 
-Both read the same DICOM files with the same preprocessor, on the same threads, and see the same
-tiles. Also the floor: the two engines alone on prepared images. Weights are untrained: time does
-not depend on them.
+The bundle as ``mammoscope predict`` runs it, torch eager after our own reader, and torch eager
+after a public notebook's reader, on the same threads and the same tiles; neither of these matches
+views or maps boxes back. Also the floor: the two engines alone on prepared images. Weights are
+untrained: time does not depend on them.
 """
 
 from __future__ import annotations
@@ -20,17 +21,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mammoscope.cohort.synthetic import write_exam
-from mammoscope.config import DetectionConfig, PreprocessConfig, ViewMatching
+from exams import ExamTimes, untrained
+from mammoscope.config import DetectionConfig, PreprocessConfig
 from mammoscope.export.detection import check_boxes, export_detector
-from mammoscope.inference import read_exam
-from mammoscope.inference.detector import Detector, DetectorContract, in_original
-from mammoscope.inference.matching import ViewCandidates, breast_depth, matched
+from mammoscope.inference.detector import Detector, DetectorContract
 from mammoscope.inference.tiles import cut, tile_corners
 from mammoscope.models.detectors import Detector as Network
 from mammoscope.models.detectors import build_detector
-from mammoscope.preprocessing import PreparedImage, Preprocessor, SourceImage
-from measure import against_eager, leave
+from mammoscope.types import GreyImage
+from measure import leave
 
 
 def _detectors(
@@ -59,53 +58,24 @@ def compare(options: argparse.Namespace, home: Path) -> list[dict[str, object]]:
     """Time exams and engines; a row each."""
     height, width = (int(side) for side in options.size.split("x"))
     config = PreprocessConfig(height=height, width=width)
-    network, detector = _detectors(options, config, home / "model.onnx")
+    model = home / "model.onnx"
+    network, detector = _detectors(options, config, model)
     overlap = detector.contract.overlap
-    write_exam(home / "exam", seed=1, cancer=True, scale=options.scale)
-    exam, preprocessor = read_exam(home / "exam"), Preprocessor(config)
 
-    def read() -> list[PreparedImage]:
-        return [
-            preprocessor.prepare(SourceImage(image.path), image.laterality, image.pixel_aspect)
-            for image in exam.images
-        ]
-
-    def ours() -> None:
-        views = []
-        for image, prepared in zip(exam.images, read(), strict=True):
-            boxes = detector(prepared.pixels)
-            in_original(boxes, prepared.geometry, ())
-            depth = breast_depth(prepared.pixels, config.max_value)
-            views.append(ViewCandidates(image.image_id, image.view, boxes, depth))
-        matched(views[:2], ViewMatching())
-        matched(views[2:], ViewMatching())
-
-    def in_torch(pixels: np.ndarray) -> None:
+    @torch.inference_mode()
+    def in_torch(pixels: GreyImage) -> None:
         parts = [pixels]
         if options.tile:
             corners = tile_corners(pixels.shape, options.tile, overlap)
             tiles = (cut(pixels, corner, options.tile) for corner in corners)
             parts = [tile for tile in tiles if tile.any()]
-        with torch.inference_mode():
-            for part in parts:
-                network(torch.from_numpy(part[None, None].astype(np.float32)))
+        for part in parts:
+            network(torch.from_numpy(part[None, None].astype(np.float32)))
 
-    def eager() -> None:
-        for prepared in read():
-            in_torch(prepared.pixels)
-
-    pixels = [prepared.pixels for prepared in read()]
+    times = ExamTimes(home, untrained(home, model, "detect", config), in_torch, options.scale)
     if not options.tile:
-        check_boxes(network, detector, pixels[:1])
-    return [
-        against_eager("exam, files to findings", ours, eager, options.repeats),
-        against_eager(
-            "floor: engine alone",
-            lambda: [detector(image) for image in pixels],
-            lambda: [in_torch(image) for image in pixels],
-            options.repeats,
-        ),
-    ]
+        check_boxes(network, detector, [times.prepared()[0].pixels])
+    return times.rows(detector, options.repeats)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Spread", "against_eager", "in_turn", "leave", "machine", "peak_memory_mb"]
+__all__ = ["Spread", "in_turn", "leave", "machine", "peak_memory_mb"]
 
 
 @dataclass(frozen=True)
@@ -52,20 +52,6 @@ def in_turn(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[
             if turn:
                 taken[name].append(1000 * (time.perf_counter() - begun))
     return taken
-
-
-def against_eager(
-    what: str, ours: Callable[[], Any], eager: Callable[[], Any], repeats: int
-) -> dict[str, Any]:
-    """Time ours and torch eager in turn; a row with both and their ratio round by round."""
-    times = in_turn({"ours": ours, "eager": eager}, repeats)
-    ratios = [b / a for a, b in zip(times["ours"], times["eager"], strict=True)]
-    return {
-        "what": what,
-        "ours, ms": Spread.of(times["ours"]),
-        "torch eager, ms": Spread.of(times["eager"]),
-        "eager / ours": Spread.of(ratios),
-    }
 
 
 def peak_memory_mb(task: Callable[..., object], *words: object) -> float:

@@ -3,11 +3,10 @@
     python benchmarks/prepare.py --repeats 5
 
 SYNTHETIC images of full detector size whose breast is as high as 88 % of the detector. Single
-images are timed on one core, as pydicom's default decoder would take all. The notebook's
-steps are those that public solutions of the RSNA challenge share: pydicom's default
-decoding, the VOI LUT in float64, inversion, scaling to 0-255, Otsu's threshold, the largest
-contour's box, and OpenCV's resize. Ours and the notebook's run in turn in a process each, ours as
-``mammoscope prepare`` sets it up: what one does to memory is not the other's gain.
+images are timed on one core, as pydicom's default decoder would take all. The notebook's steps are
+those that public solutions of the RSNA challenge share (notebook.py). Ours and the notebook's run
+in turn in a process each, ours as ``mammoscope prepare`` sets it up: what one does to memory is not
+the other's gain.
 """
 
 from __future__ import annotations
@@ -34,7 +33,6 @@ import polars as pl
 import pydicom
 from numpy.typing import NDArray
 from pydicom.encaps import get_frame
-from pydicom.pixels import apply_voi_lut
 from pydicom.uid import JPEGLosslessSV1
 
 from mammoscope.cohort.ingest import ingest
@@ -52,6 +50,7 @@ from mammoscope.preprocessing import PreparedImage, Preprocessor, SourceImage
 from mammoscope.processes import keep_memory
 from mammoscope.types import Density, Laterality, View
 from measure import Spread, in_turn, leave, peak_memory_mb
+from notebook import notebook
 
 CONFIG = PreprocessConfig(height=1024, width=512)
 BREAST_MM, DEPTH_MM = 190.0, 88.0
@@ -86,20 +85,9 @@ def write_images(folder: Path, machine: Machine, count: int) -> list[Path]:
     return paths
 
 
-def notebook(path: Path) -> NDArray[np.uint8]:
+def as_notebooks(path: Path) -> NDArray[np.uint8]:
     """Prepare one image as public notebooks do."""
-    dataset = pydicom.dcmread(path)
-    data = apply_voi_lut(dataset.pixel_array, dataset).astype(np.float64)
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        data = np.amax(data) - data
-    data = data - np.min(data)
-    data = data / np.max(data)
-    grey = (data * 255).astype(np.uint8)
-    _, binary = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    contours, _ = cv2.findContours(binary, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    x, y, width, height = cv2.boundingRect(max(contours, key=cv2.contourArea))
-    crop = grey[y : y + height, x : x + width]
-    return np.asarray(cv2.resize(crop, (CONFIG.width, CONFIG.height)), dtype=np.uint8)
+    return notebook(path, (CONFIG.height, CONFIG.width))
 
 
 def codec(path: Path) -> NDArray[np.uint16]:
@@ -127,7 +115,7 @@ def against_notebook(kind: str, paths: list[Path], repeats: int) -> dict[str, An
         for path in paths:
             times: dict[str, list[float]] = {"ours": [], "notebook": []}
             for turn in range(repeats + 1):
-                for name, pool, way in (("ours", own, ours), ("notebook", theirs, notebook)):
+                for name, pool, way in (("ours", own, ours), ("notebook", theirs, as_notebooks)):
                     one = pool.submit(_timed, way, path).result()
                     times[name] += [one] if turn else []
             taken.append({name: min(values) for name, values in times.items()})

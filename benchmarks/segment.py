@@ -3,9 +3,10 @@
     python benchmarks/segment.py --repeats 8
     python benchmarks/segment.py --size 1024x512 --window 128
 
-Both read the same DICOM files with the same preprocessor, on the same threads, look at the same
-images or windows, and make masks of what they see by the same code. Also the floor: the two
-engines alone on prepared images. Weights are untrained: time hardly depends on them.
+The bundle as ``mammoscope predict`` runs it, torch eager after our own reader, and torch eager
+after a public notebook's reader, on the same threads and the same windows; all make masks of what
+they see by the same code. Also the floor: the two engines alone on prepared images. Weights are
+untrained: time hardly depends on them.
 """
 
 from __future__ import annotations
@@ -19,14 +20,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mammoscope.cohort.synthetic import write_exam
+from exams import ExamTimes, untrained
 from mammoscope.config import PreprocessConfig, SegmentConfig
 from mammoscope.export.segmentation import export_segmenter
-from mammoscope.inference import Outliner, Segmenter, read_exam
+from mammoscope.inference import Outliner, Segmenter
 from mammoscope.models import build_segmenter
-from mammoscope.preprocessing import PreparedImage, Preprocessor, SourceImage
 from mammoscope.types import FloatImage, GreyImage
-from measure import against_eager, leave
+from measure import leave
 
 
 def _segmenters(
@@ -53,34 +53,14 @@ def compare(options: argparse.Namespace, home: Path) -> list[dict[str, object]]:
     """Time exams and engines; a row each."""
     height, width = (int(side) for side in options.size.split("x"))
     config = PreprocessConfig(height=height, width=width)
-    eager, exported = _segmenters(options, (height, width), config.max_value, home / "model.onnx")
-    write_exam(home / "exam", seed=1, cancer=True, scale=options.scale)
-    exam, preprocessor = read_exam(home / "exam"), Preprocessor(config)
-
-    def read() -> list[PreparedImage]:
-        return [
-            preprocessor.prepare(SourceImage(image.path), image.laterality, image.pixel_aspect)
-            for image in exam.images
-        ]
-
-    pixels = [prepared.pixels for prepared in read()]
-    expected, made = eager(pixels[0]), exported([pixels[0]])[0]
+    model = home / "model.onnx"
+    eager, exported = _segmenters(options, (height, width), config.max_value, model)
+    times = ExamTimes(home, untrained(home, model, "segment", config), eager, options.scale)
+    pixels = times.prepared()[0].pixels
+    expected, made = eager(pixels), exported([pixels])[0]
     if np.abs(expected.logits - made.logits).max() > 1e-3:
         sys.exit("the two segmenters do not outline alike")
-    return [
-        against_eager(
-            "exam, files to findings",
-            lambda: [exported([one.pixels])[0].findings(one.geometry) for one in read()],
-            lambda: [eager(one.pixels).findings(one.geometry) for one in read()],
-            options.repeats,
-        ),
-        against_eager(
-            "floor: engine alone",
-            lambda: [exported([image]) for image in pixels],
-            lambda: [eager(image) for image in pixels],
-            options.repeats,
-        ),
-    ]
+    return times.rows(lambda image: exported([image]), options.repeats)
 
 
 def main() -> None:

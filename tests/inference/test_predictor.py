@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import jsonschema
 import numpy as np
@@ -155,6 +156,33 @@ def test_a_blank_image_is_refused_by_name_and_never_scored(predictor, exam_folde
     assert result.missing_views == ("R CC",)
     right = result.breasts[0]
     assert right.image_ids == ("R_MLO.dcm",)
+
+
+def test_images_are_read_side_by_side_in_order_and_few_of_them_lie_ready(
+    predictor, exam_folder, monkeypatch
+):
+    monkeypatch.setattr("mammoscope.inference.predictor._READERS", 2)
+    exam = predictor.read(exam_folder)
+    exam = dataclasses.replace(exam, images=exam.images * 5)
+    scored, begun, most = [], [], []
+    alone, read = predictor._alone, predictor._read
+
+    def counted(image):
+        begun.append(image.image_id)
+        return read(image)
+
+    def slowly(pixels):
+        time.sleep(0.02)
+        most.append(len(begun) - len(scored))
+        scored.append(len(begun))
+        return alone(pixels)
+
+    monkeypatch.setattr(predictor, "_read", counted)
+    monkeypatch.setattr(predictor, "_alone", slowly)
+    result = predictor(exam)
+    assert [image.image_id for image in result.images] == [one.image_id for one in exam.images]
+    assert len(scored) == 20
+    assert max(most) <= 3
 
 
 def test_an_exam_without_a_single_image_to_score_is_an_error_that_says_why(
