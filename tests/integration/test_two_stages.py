@@ -356,13 +356,37 @@ def test_a_lesion_of_unknown_nature_is_no_cut_out_and_uncertain_images_have_no_n
     assert annotated(["i"], Regions([], SIZE, {})) == []
 
 
-def test_tissue_is_cut_from_images_without_lesions_always_at_the_same_place(cohort):
+def test_tissue_is_cut_where_no_lesion_is_seen_always_at_the_same_place(cohort):
     store = PreparedStore(cohort)
     regions = regions_of(cohort, store, LesionsConfig())
-    made = tissue(["i000", "i001", "i003"], regions, store, seed=1)
-    assert [cutout.image_id for cutout in made] == ["i000", "i003"]
-    assert made == tissue(["i000", "i001", "i003"], regions, store, seed=1)
-    assert made != tissue(["i000", "i001", "i003"], regions, store, seed=2)
+    names = [f"i{number:03d}" for number in range(12)]
+    with_lesions = [name for name in names if regions.of(name)]
+    made = tissue(names, regions, store, margin=0.5, seed=1)
+    assert set(with_lesions) & {cutout.image_id for cutout in made}
+    for cutout in made:
+        half = (cutout.box.x_max - cutout.box.x_min) / 2
+        for lesion in regions.boxes(cutout.image_id):
+            apart = max(
+                lesion.x_min - cutout.box.x_max,
+                cutout.box.x_min - lesion.x_max,
+                lesion.y_min - cutout.box.y_max,
+                cutout.box.y_min - lesion.y_max,
+            )
+            assert apart >= half
+    assert made == tissue(names, regions, store, margin=0.5, seed=1)
+    assert made != tissue(names, regions, store, margin=0.5, seed=2)
+
+
+def test_no_tissue_is_cut_where_lesions_leave_no_room_or_are_not_placed(cohort):
+    store = PreparedStore(cohort)
+    size, name = (store.config.height, store.config.width), "i000"
+    geometry = store.read_geometry(name)
+    everywhere = Box(0, 0, geometry.original_width, geometry.original_height)
+    whole = Region("a", name, "mass", True, everywhere)  # noqa: FBT003
+    full = Regions([(whole, encode(np.ones(size, bool)))], size, {name: geometry})
+    assert tissue([name], full, store, margin=0.5, seed=1) == []
+    unknown = Regions([], size, {}, uncertain=[name])
+    assert tissue([name], unknown, store, margin=0.5, seed=1) == []
 
 
 def test_a_cut_out_has_its_margin_and_is_black_beyond_the_image():

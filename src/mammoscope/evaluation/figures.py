@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ _NEAR_ZERO = 0.05
 _FLOOR = 1e-6
 # Sensitivity from which on a legend at the upper right hides precisions above this one.
 _RIGHT, _BELOW_LEGEND = 0.4, 0.7
+# Share of a figure's height that a line of its legend takes.
+_LEGEND_LINE = 0.06
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "mammoscope",
     "svg.fonttype": "none",
@@ -157,9 +160,12 @@ def _scores(axes: Axes, data: Scored, thresholds: dict[str, float]) -> None:
     axes.hist(data.score[data.label], edges, color=ORANGE, alpha=0.7, label="positive")
     for index, (name, threshold) in enumerate(thresholds.items()):
         axes.axvline(threshold, color=GREY, ls=("-", "--", ":")[index % 3], lw=1.2, label=name)
-    axes.set(xlabel="score", ylabel="number", xlim=(0, 1))
-    # Named, since looking for the best place takes matplotlib seconds on a busy machine.
-    axes.legend(loc="upper center", fontsize=9)
+    # Named, since looking for the best place takes matplotlib seconds on a busy machine; the bars
+    # are kept below it.
+    axes.legend(loc="upper center", ncols=2, fontsize=9, frameon=True, edgecolor="none")
+    lines = math.ceil((2 + len(thresholds)) / 2)
+    top = axes.get_ylim()[1] / (1 - _LEGEND_LINE * (lines + 1))
+    axes.set(xlabel="score", ylabel="number", xlim=(0, 1), ylim=(0, top))
 
 
 def _next(axes: Axes) -> str:

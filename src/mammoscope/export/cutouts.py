@@ -126,7 +126,7 @@ def _told(
     for done, (name, patient, split) in enumerate(told.iter_rows(), start=1):
         cutouts = annotated([name], regions)
         if "normal" in config.stages.names:
-            cutouts += tissue([name], regions, store, config.train.seed)
+            cutouts += tissue([name], regions, store, config.stages.margin, config.train.seed)
         outlined = segmenter([store.read(name)])[0]
         cutouts += predicted(name, outlined, regions, config.evaluation.mask_iou)
         scores = scorer(store.read(name), [cutout.box for cutout in cutouts]).score

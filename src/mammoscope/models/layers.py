@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 __all__ = ["HEAD_CHANNELS", "ResidualBlock", "head_layers"]
 
@@ -25,6 +26,7 @@ class ResidualBlock(nn.Module):
         self, before: int, after: int, stride: int = 1, kernels: tuple[int, int] | None = None
     ) -> None:
         super().__init__()
+        self.stride = stride
         first, second = kernels or (2 + stride, 3)
         self.body = nn.Sequential(
             nn.Conv2d(before, after, first, stride, (first - 1) // 2, bias=False),
@@ -33,7 +35,7 @@ class ResidualBlock(nn.Module):
             nn.Conv2d(after, after, second, 1, second // 2, bias=False),
             nn.BatchNorm2d(after),
         )
-        self.shortcut: nn.Module = nn.Identity()
+        self.shortcut = nn.Sequential()
         if stride != 1 or before != after:
             self.shortcut = nn.Sequential(
                 nn.AvgPool2d(stride),
@@ -43,7 +45,21 @@ class ResidualBlock(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, before, H, W) to (B, after, H / stride, W / stride)."""
-        return torch.relu(self.body(image) + self.shortcut(image))
+        return torch.relu(self.body(image) + self._beside(image))
+
+    def _beside(self, image: Tensor) -> Tensor:
+        """Return the shortcut; exported, its mean and its convolution are one convolution.
+
+        ONNX Runtime takes the mean of 24 channels pixel by pixel, out of the order in which it
+        keeps them, and longer over it than over the convolution.
+        """
+        if not self.shortcut or not torch.onnx.is_in_onnx_export():
+            shortcut: Tensor = self.shortcut(image)
+            return shortcut
+        side, weight = self.stride, self.shortcut[1].get_parameter("weight")
+        means = weight.expand(-1, -1, side, side) / side**2
+        joined: Tensor = self.shortcut[2](functional.conv2d(image, means, stride=side))
+        return joined
 
 
 def head_layers(kinds: Sequence[Literal["conv", "residual"]], channels: int) -> nn.Sequential:

@@ -255,7 +255,7 @@ def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) ->
     if isinstance(network, PatchCore):
         candidates = max(1, config.anomaly.bank_candidates // parts["train"].height)
         task = MemoryTask(network, config.train, candidates)
-        notes = [*notes, "patchcore fills its memory in one pass: train.epochs is not used"]
+        notes = [*notes, "PatchCore fills its memory in one pass: train.epochs is not used"]
     elif isinstance(network, ConvVae):
         task = AutoencoderTask(network, config.train, config.anomaly)
     else:

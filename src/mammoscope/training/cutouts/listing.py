@@ -13,9 +13,13 @@ from mammoscope.cohort.regions import Region, Regions
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import CutoutClass
 from mammoscope.inference import Candidate, Outlined
+from mammoscope.inference.fusion import sides_of
 from mammoscope.types import Box
 
 __all__ = ["Cutout", "annotated", "predicted", "tissue"]
+
+# Places at which tissue without a lesion is looked for.
+_TRIES = 50
 
 Origin = Literal["annotated", "predicted", "tissue"]
 
@@ -82,26 +86,37 @@ def predicted(
 
 
 def tissue(
-    image_ids: Iterable[str], regions: Regions, store: PreparedStore, seed: int
+    image_ids: Iterable[str], regions: Regions, store: PreparedStore, margin: float, seed: int
 ) -> list[Cutout]:
-    """Return a cut-out of each image without a lesion, at random, of a size that lesions have.
+    """Return a cut-out of each image at random, of a size that lesions have, that shows none.
 
-    It depends on seed and image alone.
+    It depends on seed and image alone. An image with a lesion that nobody has placed has none, nor
+    has one whose lesions leave no room.
+
+    Args:
+        image_ids: Of which images.
+        regions: Lesions of all images.
+        store: The images.
+        margin: What is seen beside a box, as a share of its longer side: no lesion is in that.
+        seed: Another one, other places.
     """
     sizes = regions.sizes()
     made = []
     for name in image_ids:
-        if regions.of(name) or name in regions.uncertain:
-            continue
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
         places = np.argwhere(store.read(name) > 0)
-        if not len(places):
+        if name in regions.uncertain or not len(places):
             continue
-        y, x = (float(value) for value in places[rng.integers(len(places))])
-        half = float(rng.choice(sizes)) / 2
-        made.append(
-            Cutout(name, None, Box(x - half, y - half, x + half, y + half), "normal", "tissue")
-        )
+        lesions = sides_of(regions.boxes(name))
+        for _ in range(_TRIES):
+            middle = places[rng.integers(len(places))][::-1]
+            half = float(rng.choice(sizes)) / 2
+            seen = half * (1 + 2 * margin)
+            met = (lesions[:, :2] < middle + seen) & (lesions[:, 2:] > middle - seen)
+            if not met.all(axis=1).any():
+                box = Box(*(float(side) for side in (*(middle - half), *(middle + half))))
+                made.append(Cutout(name, None, box, "normal", "tissue"))
+                break
     return made
 
 

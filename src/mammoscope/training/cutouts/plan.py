@@ -127,7 +127,7 @@ def _tissue(
 ) -> list[Cutout]:
     if "normal" not in config.stages.names:
         return []
-    return tissue(image_ids, regions, store, config.train.seed)
+    return tissue(image_ids, regions, store, config.stages.margin, config.train.seed)
 
 
 def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) -> Made:
