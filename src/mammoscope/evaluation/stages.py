@@ -313,7 +313,7 @@ def _page(report: dict[str, Any]) -> str:
         class_="pair",
     )
     sections = [
-        ("Which stage loses what", table(("", "of", "value"), rows, caption, class_="numbers")),
+        ("Which stage loses what", table(("", "of", "value"), rows, caption)),
         ("What is taken for what", taken),
     ]
     notes = [_sentence(report), *report["warnings"], *report["notes"]]
