@@ -25,8 +25,8 @@ def test_scores_that_are_chances_have_slope_one_and_intercept_zero():
     for name, right in (("slope", 1.0), ("intercept", 0.0)):
         assert found[name]["low"] < right < found[name]["high"], name
     assert found["ece"]["value"] < 0.03
-    # Its percentiles would leave out the truth, which is 0.
-    assert found["ece"]["low"] is None
+    # Percentiles of replicates would leave out the truth, which is 0.
+    assert found["ece"]["low"] == 0 < found["ece"]["value"] < found["ece"]["high"]
 
 
 def test_the_slope_is_that_of_a_logistic_regression():
@@ -52,6 +52,37 @@ def test_the_slopes_interval_covers_as_often_as_it_says():
         covered += slope["low"] < 1 < slope["high"]
     # Images taken as witnesses of their own would cover two thirds.
     assert covered / 200 > 0.88
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.8, 0.1])
+def test_the_calibration_errors_interval_covers_as_often_as_it_says(slope):
+    """100 studies of 200 women with two images that share their score and their label."""
+    score = np.repeat(np.linspace(0.05, 0.6, 10), 40)
+    chance = 1 / (1 + np.exp(-slope * np.log(score / (1 - score))))
+    # Each score is a bin, so that the truth is known.
+    truth = np.abs(score - chance).mean()
+    rng, found = np.random.default_rng(7), []
+    for _ in range(100):
+        label = np.repeat(rng.random(200) < chance[::2], 2)
+        found.append(reliability(Scored(score, label, np.arange(400) // 2), CONFIG)["ece"])
+    assert np.mean([one["low"] <= truth <= one["high"] for one in found]) > 0.9
+    assert all(one["low"] < one["value"] < one["high"] for one in found)
+    # Where scores are far off, it says so.
+    assert np.mean([one["low"] > 0 for one in found]) > 0.9 or slope > 0.5
+
+
+def test_a_prevalence_and_no_replicates_leave_the_error_what_it_is():
+    data = drawn(slope=0.5, intercept=1.0)
+    alone = reliability(data, EvaluationConfig(bootstrap=0))["ece"]
+    assert (alone["low"], alone["high"]) == (None, None)
+    assert alone["value"] == pytest.approx(reliability(data, CONFIG)["ece"]["value"])
+    rarer = reliability(replace(data, prevalence=0.01), CONFIG)["ece"]
+    assert rarer["low"] < rarer["value"] < rarer["high"]
+    # Weighted as at that place of use, by hand.
+    weight = np.where(data.label, 0.01 / data.label.mean(), 0.99 / (1 - data.label.mean()))
+    bins = np.argsort(np.argsort(data.score, kind="stable")) * 10 // data.score.size
+    missed = np.abs(np.bincount(bins, weight * (data.label - data.score))).sum() / weight.sum()
+    assert rarer["value"] == pytest.approx(missed, abs=2e-3)
 
 
 def test_the_brier_score_is_scikit_learns_and_its_parts_add_up():

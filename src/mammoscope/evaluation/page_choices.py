@@ -14,7 +14,7 @@ _CALIBRATED = (
     "A score that is a chance meets the share of cancers among images that score alike. An "
     "intercept above 0 says that scores are too low on the whole, a slope below 1 that they go "
     "too far to both ends. The calibration error adds up how far ten bins of scores miss; with "
-    "few images it is above 0 by chance."
+    "few images it is above 0 by chance, and its interval then begins at 0."
 )
 
 
