@@ -201,6 +201,12 @@ def test_images_of_one_patient_are_not_counted_as_so_many_witnesses():
     assert (four["n"], four["patients"]) == (200, 50)
 
 
+def test_readings_that_nobody_tells_apart_claim_no_certainty():
+    right = np.array([True, True, False, True])
+    found = share_difference(right, right, np.arange(4), 0.95)
+    assert (found["value"], found["p"], found["low"], found["high"]) == (0.0, 1.0, None, None)
+
+
 def test_one_patient_gives_a_difference_without_interval():
     found = share_difference(np.array([True]), np.array([False]), np.array([0]), 0.95)
     assert (found["value"], found["low"], found["p"]) == (-1.0, None, None)
