@@ -158,9 +158,17 @@ def combine_folds(run: Path, cohort: Path, progress: Progress | None = None) -> 
             "train": sum(member["timings_s"]["train"] for member in members.values()),
             "score": round(time.perf_counter() - begun, 2),
         },
+        "waiting": _waiting(list(members.values())),
     }
     settle_scores(run, facts, pl.concat([held_out, test]))
     return facts
+
+
+def _waiting(members: list[dict[str, Any]]) -> float:
+    """Return the share of all folds' training in which there was no batch to work on."""
+    seconds = [float(member["timings_s"]["train"]) for member in members]
+    waited = sum(float(m["waiting"]) * own for m, own in zip(members, seconds, strict=True))
+    return round(waited / max(sum(seconds), 1e-9), 4)
 
 
 def _gathered(

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from fixtures.runs import predictions, write_run
-from mammoscope.artefacts import write_json
+from mammoscope.artefacts import sha256_file, write_json
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation import compare_runs, comparison_rows, evaluate_run
@@ -22,6 +22,13 @@ def with_noise(frame, noise, seed=9):
     return frame.with_columns(logit=pl.Series(logit), score=pl.Series(1 / (1 + np.exp(-logit))))
 
 
+def freeze(folder, chosen):
+    """Thresholds as an evaluation leaves them: the report knows their hash."""
+    write_json(folder / "operating_points.json", chosen)
+    digest = sha256_file(folder / "operating_points.json")
+    write_json(folder / "report" / "report.json", {"operating_points_sha256": digest})
+
+
 @pytest.fixture
 def evaluated(tmp_path):
     def make(name, frame, **options):
@@ -29,7 +36,7 @@ def evaluated(tmp_path):
         folder = write_run(tmp_path / name, frame, **options)
         rows = read_predictions(folder / "predictions.parquet", "val")
         points = {level: choose(scored(rows, level), CONFIG) for level in ("image", "breast")}
-        write_json(folder / "operating_points.json", {"points": points})
+        freeze(folder, {"points": points})
         return folder
 
     return make
@@ -61,7 +68,7 @@ def test_both_runs_and_their_difference_are_measured_on_the_test_split(two, leve
 
 def test_each_run_is_called_at_its_own_frozen_threshold(two):
     for run in two:
-        evaluate_run(run)
+        evaluate_run(run, overwrite=True)
     made = compare_runs(*two, "image", CONFIG)
     for run, found in zip(two, made["runs"], strict=True):
         point = json.loads((run / "operating_points.json").read_text())["points"]["image"][0]
@@ -134,9 +141,7 @@ def test_a_score_that_is_no_number_is_an_error(two, tmp_path):
         score=pl.when(pl.col("image_id") == "30-L-CC").then(float("nan")).otherwise("score")
     )
     c = write_run(tmp_path / "c", broken)
-    write_json(
-        c / "operating_points.json", json.loads((two[0] / "operating_points.json").read_text())
-    )
+    freeze(c, json.loads((two[0] / "operating_points.json").read_text()))
     with pytest.raises(RunError, match=r"1 test images have no finite score.*30-L-CC first"):
         compare_runs(two[0], c, "image")
 
@@ -148,6 +153,14 @@ def test_runs_without_thresholds_or_test_split_are_refused(two, evaluated, tmp_p
     d = evaluated("d", predictions().filter(pl.col("split") == "val"))
     with pytest.raises(RunError, match="has no test split"):
         compare_runs(two[0], d, "image")
+
+
+def test_thresholds_that_no_report_has_measured_are_refused(two):
+    points = json.loads((two[1] / "operating_points.json").read_text())
+    points["points"]["image"][0]["threshold"] = 0.99
+    write_json(two[1] / "operating_points.json", points)
+    with pytest.raises(RunError, match=r"is not the one that .*report measured: it was edited"):
+        compare_runs(*two, "image", CONFIG)
 
 
 def test_other_cohorts_with_the_same_images_are_compared_and_noted(two):
@@ -186,6 +199,12 @@ def test_images_of_one_patient_are_not_counted_as_so_many_witnesses():
     for name in ("value", "low", "high", "p"):
         assert four[name] == pytest.approx(one[name])
     assert (four["n"], four["patients"]) == (200, 50)
+
+
+def test_readings_that_nobody_tells_apart_claim_no_certainty():
+    right = np.array([True, True, False, True])
+    found = share_difference(right, right, np.arange(4), 0.95)
+    assert (found["value"], found["p"], found["low"], found["high"]) == (0.0, 1.0, None, None)
 
 
 def test_one_patient_gives_a_difference_without_interval():

@@ -372,6 +372,34 @@ def test_plain_sigmoids_are_told_as_ranks_and_are_no_update_of_the_model(evidenc
     assert "no probability" not in ANSWERS["outputs"](evidence)
 
 
+def test_what_was_done_in_training_is_told_as_it_was_done(evidence):
+    made = copy.deepcopy(evidence)
+    how, network = made["config"]["train"], made["config"]["model"]
+    how |= {"sampling": "undersample", "keep_negatives": 0.3333, "frozen_epochs": "all"}
+    assert "undersample to 0.3333 of the negatives" in ANSWERS["imbalance"](made)
+    assert "backbone frozen in all epochs" in ANSWERS["training"](made)
+    how["frozen_epochs"] = 2
+    assert "backbone frozen in the first 2 epochs" in ANSWERS["training"](made)
+    assert "frozen" not in ANSWERS["training"](evidence)
+    network |= {"test_flips": ["vertical"], "auxiliary": ["view", "density"]}
+    made["run"]["auxiliary"] = [{"name": "view"}]
+    assert "as it is and turned (vertical)" in ANSWERS["model"](made)
+    assert "further heads learnt view." in ANSWERS["model"](made)
+    network |= {"backbone": "residual_cnn", "pretrained": True}
+    assert "from random weights" in ANSWERS["initial_weights"](made)
+
+
+def test_only_changes_that_were_made_are_told(evidence):
+    made = copy.deepcopy(evidence)
+    changes = made["config"]["augment"]
+    for name in changes:
+        changes[name] = 0.1 if name == "hole_size" else 0
+    assert ANSWERS["augmentation"](made) == "Training images are not changed at random."
+    changes |= {"blur_px": 1.5, "probability": 0.4}
+    told = ANSWERS["augmentation"](made)
+    assert told.endswith("images: blur px 1.5, each made to 40% of them, flips to half.")
+
+
 def test_a_patient_in_two_folds_is_counted_where_each_of_them_validates(tmp_path):
     run, cohort = make(tmp_path)
     report = evaluate_run(run).report

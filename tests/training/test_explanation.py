@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import polars as pl
 import pytest
 
+from mammoscope.artefacts import write_json
 from mammoscope.attribution import explain_run
 from mammoscope.cohort.findings import write_findings
 from mammoscope.cohort.store import PreparedStore
@@ -98,6 +100,16 @@ def test_without_weights_grad_cam_is_left_out_and_the_rest_stays(trained):
         moved.rename(weights)
     assert list(report["methods"]) == ["heatmap", "breast_centre"]
     assert "Grad-CAM was left out" in report["notes"][0]
+
+
+def test_images_that_were_prepared_otherwise_explain_nothing(trained, tmp_path):
+    run, folder = trained
+    cohort = shutil.copytree(folder, tmp_path / "cohort")
+    marker = cohort / "images" / "prepare.json"
+    values = json.loads(marker.read_text())["preprocess"]
+    write_json(marker, {"preprocess": {**values, "normalise": "breast"}})
+    with pytest.raises(RunError, match=r"normalise is 'breast' and was 'window'"):
+        explain_run(run, cohort=cohort, overwrite=True)
 
 
 def test_without_boxes_there_is_nothing_to_compare_with(trained):

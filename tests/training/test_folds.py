@@ -135,6 +135,7 @@ def test_report_bundle_and_info_take_it_as_any_run(home, tmp_path, capsys):
     page = made.path.read_text()
     assert "mean of 2 folds" in page
     assert "out-of-fold scores" in page
+    assert "of the training time" in page
     assert OF_SINGLE_FOLDS in made.report["notes"]
     bundle = export_bundle(run, tmp_path / "bundle")
     assert (tmp_path / "bundle" / "model.onnx").read_bytes() == (run / "model.onnx").read_bytes()
@@ -155,6 +156,14 @@ def test_report_bundle_and_info_take_it_as_any_run(home, tmp_path, capsys):
         told = capsys.readouterr().out
         assert "mean of logits of 2 folds" in told
         assert "platt" in told
+
+
+def test_waiting_for_data_is_told_of_all_folds_by_the_seconds_of_each(home, spoilt):
+    for fold, (seconds, waiting) in enumerate(((30.0, 0.1), (10.0, 0.5))):
+        record = spoilt / f"fold-{fold}" / "run.json"
+        facts = json.loads(record.read_text())
+        write_json(record, {**facts, "timings_s": {"train": seconds}, "waiting": waiting})
+    assert combine_folds(spoilt, home / "cohort")["waiting"] == pytest.approx(0.2)
 
 
 def test_another_calibration_changes_scores_graph_and_bundle_alike(home, tmp_path, capsys):
@@ -182,6 +191,17 @@ def test_another_calibration_changes_scores_graph_and_bundle_alike(home, tmp_pat
     assert float(scored.score[0]) == pytest.approx(expected, abs=1e-7)
     with pytest.raises(ConfigError, match="mammoscope calibrate"):
         evaluate_run(run, settings().evaluation, overwrite=True)
+
+
+def test_calibrate_says_why_it_did_not_do_what_was_asked(home, tmp_path, capsys, monkeypatch):
+    run = shutil.copytree(home / "run", tmp_path / "run")
+    verb("calibrate", run, "--set", "evaluation.calibration=isotonic")
+    told = " ".join(capsys.readouterr().err.split())
+    assert "Platt's method instead of isotonic regression" in told
+    monkeypatch.setattr("mammoscope.evaluation.calibration.LEAST", 1000)
+    verb("calibrate", run, "--set", "evaluation.prevalence=0.005")
+    told = " ".join(capsys.readouterr().err.split())
+    assert "not calibrated, nor corrected to another prevalence" in told
 
 
 def test_the_highest_image_is_a_breasts_score_in_predictions_report_and_bundle(home, tmp_path):

@@ -34,7 +34,7 @@ from mammoscope.evaluation.pointing import (
     shares,
     with_lesions,
 )
-from mammoscope.evaluation.run_folder import checked_predictions, read_run
+from mammoscope.evaluation.run_folder import check_preprocess, checked_predictions, read_run
 from mammoscope.evaluation.tables import read_predictions
 from mammoscope.explain import hottest_point
 from mammoscope.inference import Scorer
@@ -91,8 +91,8 @@ def explain_run(
         progress: Called with (done, total) images.
 
     Raises:
-        RunError: If the run is not finished, its cohort is not found, or no positive image has
-            a box.
+        RunError: If the run is not finished, its cohort is not found or prepared otherwise than
+            when it was trained, or no positive image has a box.
         OutputError: If there is an explanation already.
     """
     run = Path(run)
@@ -103,6 +103,7 @@ def explain_run(
     rows, boxes, split = _rows(run, facts, cohort)
     rows = rows.sample(min(images, rows.height), seed=config.seed).sort("image_id")
     store = PreparedStore(cohort_folder(facts, cohort))
+    check_preprocess(run, facts, store.cohort, store.config)
     scorer = Scorer(run / MODEL_FILE)
     classifier, notes = _classifier(run, scorer.level)
     shown = set(chosen_for_show(rows))

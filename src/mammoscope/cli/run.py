@@ -194,12 +194,16 @@ def calibrate(
 
     Example: `mammoscope calibrate run --set evaluation.prevalence=0.005`
     """
-    from mammoscope.cli.console import stage
+    from mammoscope.cli.console import errors, stage
+    from mammoscope.evaluation.run_folder import read_run
     from mammoscope.scores import calibrate_run
 
     with stage("calibrate", bar=False) as current:
         made = calibrate_run(run, settings)
         current.note = f"{made.sentence()} Next: mammoscope evaluate {run} --overwrite"
+    # Another method than was asked for, or none, must not pass for it.
+    for note in read_run(run)["calibration"]["notes"]:
+        errors.print(note, soft_wrap=True)
 
 
 def evaluate(

@@ -9,13 +9,12 @@ from typing import Any
 import polars as pl
 
 from mammoscope import __version__
-from mammoscope.artefacts import read_json
 from mammoscope.config import EvaluationConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation.bootstrap import intervals
 from mammoscope.evaluation.measures import measures_at, written_p
 from mammoscope.evaluation.paired import Pair, area_difference, share_difference
-from mammoscope.evaluation.run_folder import checked_predictions, read_run
+from mammoscope.evaluation.run_folder import checked_predictions, frozen_points, read_run
 from mammoscope.evaluation.tables import Level, Scored, labelled, read_predictions, units
 from mammoscope.pages import written_score
 
@@ -138,9 +137,7 @@ def comparison_rows(made: dict[str, Any]) -> list[list[str]]:
 def _read(path: Path, level: Level) -> Contender:
     facts = read_run(path)
     predictions = checked_predictions(path, facts)
-    if not (path / "operating_points.json").is_file():
-        raise RunError(f"{path} has no operating points: run mammoscope evaluate {path} first")
-    points = read_json(path / "operating_points.json", RunError)["points"]
+    points = frozen_points(path)[0]["points"]
     if level not in points:
         raise RunError(
             f"{path} has no operating point by {level}: it was evaluated by an earlier version, or "

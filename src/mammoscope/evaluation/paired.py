@@ -87,8 +87,9 @@ def share_difference(
         confidence: Level of the interval.
 
     Returns:
-        ``value`` (second less first), ``low``, ``high``, ``p`` (null where fewer than two
-        patients), ``only_first`` and ``only_second`` counts, ``n`` and ``patients``.
+        ``value`` (second less first), ``low`` and ``high`` (null where no patient differs from
+        another, which would claim certainty), ``p`` (null where fewer than two patients),
+        ``only_first`` and ``only_second`` counts, ``n`` and ``patients``.
 
     Sources: McNemar, Psychometrika 12, 1947; Obuchowski, Stat. Med. 17, 1998 (clusters).
     """
@@ -113,4 +114,5 @@ def share_difference(
     half = NormalDist().inv_cdf((1 + confidence) / 2) * error
     null = float(correction * np.sum(x**2))
     p = normal_two_sided(float(x.sum()) / np.sqrt(null)) if null > 0 else 1.0
-    return record | {"low": value - half, "high": value + half, "p": p}
+    record["p"] = p
+    return record | ({"low": value - half, "high": value + half} if half else {})

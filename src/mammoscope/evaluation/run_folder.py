@@ -10,7 +10,13 @@ from typing import Any, Literal
 import polars as pl
 
 from mammoscope.artefacts import read_json, sha256_file
-from mammoscope.config import Config, EvaluationConfig, load_config, validated
+from mammoscope.config import (
+    Config,
+    EvaluationConfig,
+    PreprocessConfig,
+    load_config,
+    validated,
+)
 from mammoscope.errors import ConfigError, RunError
 from mammoscope.evaluation.attributes import CohortTable
 from mammoscope.evaluation.tables import named_images
@@ -19,6 +25,7 @@ __all__ = [
     "POINTS_FILE",
     "Report",
     "check_complete",
+    "check_preprocess",
     "check_splits",
     "checked_predictions",
     "checked_table",
@@ -108,6 +115,33 @@ def frozen_points(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             "--overwrite"
         )
     return read_json(path, RunError), report
+
+
+def check_preprocess(
+    run: Path, facts: dict[str, Any], cohort: Path, prepared: PreprocessConfig
+) -> None:
+    """Refuse images that were prepared otherwise than those that the weights have seen.
+
+    Args:
+        run: The run folder, for the message.
+        facts: What ``run.json`` holds.
+        cohort: Where the images lie, for the message.
+        prepared: How they are prepared now.
+
+    Raises:
+        RunError: If they were; what differs is named.
+    """
+    learnt, found = facts["preprocess"], prepared.model_dump(mode="json")
+    changed = [
+        f"{name} is {found.get(name)!r} and was {learnt.get(name)!r}"
+        for name in {**found, **learnt}
+        if found.get(name) != learnt.get(name)
+    ]
+    if changed:
+        raise RunError(
+            f"{cohort} is prepared otherwise than when {run} was trained: "
+            f"{', '.join(changed)}. Prepare it as it was, or train a new run"
+        )
 
 
 def check_complete(

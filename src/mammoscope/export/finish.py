@@ -13,6 +13,7 @@ from mammoscope.artefacts import read_json
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Task
 from mammoscope.errors import RunError
+from mammoscope.evaluation.run_folder import check_preprocess
 
 __all__ = ["FINISHERS", "Finisher", "finish_run"]
 
@@ -70,7 +71,7 @@ def finish_run(run: Path, cohort: Path, progress: Progress | None = None) -> int
     run = Path(run)
     facts = read_json(run / "run.json", RunError)
     store = PreparedStore(cohort)
-    _check_preprocess(run, facts, store)
+    check_preprocess(run, facts, store.cohort, store.config)
     rows = store.rows().filter(
         ((pl.col("split") == "test") | (pl.col("fold") == int(facts["fold"])))
         & pl.col("laterality").is_not_null()
@@ -80,18 +81,3 @@ def finish_run(run: Path, cohort: Path, progress: Progress | None = None) -> int
     finish: Finisher = importlib.import_module(FINISHERS[task]).finish
     finish(run, facts, store, rows, progress)
     return rows.height
-
-
-def _check_preprocess(run: Path, facts: dict[str, Any], store: PreparedStore) -> None:
-    """Refuse images that were prepared otherwise than those that the weights have seen."""
-    learnt, found = facts["preprocess"], store.config.model_dump(mode="json")
-    changed = [
-        f"{name} is {found.get(name)!r} and was {learnt.get(name)!r}"
-        for name in {**found, **learnt}
-        if found.get(name) != learnt.get(name)
-    ]
-    if changed:
-        raise RunError(
-            f"{store.cohort} is prepared otherwise than when {run} was trained: "
-            f"{', '.join(changed)}. Prepare it as it was, or train a new run"
-        )

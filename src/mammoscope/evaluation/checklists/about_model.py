@@ -52,8 +52,10 @@ _DOES = {
 _SECTIONS = {"detect": "detect", "segment": "segment", "anomaly": "anomaly"}
 # Changes of what is told of several images together.
 _OF_EXAMS = ("drop_view", "drop_fact")
+# What says how changes are made, and is none itself.
+_OF_CHANGES = ("probability", "one_geometry", "hole_size")
 # Networks of ours, of which no library has weights.
-_OWN = ("baseline_cnn", "small", "pyramid_cnn")
+_OWN = ("baseline_cnn", "residual_cnn", "small", "pyramid_cnn")
 
 
 def _does(e: Evidence) -> str:
@@ -87,7 +89,9 @@ def model(e: Evidence) -> str:
     """Architecture as configured."""
     settings, how = e["config"]["model"], e["run"]["preprocess"]
     head = f" Between them {' and '.join(settings['head'])} layers." if settings["head"] else ""
-    others = settings["auxiliary"]
+    # A column that has one value is asked for and not learnt; of all folds its note says so.
+    learnt = e["run"].get("auxiliary")
+    others = settings["auxiliary"] if learnt is None else [each["name"] for each in learnt]
     told = f" In training, further heads learnt {', '.join(others)}." if others else ""
     level, shrink = settings["level"], settings["shrink"]
     if shrink > 1:
@@ -101,6 +105,8 @@ def model(e: Evidence) -> str:
             f"learnt from that is added to the mean of their logits: the logits of {level}s are no "
             "pools of cells."
         )
+    if flips := settings.get("test_flips"):
+        told += f" It looks at an image as it is and turned ({', '.join(flips)}): means of all."
     if e["run"]["fold"] is None:
         told += " Each fold has such a network; the model's logit is the mean of theirs."
     return (
@@ -211,6 +217,9 @@ def training(e: Evidence) -> str:
         folds = e["run"]["ensemble"]["folds"]
         epochs = f"{e['run']['epochs']} epochs in {folds} folds, at most {how['epochs']} in each"
     averaged = f"averaged weights {how['ema']:g}" if how["ema"] else "weights not averaged"
+    if frozen := how.get("frozen_epochs"):
+        which = "all" if frozen == "all" else f"the first {frozen}"
+        averaged += f", backbone frozen in {which} epochs"
     return (
         f"{epochs}, batches of {how['batch_size']}, "
         f"{how['optimizer']} at {how['lr']:g} with weight decay {how['weight_decay']:g} and "
@@ -243,23 +252,24 @@ def augmentation(e: Evidence) -> str:
     told = ", ".join(
         name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {value}"
         for name, value in changes.items()
-        if value and (several or name not in _OF_EXAMS)
+        if value and name not in _OF_CHANGES and (several or name not in _OF_EXAMS)
     )
-    return f"Random changes of training images: {told or 'none'}."
+    if not told:
+        return "Training images are not changed at random."
+    share = changes.get("probability", 1.0)
+    each = "" if share == 1 else f", each made to {share:.0%} of them, flips to half"
+    return f"Random changes of training images: {told}{each}."
 
 
 def imbalance(e: Evidence) -> str:
     """What is done about few positives."""
     how = e["config"]["train"]
-    told = [
-        f"weight of a positive {how['positive_weight']}",
-        f"sampling {how['sampling']}"
-        + (
-            ""
-            if how["sampling"] == "all"
-            else f" to {how['negatives_per_positive']:g} negatives per positive"
-        ),
-    ]
+    drawn = ""
+    if how["sampling"] != "all":
+        drawn = f" to {how['negatives_per_positive']:g} negatives per positive"
+    if how.get("keep_negatives") is not None:
+        drawn = f" to {how['keep_negatives']:g} of the negatives"
+    told = [f"weight of a positive {how['positive_weight']}", f"sampling {how['sampling']}{drawn}"]
     if how["positives_per_batch"]:
         told.append(f"at least {how['positives_per_batch']} positives in each batch")
     left = "" if calibration(e) else " Scores are not corrected for it."
