@@ -79,8 +79,8 @@ class EvaluationConfig(LesionMeasures):
                     f"{target!r} is not one of best_f1, best_pf1, "
                     + ", ".join(f"{known}=VALUE" for known in _TARGETS)
                 )
-            if not 0 < float(value) < 1:
-                raise ValueError(f"{target!r}: the value lies between 0 and 1")
+            if not _between_0_and_1(value):
+                raise ValueError(f"{target!r}: its value is a number between 0 and 1")
         if len(set(targets)) < len(targets):
             raise ValueError("an operating point is named twice")
         return targets
@@ -93,3 +93,10 @@ class EvaluationConfig(LesionMeasures):
                 f"platt or isotonic; {self.calibration} moves no score up or down"
             )
         return self
+
+
+def _between_0_and_1(text: str) -> bool:
+    try:
+        return 0 < float(text) < 1
+    except ValueError:
+        return False
