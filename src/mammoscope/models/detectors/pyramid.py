@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import reduce
 from typing import Any
 
 import timm
@@ -64,10 +65,9 @@ def local_contrast(images: Tensor, max_value: float, window: int) -> Tensor:
 def _summed(picture: Tensor, window: int, axis: int) -> Tensor:
     """Return the sum of each pixel's neighbours along an axis, 0 beyond the edge.
 
-    Sums of 2, 4, 8 … neighbours are each two of the one before, and those that a window is made
-    of are laid side by side: a tenth of the additions of a pooling layer, whose ONNX Runtime form
-    takes longer than the rest of the network, and no sum over the whole image, in which float32
-    would lose a faint edge.
+    Sums of 2, 4, 8 … neighbours are each two of the one before, and a window is made of some of
+    them: a tenth of the additions of a pooling layer, whose ONNX Runtime form takes longer than the
+    rest of the network, and no sum over the whole image, in which float32 would lose a faint edge.
 
     Args:
         picture: (B, 1, H, W).
@@ -85,7 +85,7 @@ def _summed(picture: Tensor, window: int, axis: int) -> Tensor:
             parts.append(sums.narrow(axis, begun, size))
             begun += width
         width *= 2
-    return torch.stack(parts).sum(dim=0)
+    return reduce(torch.add, parts)
 
 
 class PyramidCnn(nn.Module):
