@@ -45,7 +45,10 @@ def uncertainty(e: Evidence) -> str:
         "exception have the exact interval of Clopper and Pearson, by patients"
     )
     if e["config"]["task"] == "classify" and e["report"]["calibration"]["levels"]:
-        told += "; calibration slope and intercept that of the sandwich over patients"
+        told += (
+            "; calibration slope and intercept that of the sandwich over patients, the calibration "
+            "error one whose lower end allows for what noise adds to it"
+        )
     return f"{told}."
 
 
