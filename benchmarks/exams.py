@@ -1,8 +1,8 @@
 """A four-view exam with an untrained model, as the benchmarks of speed have it, and plain scripts.
 
 An exam is read, prepared and scored three ways: by the bundle, as ``mammoscope predict`` does; by
-torch eager with our own reader, image by image; and by torch eager after what public notebooks of
-the RSNA challenge do with a file.
+torch eager with our own reader and its check of headers, image by image; and by torch eager after
+what public notebooks of the RSNA challenge do with a file.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mammoscope.cohort.synthetic import write_exam
 from mammoscope.config import PreprocessConfig
 from mammoscope.inference import Predictor, load_bundle
 from mammoscope.preprocessing import PreparedImage, Preprocessor, SourceImage
+from mammoscope.processes import keep_memory
 from mammoscope.types import GreyImage
 from measure import Spread, in_turn
 from notebook import notebook
@@ -40,7 +41,8 @@ _POINT = {
 
 
 def untrained(home: Path, model: Path, task: str, config: PreprocessConfig) -> Predictor:
-    """Make a bundle of one exported model, and load it on as many threads as torch has."""
+    """Make a bundle of one exported model, and load it as predict does, on torch's threads."""
+    keep_memory()
     companion = {
         "task": task,
         "name": "untrained",
@@ -111,6 +113,7 @@ class ExamTimes:
         pixels = [prepared.pixels for prepared in self.prepared()]
 
         def eager() -> None:
+            self._predictor.read(self._folder)
             for prepared in self.prepared():
                 self._in_torch(prepared.pixels)
 

@@ -137,8 +137,9 @@ def keep_memory() -> None:
     """Keep freed memory for the next image or training step, where the C library is glibc.
 
     It gives every large array back to the system and asks for it again, which then fills it with
-    zeros page by page: a tenth of the time of preparing an image, a third of the page faults of
-    training a small network on a CPU, and what one process takes of it slows the others.
+    zeros page by page: a tenth of the time of preparing an image, a fifth where two threads read an
+    exam's, a third of the page faults of training a small network on a CPU, and what one process
+    takes of it slows the others.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

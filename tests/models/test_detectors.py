@@ -178,7 +178,11 @@ def test_backbones_that_do_not_do_are_refused(settings, message):
 
 # Of one, two and three powers of two, and larger than the picture.
 @pytest.mark.parametrize("window", [5, 7, 13, 65])
-def test_local_contrast_is_distance_from_the_mean_around_in_deviations_of_tissue_alone(window):
+@pytest.mark.parametrize("exported", [False, True], ids=["trained", "exported"])
+def test_local_contrast_is_distance_from_the_mean_around_in_deviations_of_tissue_alone(
+    window, exported, monkeypatch
+):
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: exported)
     rng = np.random.default_rng(0)
     picture = rng.integers(1, 200, (20, 16)).astype(np.float32)
     picture[:, 12:] = 0

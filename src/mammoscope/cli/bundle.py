@@ -94,6 +94,7 @@ def predict_studies(
     from mammoscope.errors import DicomError, IncompleteExamError, OutputError
     from mammoscope.inference import load_bundle
     from mammoscope.inference.exam import list_files, read_words
+    from mammoscope.processes import keep_memory
     from mammoscope.results import FailedExamPart, failed_exam, results_document
 
     if len({study.resolve().name for study in studies}) < len(studies):
@@ -102,6 +103,7 @@ def predict_studies(
         list_files(study)
     words = read_words(table) if table is not None else {}
     predictor = load_bundle(bundle)
+    keep_memory()
     claim_output(out, overwrite=overwrite, marker="results.json")
     results: list[ExamResult] = []
     failed: list[FailedExamPart] = []

@@ -29,6 +29,8 @@ _MEAN, _SPREAD = 0.25, 0.25
 # Least deviation that local contrast is measured in, as a share of the largest grey value: of
 # 8-bit steps nothing is made.
 _LEAST_DEVIATION = 0.004
+# Channels that ONNX Runtime computes side by side.
+_STRIPES = 16
 
 
 def scaled(images: Tensor, max_value: float) -> Tensor:
@@ -53,8 +55,10 @@ def local_contrast(images: Tensor, max_value: float, window: int) -> Tensor:
     tissue = (images > 0).to(images.dtype)
     grey = images / max_value
 
+    summed = _summed_by_convolution if torch.onnx.is_in_onnx_export() else _summed
+
     def around(picture: Tensor) -> Tensor:
-        return _summed(_summed(picture, window, -2), window, -1) / window**2
+        return summed(picture, window) / window**2
 
     share = around(tissue).clamp(min=1e-3)
     off = (grey - around(grey) / share) * tissue
@@ -62,30 +66,51 @@ def local_contrast(images: Tensor, max_value: float, window: int) -> Tensor:
     return off / deviation
 
 
-def _summed(picture: Tensor, window: int, axis: int) -> Tensor:
-    """Return the sum of each pixel's neighbours along an axis, 0 beyond the edge.
+def _summed(picture: Tensor, window: int) -> Tensor:
+    """Return the sum of the square around each pixel, 0 beyond the edge.
 
     Sums of 2, 4, 8 … neighbours are each two of the one before, and a window is made of some of
-    them: a tenth of the additions of a pooling layer, whose ONNX Runtime form takes longer than the
-    rest of the network, and no sum over the whole image, in which float32 would lose a faint edge.
+    them: a tenth of the additions of a pooling layer, and no sum over the whole image, in which
+    float32 would lose a faint edge.
 
     Args:
         picture: (B, 1, H, W).
-        window: How many, odd.
-        axis: -2, down the rows, or -1.
+        window: Side of the square, odd.
     """
-    size, reach = picture.shape[axis], window // 2
-    sums = functional.pad(picture, (0, 0, reach, reach) if axis == -2 else (reach, reach))
-    parts, begun, width = [], 0, 1
-    while width <= window:
-        if width > 1:
-            half, kept = width // 2, sums.shape[axis] - width // 2
-            sums = sums.narrow(axis, 0, kept) + sums.narrow(axis, half, kept)
-        if window & width:
-            parts.append(sums.narrow(axis, begun, size))
-            begun += width
-        width *= 2
-    return reduce(torch.add, parts)
+    reach = window // 2
+    for axis in (-2, -1):
+        size = picture.shape[axis]
+        sums = functional.pad(picture, (0, 0, reach, reach) if axis == -2 else (reach, reach))
+        parts, begun, width = [], 0, 1
+        while width <= window:
+            if width > 1:
+                half, kept = width // 2, sums.shape[axis] - width // 2
+                sums = sums.narrow(axis, 0, kept) + sums.narrow(axis, half, kept)
+            if window & width:
+                parts.append(sums.narrow(axis, begun, size))
+                begun += width
+            width *= 2
+        picture = reduce(torch.add, parts)
+    return picture
+
+
+def _summed_by_convolution(picture: Tensor, window: int) -> Tensor:
+    """Return what :func:`_summed` does, as ONNX Runtime does it in a quarter of the time.
+
+    It takes parts of tensors on one thread, but convolves sixteen channels at once, each by itself.
+    One picture has one channel: its rows are cut into sixteen stripes for sums along them, its
+    columns for sums down them, and a stripe is a channel.
+    """
+    height, width = picture.shape[-2:]
+    picture = functional.pad(picture, (0, -width % _STRIPES, 0, -height % _STRIPES))
+    tall, wide = picture.shape[-2:]
+    ones = picture.new_ones(_STRIPES, 1, 1, window)
+    stripes = picture.reshape(-1, _STRIPES, tall // _STRIPES, wide)
+    beside = functional.conv2d(stripes, ones, padding=(0, window // 2), groups=_STRIPES)
+    stripes = beside.reshape(-1, tall, _STRIPES, wide // _STRIPES).transpose(1, 2)
+    ones = ones.transpose(2, 3)
+    sums = functional.conv2d(stripes, ones, padding=(window // 2, 0), groups=_STRIPES)
+    return sums.transpose(1, 2).reshape(-1, 1, tall, wide)[..., :height, :width]
 
 
 class PyramidCnn(nn.Module):
