@@ -20,6 +20,7 @@ __all__ = [
     "find_regions",
     "heatmap_in_original_pixels",
     "hottest_point",
+    "is_flat",
     "overlay",
     "overlay_colours",
     "words_of",
@@ -76,6 +77,11 @@ def find_regions(
 
 def _area(box: Box) -> float:
     return (box.x_max - box.x_min) * (box.y_max - box.y_min)
+
+
+def is_flat(heatmap: FloatImage) -> bool:
+    """Say whether a map is the same everywhere, so that its hottest cell means nothing."""
+    return bool(heatmap.min() == heatmap.max())
 
 
 def hottest_point(heatmap: FloatImage, geometry: Geometry) -> tuple[float, float]:

@@ -8,9 +8,10 @@ import shutil
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from mammoscope.artefacts import write_json
-from mammoscope.attribution import explain_run
+from mammoscope.attribution import explain_run, explanation, gallery
 from mammoscope.cohort.findings import write_findings
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.errors import OutputError, RunError
@@ -100,6 +101,20 @@ def test_without_weights_grad_cam_is_left_out_and_the_rest_stays(trained):
         moved.rename(weights)
     assert list(report["methods"]) == ["heatmap", "breast_centre"]
     assert "Grad-CAM was left out" in report["notes"][0]
+
+
+def test_a_map_that_is_the_same_everywhere_is_counted_and_given_no_cross(trained, monkeypatch):
+    run, _ = trained
+    drawn = []
+    point = gallery._pointed
+    monkeypatch.setattr(
+        gallery, "_pointed", lambda picture, heat: drawn.append(1) or point(picture, heat)
+    )
+    cold = np.zeros((4, 2), np.float32)
+    monkeypatch.setattr(explanation, "grad_cam", lambda *_: torch.from_numpy(cold)[None])
+    report = explain_run(run, overwrite=True).report
+    assert report["notes"][-1].startswith("Grad-CAM: the same everywhere in 2 of 2 images")
+    assert len(drawn) == 2  # the heatmap's
 
 
 def test_images_that_were_prepared_otherwise_explain_nothing(trained, tmp_path):

@@ -6,6 +6,7 @@ centre of the breast, which a method that explains something has to beat.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from mammoscope import __version__
 from mammoscope.artefacts import check_output, new_folder, write_json
 from mammoscope.attribution.gallery import Shown, chosen_for_show
 from mammoscope.attribution.occlusion import Occluded, occlude
-from mammoscope.attribution.page import render_page
+from mammoscope.attribution.page import METHODS, render_page
 from mammoscope.bundle import MODEL_FILE
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import EvaluationConfig
@@ -36,7 +37,7 @@ from mammoscope.evaluation.pointing import (
 )
 from mammoscope.evaluation.run_folder import check_preprocess, checked_predictions, read_run
 from mammoscope.evaluation.tables import read_predictions
-from mammoscope.explain import hottest_point
+from mammoscope.explain import hottest_point, is_flat
 from mammoscope.inference import Scorer
 from mammoscope.models import Classifier
 from mammoscope.models.grad_cam import grad_cam
@@ -64,9 +65,16 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class _Looked:
-    """What one image gave: points (x, y) by method in original pixels, and the occlusion."""
+    """What one image gave.
+
+    Attributes:
+        points: (x, y) by method, in original pixels.
+        flat: Methods whose map is the same everywhere, and so points nowhere.
+        occluded: What hiding did; ``None`` where there was no room for it.
+    """
 
     points: dict[str, tuple[float, float]]
+    flat: tuple[str, ...]
     occluded: Occluded | None
 
 
@@ -123,7 +131,7 @@ def explain_run(
         "measured_on": split,
         "methods": _methods(rows, boxes, store, looked, facts, config),
         "occlusion": _occlusion(rows, looked, store, config),
-        "notes": notes,
+        "notes": [*notes, *_flat_notes(looked)],
     }
     with new_folder(folder, overwrite=overwrite, marker="explanation.json") as fresh:
         _points_table(rows, looked).write_parquet(fresh / "points.parquet")
@@ -224,7 +232,18 @@ def _look(
         others=_OTHER_PATCHES,
         seed=seed,
     )
-    return _Looked(points, occluded)
+    flat = tuple(name for name, heat in maps.items() if is_flat(heat))
+    return _Looked(points, flat, occluded)
+
+
+def _flat_notes(looked: list[_Looked]) -> list[str]:
+    """Say how often a method pointed nowhere."""
+    times = Counter(name for found in looked for name in found.flat)
+    return [
+        f"{METHODS[name]}: the same everywhere in {count} of {len(looked)} images; "
+        "it points nowhere there, a corner stands for its point, and such a picture has no cross."
+        for name, count in times.items()
+    ]
 
 
 def _patch_px(store: PreparedStore) -> int:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import polars as pl
 
-from mammoscope.explain import overlay_colours
+from mammoscope.explain import is_flat, overlay_colours
 from mammoscope.preprocessing import Geometry
 from mammoscope.types import Box, ByteImage, FloatImage, GreyImage
 
@@ -72,7 +72,8 @@ class Shown:
             panel = grey.copy()
             spread = cv2.resize(heat, size, interpolation=cv2.INTER_LINEAR)
             overlay_colours(panel, spread.astype(np.float32, copy=False))
-            panels.append(_pointed(_boxed(panel, places, scale), heat))
+            boxed = _boxed(panel, places, scale)
+            panels.append(boxed if is_flat(heat) else _pointed(boxed, heat))
         gap = np.full((_HEIGHT_PX, 4, 3), 128, np.uint8)
         parts = [part for panel in panels for part in (panel, gap)][:-1]
         picture: ByteImage = np.concatenate(parts, axis=1)
