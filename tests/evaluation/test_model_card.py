@@ -380,6 +380,8 @@ def test_what_was_done_in_training_is_told_as_it_was_done(evidence):
     assert "backbone frozen in all epochs" in ANSWERS["training"](made)
     how["frozen_epochs"] = 2
     assert "backbone frozen in the first 2 epochs" in ANSWERS["training"](made)
+    how["frozen_part"] = "image_model"
+    assert "image model frozen in the first 2 epochs" in ANSWERS["training"](made)
     assert "frozen" not in ANSWERS["training"](evidence)
     network |= {"test_flips": ["vertical"], "auxiliary": ["view", "density"]}
     made["run"]["auxiliary"] = [{"name": "view"}]

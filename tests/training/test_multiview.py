@@ -264,6 +264,36 @@ def test_it_starts_where_an_image_model_ended(exams, tmp_path, joined, quick):
     fit(exams, tmp_path / "again", again)
 
 
+def test_an_image_model_that_is_frozen_stays_as_it_is_while_views_learn_to_be_judged(
+    exams, tmp_path, joined, quick
+):
+    start = tmp_path / "image.safetensors"
+    config = quick().model.model_copy(update={"head": ("conv",)})
+    torch.manual_seed(4)
+    classifier, _ = build_classifier(config, max_value=255, size=(64, 32))
+    save_file(classifier.state_dict(), start)
+    part = {"frozen_epochs": "all", "frozen_part": "image_model"}
+    settings = {"weights": start, "head": ("conv",)}
+    fit(exams, tmp_path / "run", joined("exam", settings, epochs=2, **part))
+    model, _, _ = load_classifier(tmp_path / "run")
+    held = model.classifier.state_dict()
+    assert any(name.startswith("head.") for name in held)
+    for name, value in classifier.state_dict().items():
+        assert torch.equal(held[name], value), name
+    assert model.exam.known.weight.abs().max() > 0
+    # The backbone frozen alone, the layers behind it learn.
+    fit(exams, tmp_path / "backbone", joined("exam", settings, epochs=2, frozen_epochs="all"))
+    behind = load_classifier(tmp_path / "backbone")[0].classifier.local_logits.weight
+    assert not torch.equal(behind, classifier.local_logits.weight)
+    with pytest.raises(ConfigError, match=r"image_model would keep .* model\.weights"):
+        fit(exams, tmp_path / "none", joined("exam", epochs=2, **part))
+    alone = quick(epochs=2, **part)
+    with pytest.raises(ConfigError, match=r"leaves a model of images nothing to learn"):
+        fit(exams, tmp_path / "none", alone)
+    with pytest.raises(ConfigError, match="frozen_part=image_model needs frozen_epochs"):
+        load_config(None, ["train.frozen_part=image_model"])
+
+
 def test_faults_of_the_input_are_found_before_anything_is_written(make_exams, tmp_path, joined):
     run = tmp_path / "run"
     without = make_exams(change=lambda _: {"exam_id": None})

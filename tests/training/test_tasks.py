@@ -25,6 +25,7 @@ ASKED = {
     "train.layer_decay": 0.5,
     "train.gradient_checkpointing": True,
     "train.lesion_weight": 1.0,
+    "train.frozen_part": "image_model",
     "train.frozen_epochs": 2,
 }
 # Both have a network of the section model, and parts of one that can be frozen.
@@ -44,6 +45,8 @@ def asking(task, key):
     values = {"model": {"backbone": "baseline_cnn"}, "segment": {"encoder": "small"}}
     if key == "train.lesion_weight":
         values["model"]["pool"] = "attention"
+    if key == "train.frozen_part":
+        values["train"] = {"frozen_epochs": 1}
     values[section] = {**values.get(section, {}), name: ASKED[key]}
     return Config.model_validate({"task": task, **values})
 

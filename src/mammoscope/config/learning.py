@@ -168,6 +168,11 @@ class TrainConfig(Frozen):
     frozen_epochs: Literal["all"] | Annotated[int, Field(ge=0)] = Field(
         default=0, description="First epochs in which the backbone stays as it is, or all."
     )
+    frozen_part: Literal["backbone", "image_model"] = Field(
+        default="backbone",
+        description="What stays as it is in frozen epochs: the backbone, or, of a breast or exam "
+        "model that starts from an image model, all that looks at single images.",
+    )
     accumulate: Annotated[int, Field(ge=1)] = Field(
         default=1, description="Batches whose gradients make one step."
     )
@@ -260,6 +265,8 @@ class TrainConfig(Frozen):
             raise ValueError("nesterov=true needs optimizer=sgd and a momentum above 0")
         if self.keep_negatives is not None and self.sampling != "undersample":
             raise ValueError("keep_negatives needs sampling=undersample")
+        if self.frozen_part != "backbone" and self.frozen_epochs == 0:
+            raise ValueError(f"frozen_part={self.frozen_part} needs frozen_epochs")
         if self.positives_per_batch > self.batch_size:
             raise ValueError(
                 f"positives_per_batch={self.positives_per_batch} of a batch_size of "

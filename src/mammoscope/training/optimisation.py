@@ -49,9 +49,11 @@ def check_optimisation(
         A sentence that a user should read, or nothing.
 
     Raises:
-        ConfigError: If its backbone does not say which of its layers is deeper than which, or is
-            to stay at weights that could not be had.
+        ConfigError: If its backbone does not say which of its layers is deeper than which, or it
+            is to stay at weights that could not be had, or nothing would be left to learn.
     """
+    if config.frozen_part == "image_model":
+        _check_image_model(model)
     if config.layer_decay < 1:
         _depths(classifier, model.backbone)
     if config.frozen_epochs != "all" or model.weights is not None:
@@ -67,6 +69,20 @@ def check_optimisation(
             "only the layers behind it learn"
         )
     return ""
+
+
+def _check_image_model(model: ModelConfig) -> None:
+    """Check that there is an image model to freeze, and something that learns behind it."""
+    if model.level == "image":
+        raise ConfigError(
+            "train.frozen_part=image_model leaves a model of images nothing to learn; set "
+            "model.level to breast or exam, or freeze the backbone alone"
+        )
+    if model.weights is None:
+        raise ConfigError(
+            "train.frozen_part=image_model would keep an image model that has learnt nothing; "
+            "name one with model.weights"
+        )
 
 
 def recompute_activations(classifier: Classifier, model: ModelConfig) -> None:

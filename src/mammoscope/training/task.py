@@ -75,9 +75,11 @@ class ClassificationTask(LearningTask):
         return network if isinstance(network, Classifier) else network.classifier
 
     def on_train_epoch_start(self) -> None:
-        """Freeze the backbone, running statistics included, or let it go."""
+        """Freeze what is to stay as it is, running statistics included, or let it go."""
         frozen = is_frozen(self.config, self.current_epoch)
-        self.looker.backbone.requires_grad_(not frozen).train(not frozen)
+        whole = self.config.frozen_part == "image_model"
+        part = self.looker if whole else self.looker.backbone
+        part.requires_grad_(not frozen).train(not frozen)
 
     def label_loss(self, batch: Any) -> LabelLoss:
         """Return the loss of a batch's labels.

@@ -49,6 +49,7 @@ CLASSIFIERS_ONLY = (
     "model.level",
     "model.auxiliary",
     "train.layer_decay",
+    "train.frozen_part",
     "train.gradient_checkpointing",
     "train.lesion_weight",
 )

@@ -219,7 +219,8 @@ def training(e: Evidence) -> str:
     averaged = f"averaged weights {how['ema']:g}" if how["ema"] else "weights not averaged"
     if frozen := how.get("frozen_epochs"):
         which = "all" if frozen == "all" else f"the first {frozen}"
-        averaged += f", backbone frozen in {which} epochs"
+        part = "image model" if how.get("frozen_part") == "image_model" else "backbone"
+        averaged += f", {part} frozen in {which} epochs"
     return (
         f"{epochs}, batches of {how['batch_size']}, "
         f"{how['optimizer']} at {how['lr']:g} with weight decay {how['weight_decay']:g} and "
