@@ -287,6 +287,10 @@ def test_an_image_model_that_is_frozen_stays_as_it_is_while_views_learn_to_be_ju
     assert not torch.equal(behind, classifier.local_logits.weight)
     with pytest.raises(ConfigError, match=r"image_model would keep .* model\.weights"):
         fit(exams, tmp_path / "none", joined("exam", epochs=2, **part))
+    # Weights of another head are taken without it.
+    other = {"weights": start, "head": ()}
+    with pytest.raises(ConfigError, match="the same layers behind its backbone"):
+        fit(exams, tmp_path / "none", joined("exam", other, epochs=2, **part))
     alone = quick(epochs=2, **part)
     with pytest.raises(ConfigError, match=r"leaves a model of images nothing to learn"):
         fit(exams, tmp_path / "none", alone)

@@ -24,6 +24,7 @@ from mammoscope.models.two_resolution import TwoResolutionBackbone
 
 __all__ = [
     "bounded_hub",
+    "holds_head",
     "hub_fault",
     "load_backbone_weights",
     "load_head",
@@ -140,12 +141,9 @@ def load_head(classifier: nn.Module, path: Path) -> list[str]:
     Raises:
         RunError: If the file cannot be read, or a layer is of another shape.
     """
-    weights = _read(path)
-    if not any(key.startswith(_RUNS) for key in weights):
+    theirs, own = _head(path), _but(classifier.state_dict(), "backbone.")
+    if theirs is None:
         return []
-    prefix = _JOINED if _is_joined(weights) else ""
-    theirs = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-    theirs, own = _but(theirs, "backbone."), _but(classifier.state_dict(), "backbone.")
     if theirs.keys() != own.keys():
         listed = ", ".join(sorted(theirs.keys() ^ own.keys())[:4])
         return [
@@ -155,6 +153,12 @@ def load_head(classifier: nn.Module, path: Path) -> list[str]:
     _fit(path, theirs, own)
     classifier.load_state_dict(theirs, strict=False)
     return []
+
+
+def holds_head(classifier: nn.Module, path: Path) -> bool:
+    """Say whether :func:`load_head` takes what lies behind the backbone from a file."""
+    theirs = _head(path)
+    return theirs is not None and theirs.keys() == _but(classifier.state_dict(), "backbone.").keys()
 
 
 def load_judge(model: nn.Module, path: Path) -> list[str]:
@@ -219,6 +223,16 @@ def load_segmenter_weights(segmenter: nn.Module, encoder: nn.Module, path: Path)
 def _is_joined(weights: Mapping[str, Tensor]) -> bool:
     """Say whether weights are of a breast or exam model's run."""
     return any(key.startswith(f"{_JOINED}backbone.") for key in weights)
+
+
+def _head(path: Path) -> dict[str, Tensor] | None:
+    """Return what a run's file holds behind the backbone; ``None`` if the file is of no run."""
+    weights = _read(path)
+    if not any(key.startswith(_RUNS) for key in weights):
+        return None
+    prefix = _JOINED if _is_joined(weights) else ""
+    theirs = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    return _but(theirs, "backbone.")
 
 
 def _behind(weights: Mapping[str, Tensor]) -> set[str]:

@@ -28,7 +28,11 @@ from mammoscope.training.balance import (
 from mammoscope.training.dataset import ImageDataset, Reader
 from mammoscope.training.loading import Loader
 from mammoscope.training.multiview import MultiViewTask, PositiveWeights
-from mammoscope.training.optimisation import check_optimisation, recompute_activations
+from mammoscope.training.optimisation import (
+    check_frozen_part,
+    check_optimisation,
+    recompute_activations,
+)
 from mammoscope.training.sampling import EpochSampler, idle_sampling
 from mammoscope.training.task import ClassificationTask, Network
 from mammoscope.training.tasks import Made, Parts, TaskPlan, split_parts
@@ -65,6 +69,8 @@ def _make(store: PreparedStore, parts: Parts, config: Config, *, fresh: bool) ->
     network, notes = _network(config, store.config, parts["train"], fresh=fresh)
     variables, left_out = plan(parts["train"], config.model.auxiliary)
     looker = network if isinstance(network, Classifier) else network.classifier
+    if fresh:
+        check_frozen_part(looker, config.model, config.train)
     caution = check_optimisation(looker, config.model, config.train, missed=notes)
     if config.train.gradient_checkpointing:
         recompute_activations(looker, config.model)

@@ -12,9 +12,11 @@ from torch import nn
 from mammoscope.config import ModelConfig, TrainConfig
 from mammoscope.errors import ConfigError
 from mammoscope.models import BASELINES, Classifier
+from mammoscope.models.weights import holds_head
 
 __all__ = [
     "build_optimizer",
+    "check_frozen_part",
     "check_optimisation",
     "cosine_with_warmup",
     "is_frozen",
@@ -49,11 +51,9 @@ def check_optimisation(
         A sentence that a user should read, or nothing.
 
     Raises:
-        ConfigError: If its backbone does not say which of its layers is deeper than which, or it
-            is to stay at weights that could not be had, or nothing would be left to learn.
+        ConfigError: If its backbone does not say which of its layers is deeper than which, or is
+            to stay at weights that could not be had.
     """
-    if config.frozen_part == "image_model":
-        _check_image_model(model)
     if config.layer_decay < 1:
         _depths(classifier, model.backbone)
     if config.frozen_epochs != "all" or model.weights is not None:
@@ -71,17 +71,29 @@ def check_optimisation(
     return ""
 
 
-def _check_image_model(model: ModelConfig) -> None:
-    """Check that there is an image model to freeze, and something that learns behind it."""
+def check_frozen_part(classifier: Classifier, model: ModelConfig, config: TrainConfig) -> None:
+    """Check that a training that begins has what it is to leave as it is, and more to learn.
+
+    Args:
+        classifier: The network that looks at single images.
+        model: What it was built from.
+        config: How it is to be trained.
+
+    Raises:
+        ConfigError: If an image model is to stay as it is, and nothing else is there, or none was
+            taken over.
+    """
+    if config.frozen_part == "backbone":
+        return
     if model.level == "image":
         raise ConfigError(
             "train.frozen_part=image_model leaves a model of images nothing to learn; set "
             "model.level to breast or exam, or freeze the backbone alone"
         )
-    if model.weights is None:
+    if model.weights is None or not holds_head(classifier, model.weights):
         raise ConfigError(
-            "train.frozen_part=image_model would keep an image model that has learnt nothing; "
-            "name one with model.weights"
+            "train.frozen_part=image_model would keep layers that have learnt nothing; name with "
+            "model.weights the weights of a run with the same layers behind its backbone"
         )
 
 
