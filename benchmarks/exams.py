@@ -2,8 +2,8 @@
 
 An exam is read, prepared and scored three ways: by the bundle, as ``mammoscope predict`` does; by
 torch eager with our own reader and its check of headers, image by image; and by torch eager after
-what public notebooks of the RSNA challenge do with a file. Memory is kept from image to image in
-none of them, as predict alone does: it would quicken the other two, which nobody does there.
+what public notebooks of the RSNA challenge do with a file. Memory is not kept from image to image
+in any of them, though ``predict`` keeps it: in one process it would quicken the others as well.
 """
 
 from __future__ import annotations

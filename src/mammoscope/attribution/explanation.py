@@ -241,7 +241,7 @@ def _flat_notes(looked: list[_Looked]) -> list[str]:
     times = Counter(name for found in looked for name in found.flat)
     return [
         f"{METHODS[name]}: the same everywhere in {count} of {len(looked)} images; "
-        "it points nowhere there, a corner stands for its point, and such a picture has no cross."
+        "it points nowhere there, a corner stands for its point, and no cross is drawn."
         for name, count in times.items()
     ]
 

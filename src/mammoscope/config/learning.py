@@ -166,7 +166,7 @@ class TrainConfig(Frozen):
         "one rate for all.",
     )
     frozen_epochs: Literal["all"] | Annotated[int, Field(ge=0)] = Field(
-        default=0, description="First epochs in which the backbone stays as it is, or all."
+        default=0, description="First epochs in which frozen_part stays as it is, or all."
     )
     frozen_part: Literal["backbone", "image_model"] = Field(
         default="backbone",

@@ -111,7 +111,7 @@ def recompute_activations(classifier: Classifier, model: ModelConfig) -> None:
 
 
 def is_frozen(config: TrainConfig, epoch: int) -> bool:
-    """Say whether the backbone stays as it is in an epoch, counted from 0."""
+    """Say whether what is to be frozen stays as it is in an epoch, counted from 0."""
     return config.frozen_epochs == "all" or epoch < config.frozen_epochs
 
 

@@ -95,7 +95,7 @@ def _summed(picture: Tensor, window: int) -> Tensor:
 
 
 def _summed_by_convolution(picture: Tensor, window: int) -> Tensor:
-    """Return what :func:`_summed` does, as ONNX Runtime does it in a quarter of the time.
+    """Return what :func:`_summed` does, as ONNX Runtime does it quickly.
 
     It takes parts of tensors on one thread, but convolves sixteen channels at once, each by itself.
     One picture has one channel: its rows are cut into sixteen stripes for sums along them, its
