@@ -4,6 +4,7 @@
     python benchmarks/detect.py --contrast 25 65
     python benchmarks/detect.py --detector faster_rcnn --size 512x256
     python benchmarks/detect.py --size 2048x1024 --tile 512
+    python benchmarks/detect.py --engine openvino --precision bfloat16
 
 The bundle as ``mammoscope predict`` runs it, torch eager after our own reader, and torch eager
 after a public notebook's reader, on the same threads and the same tiles; neither of these matches
@@ -21,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from exams import ExamTimes, untrained
+from exams import ExamTimes, add_engine, engine_of, untrained
 from mammoscope.config import DetectionConfig, PreprocessConfig
 from mammoscope.export.detection import check_boxes, export_detector
 from mammoscope.inference.detector import Detector, DetectorContract
@@ -72,10 +73,12 @@ def compare(options: argparse.Namespace, home: Path) -> list[dict[str, object]]:
         for part in parts:
             network(torch.from_numpy(part[None, None].astype(np.float32)))
 
-    times = ExamTimes(home, untrained(home, model, "detect", config), in_torch, options.scale)
+    how = engine_of(options, model)
+    ours = untrained(home, model, "detect", config)
+    times = ExamTimes(home, ours, in_torch, how, options.scale)
     if not options.tile:
         check_boxes(network, detector, [times.prepared()[0].pixels])
-    return times.rows(detector, options.repeats)
+    return times.rows(Detector(model, threads=torch.get_num_threads()), options.repeats)
 
 
 def main() -> None:
@@ -88,11 +91,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=8)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the detector's size")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    add_engine(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         rows = compare(options, Path(temporary))
     tiles = f", tiles of {options.tile}" if options.tile else ""
     title = f"Four views, {options.detector}, {options.size}{tiles}, SYNTHETIC exam"
+    title += f", {options.engine} {options.precision}"
     leave(f"detect-{options.detector}", title, rows, options.out)
 
 

@@ -2,12 +2,14 @@
 
 An exam is read, prepared and scored three ways: by the bundle, as ``mammoscope predict`` does; by
 torch eager with our own reader and its check of headers, image by image; and by torch eager after
-what public notebooks of the RSNA challenge do with a file. Memory is not kept from image to image
-in any of them, though ``predict`` keeps it: in one process it would quicken the others as well.
+what public notebooks of the RSNA challenge do with a file. Where the bundle computes in bfloat16,
+torch eager with our own reader does so too, a fourth way. Memory is kept from
+image to image, as ``predict`` keeps it; in one process that quickens the other ways as well.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,16 +20,19 @@ from numpy.typing import NDArray
 
 from mammoscope.bundle import MODEL_FILE, write_bundle
 from mammoscope.cohort.synthetic import write_exam
-from mammoscope.config import PreprocessConfig
+from mammoscope.config import ExportConfig, PreprocessConfig
+from mammoscope.export.graph import add_settings
 from mammoscope.inference import Predictor, load_bundle
+from mammoscope.inference.runtime import ENGINE_KEY
 from mammoscope.preprocessing import PreparedImage, Preprocessor, SourceImage
+from mammoscope.processes import keep_memory
 from mammoscope.types import GreyImage
 from measure import Spread, in_turn
 from notebook import notebook
 
-__all__ = ["ExamTimes", "untrained"]
+__all__ = ["ExamTimes", "add_engine", "engine_of", "untrained"]
 
-_WAYS = ("ours", "eager", "notebook + eager")
+_WAYS = ("ours", "eager", "notebook + eager", "eager, bfloat16")
 _POINT = {
     "name": "best_f1",
     "target": "best_f1",
@@ -67,6 +72,19 @@ def untrained(home: Path, model: Path, task: str, config: PreprocessConfig) -> P
     return load_bundle(home / "bundle", threads=torch.get_num_threads())
 
 
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Add what computes ours to a benchmark's options."""
+    parser.add_argument("--engine", default="onnxruntime", help="export.engine")
+    parser.add_argument("--precision", default="float32", help="export.precision")
+
+
+def engine_of(options: argparse.Namespace, model: Path) -> ExportConfig:
+    """Write what computes it into a graph, and return it."""
+    how = ExportConfig(engine=options.engine, precision=options.precision)
+    add_settings(model, ENGINE_KEY, how.model_dump())
+    return how
+
+
 class ExamTimes:
     """Times an exam of four views, files to result, and the engines alone.
 
@@ -74,6 +92,7 @@ class ExamTimes:
         home: A folder for the exam.
         predictor: Ours; :func:`untrained`.
         in_torch: The same network in torch eager: prepared pixels in, (H, W) uint8.
+        how: What computes ours.
         scale: Share of the detector's full size.
     """
 
@@ -82,13 +101,16 @@ class ExamTimes:
         home: Path,
         predictor: Predictor,
         in_torch: Callable[[GreyImage], Any],
+        how: ExportConfig,
         scale: float = 1.0,
     ) -> None:
+        keep_memory()
         self._folder = home / "exam"
         write_exam(self._folder, seed=1, cancer=True, scale=scale)
         self._predictor = predictor
         self._config = predictor.bundle.input.preprocess
         self._in_torch = in_torch
+        self._how = how
         self._images = predictor.read(self._folder).images
 
     def prepared(self) -> list[PreparedImage]:
@@ -123,10 +145,23 @@ class ExamTimes:
         def ours() -> None:
             self._predictor(self._predictor.read(self._folder))
 
-        engines = (partial(_each, engine, pixels), partial(_each, self._in_torch, pixels))
-        exam = in_turn(dict(zip(_WAYS, (ours, eager, plain), strict=True)), repeats)
-        alone = in_turn(dict(zip(_WAYS[:2], engines, strict=True)), repeats)
-        return [_row("exam, files to result", exam), _row("floor: engine alone", alone)]
+        exam: dict[str, Callable[[], None]] = dict(zip(_WAYS, (ours, eager, plain), strict=False))
+        alone: dict[str, Callable[[], None]] = {
+            "ours": partial(_each, engine, pixels),
+            "eager": partial(_each, self._in_torch, pixels),
+        }
+        if self._how.precision == "bfloat16":
+            for ways in (exam, alone):
+                ways["eager, bfloat16"] = partial(_in_bfloat16, ways["eager"])
+        return [
+            _row("exam, files to result", in_turn(exam, repeats)),
+            _row("floor: engine alone", in_turn(alone, repeats)),
+        ]
+
+
+def _in_bfloat16(way: Callable[[], None]) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        way()
 
 
 def _each(way: Callable[[GreyImage], Any], images: list[NDArray[Any]]) -> None:
@@ -139,6 +174,8 @@ def _row(what: str, times: dict[str, list[float]]) -> dict[str, object]:
     row: dict[str, object] = {"what": what}
     row |= {f"{name}, ms": Spread.of(times[name]) if name in times else "-" for name in _WAYS}
     for name in _WAYS[1:]:
+        if name == "eager, bfloat16" and name not in times:
+            continue
         ratios = [b / a for a, b in zip(times["ours"], times.get(name, ()), strict=False)]
         row[f"{name} / ours"] = Spread.of(ratios) if ratios else "-"
     return row

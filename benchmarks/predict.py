@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from exams import ExamTimes, untrained
+from exams import ExamTimes, add_engine, engine_of, untrained
 from mammoscope.config import ModelConfig, PreprocessConfig
 from mammoscope.export import export_graph
 from mammoscope.inference import Scorer
@@ -28,22 +28,24 @@ from measure import leave
 CONFIG = PreprocessConfig(height=1024, width=512)
 
 
-def compare(backbone: str, repeats: int, scale: float, home: Path) -> list[dict[str, object]]:
+def compare(options: argparse.Namespace, home: Path) -> list[dict[str, object]]:
     """Time exams and engines; a row each."""
-    network = ModelConfig(backbone=backbone, pretrained=False)
+    network = ModelConfig(backbone=options.backbone, pretrained=False)
     size = (CONFIG.height, CONFIG.width)
     classifier, _ = build_classifier(network, max_value=CONFIG.max_value, size=size)
     classifier.eval()
     model = home / "graph.onnx"
     export_graph(classifier, size, model)
+    how = engine_of(options, model)
     scorer = Scorer(model, torch.get_num_threads())
 
     @torch.inference_mode()
     def in_torch(pixels: GreyImage) -> None:
         classifier(torch.from_numpy(pixels[None, None].astype(np.float32)))
 
-    times = ExamTimes(home, untrained(home, model, "classify", CONFIG), in_torch, scale)
-    return times.rows(lambda pixels: scorer([pixels]), repeats)
+    ours = untrained(home, model, "classify", CONFIG)
+    times = ExamTimes(home, ours, in_torch, how, options.scale)
+    return times.rows(lambda pixels: scorer([pixels]), options.repeats)
 
 
 def main() -> None:
@@ -52,10 +54,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the detector's size")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    add_engine(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        rows = compare(options.backbone, options.repeats, options.scale, Path(temporary))
+        rows = compare(options, Path(temporary))
     title = f"Four views, {options.backbone}, {CONFIG.height} x {CONFIG.width}, SYNTHETIC exam"
+    title += f", {options.engine} {options.precision}"
     leave("predict", title, rows, options.out)
 
 

@@ -2,6 +2,7 @@
 
     python benchmarks/segment.py --repeats 8
     python benchmarks/segment.py --size 1024x512 --window 128
+    python benchmarks/segment.py --engine openvino --precision bfloat16
 
 The bundle as ``mammoscope predict`` runs it, torch eager after our own reader, and torch eager
 after a public notebook's reader, on the same threads and the same windows; all make masks of what
@@ -20,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from exams import ExamTimes, untrained
+from exams import ExamTimes, add_engine, engine_of, untrained
 from mammoscope.config import PreprocessConfig, SegmentConfig
 from mammoscope.export.segmentation import export_segmenter
 from mammoscope.inference import Outliner, Segmenter
@@ -55,12 +56,15 @@ def compare(options: argparse.Namespace, home: Path) -> list[dict[str, object]]:
     config = PreprocessConfig(height=height, width=width)
     model = home / "model.onnx"
     eager, exported = _segmenters(options, (height, width), config.max_value, model)
-    times = ExamTimes(home, untrained(home, model, "segment", config), eager, options.scale)
+    how = engine_of(options, model)
+    ours = untrained(home, model, "segment", config)
+    times = ExamTimes(home, ours, eager, how, options.scale)
     pixels = times.prepared()[0].pixels
     expected, made = eager(pixels), exported([pixels])[0]
     if np.abs(expected.logits - made.logits).max() > 1e-3:
         sys.exit("the two segmenters do not outline alike")
-    return times.rows(lambda image: exported([image]), options.repeats)
+    engine = Segmenter(model, threads=torch.get_num_threads())
+    return times.rows(lambda image: engine([image]), options.repeats)
 
 
 def main() -> None:
@@ -73,11 +77,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=8)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the detector's size")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    add_engine(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         rows = compare(options, Path(temporary))
     windows = f", windows of {options.window}" if options.window else ""
     title = f"Four views, {options.encoder} segmenter, {options.size}{windows}, SYNTHETIC exam"
+    title += f", {options.engine} {options.precision}"
     leave(f"segment-{options.encoder}", title, rows, options.out)
 
 

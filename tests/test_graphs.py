@@ -12,7 +12,8 @@ import pytest
 from fixtures.bundles import brightness_graph
 from mammoscope.errors import RunError
 from mammoscope.evaluation.calibration import IDENTITY, Calibration
-from mammoscope.graphs import scores_of, write_calibrated, write_mean
+from mammoscope.graphs import write_calibrated, write_mean
+from mammoscope.scores import scores_of
 
 ISOTONIC = Calibration(
     method="isotonic",
@@ -61,7 +62,7 @@ def test_a_graph_gives_the_scores_that_the_formula_gives(name, images, tmp_path)
     expected = calibration(before["logit"].astype(np.float64))
     np.testing.assert_allclose(found["score"], expected, rtol=2e-5)
     # The very nodes, not a formula like them.
-    np.testing.assert_array_equal(found["score"], scores_of(before["logit"], calibration))
+    np.testing.assert_array_equal(found["score"], scores_of(before["logit"], calibration, source))
     assert ("local_score" in found) == (not calibration.is_identity)
     if "local_score" in found:
         # The hottest cell is the logit of this graph.

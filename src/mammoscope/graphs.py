@@ -13,16 +13,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto, compose, helper, inliner, numpy_helper
 
 from mammoscope.artefacts import write_atomically
 from mammoscope.errors import RunError
 from mammoscope.evaluation.calibration import IDENTITY, Calibration
-from mammoscope.types import Floats
 
-__all__ = ["scores_of", "write_calibrated", "write_mean"]
+__all__ = ["write_calibrated", "write_mean", "write_scores"]
 
 _INPUT, _LOGIT, _HEATMAP, _SCORE, _LOCAL = "image", "logit", "heatmap", "score", "local_score"
 # Logits of graphs that judge breasts and exams too; each has its score beside it.
@@ -116,17 +114,20 @@ def write_mean(sources: Sequence[Path], path: Path) -> None:
     score is the sigmoid.
 
     Args:
-        sources: Graphs with the same input and outputs.
+        sources: Graphs with the same input, outputs and metadata.
         path: The file to write.
 
     Raises:
-        RunError: If one cannot be read, they differ in shape, or the result is too large.
+        RunError: If one cannot be read, they differ, or the result is too large.
     """
     models = [_core(source) for source in sources]
     shapes = _shapes(models[0])
+    told = _metadata(models[0])
     for source, model in zip(sources, models, strict=True):
         if _shapes(model) != shapes:
             raise RunError(f"{source} gives {_shapes(model)}, {sources[0]} gives {shapes}")
+        if _metadata(model) != told:
+            raise RunError(f"{source} says {_metadata(model)} of itself, {sources[0]} says {told}")
     shared = {item.name: item.name for item in models[0].graph.input}
     nodes: list[NodeProto] = []
     constants: list[TensorProto] = []
@@ -153,12 +154,22 @@ def write_mean(sources: Sequence[Path], path: Path) -> None:
     made = helper.make_model(
         graph, opset_imports=models[0].opset_import, ir_version=models[0].ir_version
     )
+    helper.set_model_props(made, told)
     _add_scores(made, IDENTITY, {})
     _write(made, path)
 
 
-def scores_of(logit: Floats, calibration: Calibration) -> Floats:
-    """Return scores (N,) of logits (N,), by the very nodes that a calibrated graph ends with."""
+def write_scores(source: Path, path: Path, calibration: Calibration) -> None:
+    """Write a graph of scores (N,) from logits (N,): the very nodes that end a calibrated one.
+
+    Args:
+        source: The graph whose logits they are, and whose metadata say what computes it.
+        path: The file to write.
+        calibration: From logits to scores.
+
+    Raises:
+        RunError: If the source cannot be read as such a graph.
+    """
     added = _Nodes(_OWN)
     _calibrated(added, _LOGIT, _SCORE, calibration)
     vectors = [
@@ -168,11 +179,8 @@ def scores_of(logit: Floats, calibration: Calibration) -> Floats:
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=onnx.IR_VERSION_2024_3_25
     )
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    (scores,) = session.run([_SCORE], {_LOGIT: logit.astype(np.float32)})
-    return np.asarray(scores, np.float64)
+    helper.set_model_props(model, _metadata(_core(source)))
+    _write(model, path)
 
 
 def _calibrated(add: _Nodes, logit: str, score: str, calibration: Calibration) -> None:
@@ -246,6 +254,10 @@ def _core(path: Path) -> ModelProto:
         del field[:]
         field.extend(values)
     return model
+
+
+def _metadata(model: ModelProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def _shapes(model: ModelProto) -> dict[str, list[str | int]]:

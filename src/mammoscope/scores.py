@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from mammoscope.artefacts import sha256_file, write_atomically, write_json
@@ -26,9 +28,11 @@ from mammoscope.evaluation.tables import (
     read_predictions,
     with_breast_score,
 )
-from mammoscope.graphs import scores_of, write_calibrated
+from mammoscope.graphs import write_calibrated, write_scores
+from mammoscope.inference.runtime import open_graph
+from mammoscope.types import Floats
 
-__all__ = ["calibrate_run", "settle_scores"]
+__all__ = ["calibrate_run", "scores_of", "settle_scores"]
 
 _PREDICTIONS = "predictions.parquet"
 _JOINED: dict[Level, str] = {"breast": "breast_logit", "exam": "exam_logit"}
@@ -51,10 +55,10 @@ def settle_scores(run: Path, facts: dict[str, Any], predictions: pl.DataFrame) -
     write_json(run / "run.json", {**facts, "status": "trained"})
     model, path = run / MODEL_FILE, run / _PREDICTIONS
     write_calibrated(model, model, calibration, joined)
-    scored = _with_score(predictions, "logit", calibration)
+    scored = _with_score(predictions, "logit", calibration, model)
     for level, name in _JOINED.items():
         if level in joined:
-            scored = _with_score(scored, name, joined[level])
+            scored = _with_score(scored, name, joined[level], model)
     if "breast" not in joined:
         scored = with_breast_score(scored, config.breast_score)
     with write_atomically(path) as temporary:
@@ -96,12 +100,23 @@ def _fitted(
     return calibration, joined, notes
 
 
-def _with_score(rows: pl.DataFrame, logit: str, calibration: Calibration) -> pl.DataFrame:
+def _with_score(
+    rows: pl.DataFrame, logit: str, calibration: Calibration, model: Path
+) -> pl.DataFrame:
     """Put the scores of a column of logits beside it."""
     name = logit.replace("logit", "score")
-    score = pl.Series(name, scores_of(rows[logit].to_numpy(), calibration))
+    score = pl.Series(name, scores_of(rows[logit].to_numpy(), calibration, model))
     rows = rows.drop(name, strict=False)
     return rows.insert_column(rows.columns.index(logit) + 1, score)
+
+
+def scores_of(logit: Floats, calibration: Calibration, model: Path) -> Floats:
+    """Return scores (N,) of a graph's logits (N,), by its engine and the nodes that end it."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "scores.onnx"
+        write_scores(model, path, calibration)
+        (scores,) = open_graph(path).run(["score"], {"logit": logit.astype(np.float32)})
+    return np.asarray(scores, np.float64)
 
 
 def _check_classifier(run: Path, facts: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fixtures.engines import by_openvino
 from mammoscope.config import AnomalyConfig
 from mammoscope.errors import BundleError
 from mammoscope.export.anomaly import export_anomaly
@@ -93,9 +94,14 @@ def test_an_image_scores_alike_alone_and_in_a_batch(model):
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
-def test_the_exported_graph_gives_score_map_and_reconstruction_at_any_batch(model, tmp_path: Path):
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_the_exported_graph_gives_score_map_and_reconstruction_at_any_batch(
+    model, engine, tmp_path: Path
+):
     path = tmp_path / "model.onnx"
     export_anomaly(model, SIZE, path)
+    if engine == "openvino":
+        by_openvino(path)
     scorer = AnomalyScorer(path, threads=1)
     for number in (3, 1):
         batch = images(number)

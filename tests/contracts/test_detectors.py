@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from fixtures.engines import by_openvino
 from mammoscope.config import DetectionConfig
 from mammoscope.export.detection import check_boxes, export_detector
 from mammoscope.inference.detector import Detector as ExportedDetector
@@ -129,7 +130,9 @@ def test_weights_are_kept_as_safetensors_and_come_back(detector):
         assert torch.equal(other.state_dict()[key], value), key
 
 
-def test_the_exported_graph_finds_the_same_boxes_at_any_batch(detector, images, tmp_path: Path):
+def test_the_exported_graph_finds_the_same_boxes_at_any_batch_and_by_each_engine(
+    detector, images, tmp_path: Path
+):
     path = tmp_path / "model.onnx"
     # Untrained scores hardly differ, and which of equals come first is chance; these differ.
     detector = anew(detector).eval()
@@ -147,7 +150,7 @@ def test_the_exported_graph_finds_the_same_boxes_at_any_batch(detector, images, 
     greys = [image[0].numpy().astype(np.uint8) for image in images]
     check_boxes(detector, exported, greys)
     batch = np.stack(greys)[:, None].astype(np.float32)
-    boxes, scores = exported._session.run(["boxes", "scores"], {"image": batch})
+    boxes, scores = exported.graph.run(["boxes", "scores"], {"image": batch})
     with torch.no_grad():
         made = detector(torch.from_numpy(batch))
     for number in range(len(batch)):
@@ -158,6 +161,7 @@ def test_the_exported_graph_finds_the_same_boxes_at_any_batch(detector, images, 
         same = (off < 1e-2) & (np.abs(own[:, None] - scores[number][None]) < 1e-4)
         assert sure.any()
         assert same[sure].any(axis=1).all()
+    check_boxes(detector, ExportedDetector(by_openvino(path), threads=1), greys)
 
 
 def test_the_small_detector_overfits_two_images(images):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mammoscope.config import ModelConfig
+from mammoscope.inference.openvino_engine import OpenVino
 from mammoscope.models import BASELINES, Classifier, build_classifier
 
 SIZE = (64, 32)
@@ -77,7 +78,9 @@ def test_every_weight_gets_a_finite_gradient(classifier, images):
         assert torch.isfinite(parameter.grad).all(), name
 
 
-def test_the_exported_graph_gives_the_same_numbers_at_any_batch(classifier, images, tmp_path: Path):
+def test_the_exported_graph_gives_the_same_numbers_at_any_batch_and_by_each_engine(
+    classifier, images, tmp_path: Path
+):
     classifier.eval()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -98,5 +101,9 @@ def test_the_exported_graph_gives_the_same_numbers_at_any_batch(classifier, imag
         with torch.no_grad():
             expected = classifier(batch)
         got = session.run(None, {"image": batch.numpy()})
+        for ours, theirs in zip(expected, got, strict=True):
+            np.testing.assert_allclose(theirs, ours.numpy(), atol=1e-4)
+        openvino = OpenVino(tmp_path / "model.onnx", 1, "float32")
+        got = openvino.run(["logit", "heatmap"], {"image": batch.numpy()})
         for ours, theirs in zip(expected, got, strict=True):
             np.testing.assert_allclose(theirs, ours.numpy(), atol=1e-4)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fixtures.engines import by_openvino
 from mammoscope.bundle import FACTS
 from mammoscope.config import ModelConfig
 from mammoscope.evaluation.calibration import Calibration
@@ -169,8 +170,13 @@ def test_an_exam_is_at_least_as_suspicious_as_its_breasts(model):
 
 
 @torch.no_grad()
-def test_the_exported_graph_gives_the_same_numbers_for_any_number_of_views(model, tmp_path: Path):
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_the_exported_graph_gives_the_same_numbers_for_any_number_of_views(
+    model, engine, tmp_path: Path
+):
     export_graph(model, SIZE, tmp_path / "model.onnx")
+    if engine == "openvino":
+        by_openvino(tmp_path / "model.onnx")
     scorer = Scorer(tmp_path / "model.onnx", threads=1)
     assert scorer.level == model.level
     given = draw_views()

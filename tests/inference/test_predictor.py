@@ -103,7 +103,9 @@ def test_a_counterpart_is_named_by_its_place_whatever_the_order_of_companions(
 
     beside = tuple(companion(task) for task in ("segment", "detect"))
     bundle = predictor.bundle.model_copy(update={"companions": beside})
+    outlines.notes = detects.notes = ("told once",)
     result = Predictor(bundle, predictor._scorer, [outlines, detects])(read_exam(exam_folder))
+    assert result.warnings.count("told once") == 1
     by_name = {image.image_id: image for image in result.images}
     for image in result.images:
         assert [finding.found_by for finding in image.findings] == ["detector", "segmenter"]

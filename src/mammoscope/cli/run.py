@@ -1,4 +1,4 @@
-"""Verbs of a run: train, calibrate, evaluate, explain, compare."""
+"""Verbs of a run: train, rescore, calibrate, evaluate, explain, compare."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ RunArgument = Annotated[Path, typer.Argument(help="Run folder.", show_default=Fa
 def register(app: typer.Typer) -> None:
     """Add this module's verbs."""
     app.command()(train)
+    app.command()(rescore)
     app.command()(calibrate)
     app.command()(evaluate)
     app.command()(explain)
@@ -179,6 +180,42 @@ def _tracked_to(tracker: Tracker | None, config: Config, run: Path) -> None:
             current.note = tracker.finish(run) or f"run {tracker.run_id} of {tracker.uri}"
     elif config.tracking.enabled:
         errors.print("not tracked: pip install 'mammoscope[track]'", soft_wrap=True)
+
+
+def rescore(
+    run: RunArgument,
+    cohort: Annotated[Path, typer.Argument(help="Its cohort folder.", show_default=False)],
+    made: Annotated[Path, typer.Argument(help="Folder of the new run.", show_default=False)],
+    settings: Annotated[
+        list[str],
+        typer.Option("--set", help="export.engine=NAME, export.precision=FORMAT, or both."),
+    ],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run.")] = False,
+) -> None:
+    """Make a run of another's weights, exported and scored by another engine.
+
+    Example: `mammoscope rescore run cohort quick --set export.engine=openvino`
+    """
+    from mammoscope.artefacts import check_output
+    from mammoscope.cli.console import stage
+    from mammoscope.config import load_config
+    from mammoscope.errors import ConfigError
+
+    given = load_config(None, settings)
+    if given.model_fields_set - {"export"}:
+        raise ConfigError("rescore takes settings of section export only")
+    check_output(made, overwrite=overwrite, marker="run.json")
+
+    from mammoscope.export import rescore_run
+
+    with stage("score") as current:
+        images = rescore_run(
+            run, cohort, made, given.export, overwrite=overwrite, progress=current.advance
+        )
+        current.note = (
+            f"{images} validation and test images scored with the exported graph. "
+            f"Next: mammoscope evaluate {made}"
+        )
 
 
 def calibrate(

@@ -14,6 +14,7 @@ from mammoscope.config.detection import (
     ViewMatching,
 )
 from mammoscope.config.evaluation import EvaluationConfig
+from mammoscope.config.exporting import EngineName, ExportConfig, Precision
 from mammoscope.config.imaging import EligibilityConfig, IngestConfig, PreprocessConfig
 from mammoscope.config.ladder import LadderConfig, Rung, load_ladder, rung_settings
 from mammoscope.config.learning import (
@@ -43,7 +44,9 @@ __all__ = [
     "DetectionConfig",
     "DetectorName",
     "EligibilityConfig",
+    "EngineName",
     "EvaluationConfig",
+    "ExportConfig",
     "FaultRule",
     "IngestConfig",
     "LadderConfig",
@@ -52,6 +55,7 @@ __all__ = [
     "MaskLoss",
     "MatchingConfig",
     "ModelConfig",
+    "Precision",
     "PreprocessConfig",
     "Rung",
     "SegmentConfig",

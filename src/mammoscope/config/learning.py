@@ -12,6 +12,7 @@ from mammoscope.config.anomaly import AnomalyConfig
 from mammoscope.config.augmentation import AugmentConfig
 from mammoscope.config.detection import DetectionConfig
 from mammoscope.config.evaluation import EvaluationConfig
+from mammoscope.config.exporting import ExportConfig
 from mammoscope.config.lesions import LesionsConfig
 from mammoscope.config.loading import Frozen, load_settings
 from mammoscope.config.segmentation import SegmentConfig
@@ -287,6 +288,7 @@ class Config(Frozen):
     stages: StagesConfig = StagesConfig()
     detect: DetectionConfig = DetectionConfig()
     anomaly: AnomalyConfig = AnomalyConfig()
+    export: ExportConfig = ExportConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tracking: TrackingConfig = TrackingConfig()
 
@@ -316,6 +318,15 @@ class Config(Frozen):
     def _asks_no_label_twice(self) -> Self:
         if self.train.label in self.model.auxiliary:
             raise ValueError(f"model.auxiliary names {self.train.label}, which is train.label")
+        return self
+
+    @model_validator(mode="after")
+    def _measures_distances(self) -> Self:
+        if self.task == "anomaly" and self.export.precision != "float32":
+            raise ValueError(
+                f"export.precision={self.export.precision}: an anomaly score is a sum of small "
+                "differences, which it has too few digits for"
+            )
         return self
 
     @model_validator(mode="after")

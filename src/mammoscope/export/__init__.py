@@ -5,7 +5,7 @@ it, so that what is evaluated is what is deployed (``model.onnx`` has one hash i
 """
 
 from mammoscope.export.deployed import export_bundle
-from mammoscope.export.finish import finish_run
+from mammoscope.export.finish import finish_run, rescore_run
 from mammoscope.export.graph import PARITY_TOLERANCE, check_difference, export_graph
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "export_bundle",
     "export_graph",
     "finish_run",
+    "rescore_run",
 ]

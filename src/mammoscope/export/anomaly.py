@@ -18,8 +18,8 @@ from mammoscope.cohort.findings import FINDINGS_SCHEMA, read_findings
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.errors import RunError
 from mammoscope.evaluation.anomaly_maps import MAPS_FILE, MAPS_SCHEMA
-from mammoscope.export.graph import PARITY_TOLERANCE, check_difference, write_graph
-from mammoscope.export.record import settle_tables, tell_timings
+from mammoscope.export.graph import PARITY_TOLERANCE, by_engine, check_difference, write_graph
+from mammoscope.export.record import settle_tables, tell_engine, tell_timings
 from mammoscope.inference import Anomalies, AnomalyScorer
 from mammoscope.inference.anomaly import OUTPUTS
 from mammoscope.inference.scorer import sigmoid
@@ -110,7 +110,7 @@ def finish(
     """
     label = str(facts["config"]["train"]["label"])
     begun = time.perf_counter()
-    model, _, _ = load_network(run)
+    model, config, _ = load_network(run)
     if not isinstance(model, AnomalyModel):
         raise RunError(f"{run} holds a {type(model).__name__}, no anomaly model")
     normal = rows.filter((pl.col("split") == "train") & (pl.col(label) == 0))
@@ -118,7 +118,15 @@ def finish(
     path = run / MODEL_FILE
     export_anomaly(model, (store.config.height, store.config.width), path)
     scorer = AnomalyScorer(path)
-    _check_parity(model, scorer, store, rows[:_PARITY_IMAGES])
+    shown = rows[:_PARITY_IMAGES]
+    _check_parity(model, scorer, store, shown)
+    scorer, told = by_engine(
+        path,
+        config.export,
+        AnomalyScorer,
+        lambda made: _judged(made, store, shown).logit if shown.height else np.zeros(0),
+    )
+    tell_engine(facts, told)
     exported = time.perf_counter() - begun
     predictions, maps = _scored(rows, store, scorer, label, progress)
     tell_timings(facts, begun, exported)

@@ -13,8 +13,8 @@ import torch
 
 from mammoscope.bundle import MODEL_FILE, SIDES
 from mammoscope.cohort.store import PreparedStore
-from mammoscope.export.graph import check_difference, export_graph
-from mammoscope.export.record import tell_timings
+from mammoscope.export.graph import by_engine, check_difference, export_graph
+from mammoscope.export.record import tell_engine, tell_timings
 from mammoscope.inference import Scorer
 from mammoscope.models import Classifier, MultiViewClassifier
 from mammoscope.predictions import exam_input, predicted
@@ -43,16 +43,17 @@ def finish(
     """Finish the run of a classifier of images, breasts or exams."""
     label = str(facts["config"]["train"]["label"])
     begun = time.perf_counter()
-    network, _, _ = load_classifier(run)
+    network, config, _ = load_classifier(run)
     model = run / MODEL_FILE
     export_graph(network, (store.config.height, store.config.width), model)
     scorer = Scorer(model)
+    shown = [store.read(name) for name in rows["image_id"][:_PARITY_IMAGES]]
     if isinstance(network, MultiViewClassifier):
         _check_exam_parity(network, scorer, store, group_units(rows, "exam", label)[:_PARITY_EXAMS])
     else:
-        _check_parity(
-            network, scorer, [store.read(name) for name in rows["image_id"][:_PARITY_IMAGES]]
-        )
+        _check_parity(network, scorer, shown)
+    scorer, told = by_engine(model, config.export, Scorer, lambda made: made(shown).logit)
+    tell_engine(facts, told)
     exported = time.perf_counter() - begun
     predictions = predicted(rows, store, scorer, label, progress)
     tell_timings(facts, begun, exported)

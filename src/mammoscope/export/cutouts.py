@@ -20,8 +20,8 @@ from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config, StagesConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation.stages import CUTOUTS_FILE, IMAGES_FILE
-from mammoscope.export.graph import add_settings, check_difference, write_graph
-from mammoscope.export.record import tell_timings
+from mammoscope.export.graph import add_settings, by_engine, check_difference, write_graph
+from mammoscope.export.record import tell_engine, tell_timings
 from mammoscope.inference import CutoutScorer, CutoutSettings, Outlined, Segmenter, cut_square
 from mammoscope.inference.cutouts import CUTOUT_KEY
 from mammoscope.models import CutoutClassifier, CutoutGraph
@@ -60,7 +60,15 @@ def finish(
     _export(network, config.stages, run / MODEL_FILE)
     regions = regions_of(store.cohort, store, config.lesions)
     scorer, segmenter = CutoutScorer(run / MODEL_FILE), Segmenter(run / SEGMENTER_FILE)
-    _check_parity(network, scorer, store, annotated(rows["image_id"], regions)[:_PARITY_CUTOUTS])
+    shown = annotated(rows["image_id"], regions)[:_PARITY_CUTOUTS]
+    _check_parity(network, scorer, store, shown)
+    scorer, told = by_engine(
+        run / MODEL_FILE,
+        config.export,
+        CutoutScorer,
+        lambda made: np.array([made(store.read(c.image_id), [c.box]).logit for c in shown]),
+    )
+    tell_engine(facts, told)
     exported = time.perf_counter() - begun
     made = _told(rows, store, regions, segmenter, scorer, config, progress)
     tell_timings(facts, begun, exported)
@@ -70,9 +78,9 @@ def finish(
         split=pl.when(pl.col("split") == "test").then(pl.lit("test")).otherwise(pl.lit("val")),
         counted=~pl.col("image_id").is_in(list(regions.uncertain)),
     )
-    for name, told in ((CUTOUTS_FILE, made), (IMAGES_FILE, images)):
+    for name, table in ((CUTOUTS_FILE, made), (IMAGES_FILE, images)):
         with write_atomically(run / name) as temporary:
-            told.write_parquet(temporary)
+            table.write_parquet(temporary)
     files = (MODEL_FILE, SEGMENTER_FILE, CUTOUTS_FILE, IMAGES_FILE)
     facts |= {
         "status": "finished",

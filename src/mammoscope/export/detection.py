@@ -20,8 +20,8 @@ from mammoscope.cohort.regions import regions_of
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config, ViewMatching
 from mammoscope.errors import RunError
-from mammoscope.export.graph import PARITY_TOLERANCE, add_settings
-from mammoscope.export.record import settle_tables, tell_timings
+from mammoscope.export.graph import PARITY_TOLERANCE, add_settings, by_engine
+from mammoscope.export.record import settle_tables, tell_engine, tell_timings
 from mammoscope.export.view_matching import ChosenMatching, choose_matching
 from mammoscope.inference.detector import (
     DETECTOR_OUTPUTS,
@@ -137,14 +137,21 @@ def finish(
     )
     model = run / MODEL_FILE
     export_detector(network.float(), contract, model)
-    detector = Detector(model)
-    check_boxes(network, detector, _shown(store, rows, contract))
+    shown = _shown(store, rows, contract)
+    check_boxes(network, Detector(model), shown)
+    detector, told = by_engine(
+        model,
+        config.export,
+        Detector,
+        lambda made: np.array([image_score(made.whole(image).score)[0] for image in shown]),
+    )
     exported = time.perf_counter() - begun
     views = _looked_at(rows, store, detector, progress)
     chosen = _chosen_matching(rows, views, store, config)
     add_settings(model, METADATA_KEY, replace(contract, matching=chosen.matching).as_dict())
     earlier = [note for note in facts.get("notes", []) if not note.startswith("matching of views")]
     facts["notes"] = [*earlier, *([chosen.sentence] if chosen.lesions else [])]
+    tell_engine(facts, told)
     candidates = _found(rows, views, store, chosen.matching, contract.kinds)
     predictions = _predictions(rows, candidates, config)
     tell_timings(facts, begun, exported)

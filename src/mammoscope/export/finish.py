@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import polars as pl
 
-from mammoscope.artefacts import read_json
+from mammoscope.artefacts import new_folder, read_json, write_json
 from mammoscope.cohort.store import PreparedStore
-from mammoscope.config import Task
+from mammoscope.config import Config, ExportConfig, Task, validated
 from mammoscope.errors import RunError
 from mammoscope.evaluation.run_folder import check_preprocess
+from mammoscope.training.run_folder import RECORD, WEIGHTS, read_run
 
-__all__ = ["FINISHERS", "Finisher", "finish_run"]
+__all__ = ["FINISHERS", "Finisher", "finish_run", "rescore_run"]
 
 Progress = Callable[[int, int], None]
+
+_HISTORY = "history.csv"
 
 #: The module of each task whose ``finish`` exports and scores.
 FINISHERS: dict[Task, str] = {
@@ -81,3 +85,54 @@ def finish_run(run: Path, cohort: Path, progress: Progress | None = None) -> int
     finish: Finisher = importlib.import_module(FINISHERS[task]).finish
     finish(run, facts, store, rows, progress)
     return rows.height
+
+
+def rescore_run(
+    run: Path,
+    cohort: Path,
+    folder: Path,
+    how: ExportConfig,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> int:
+    """Make a new run of one's weights, exported and scored by another engine.
+
+    Thresholds are chosen and everything is measured anew, by ``evaluate``: the old ones are of what
+    another engine gives.
+
+    Args:
+        run: A run folder, trained; it is left as it is.
+        cohort: Its cohort folder.
+        folder: The new run folder.
+        how: Engine and precision.
+        overwrite: Replace a run that is there.
+        progress: Called with (done, total) images.
+
+    Returns:
+        How many images were scored.
+
+    Raises:
+        RunError: If the run is not trained, or one of all folds; or as :func:`finish_run`.
+        OutputError: If the folder exists or cannot be written.
+    """
+    run = Path(run)
+    facts = read_run(run)
+    if facts["fold"] is None:
+        raise RunError(
+            f"{run} is of all folds, each with an engine of its own: train them with "
+            f"--set export.engine={how.engine} --set export.precision={how.precision}"
+        )
+    if facts["status"] not in ("trained", "finished") or not (run / WEIGHTS).is_file():
+        raise RunError(f"{run} is not trained: mammoscope train ... --resume")
+    store = PreparedStore(cohort)
+    check_preprocess(run, facts, store.cohort, store.config)
+    config = validated(Config, {**facts["config"], "export": how.model_dump()}, f"{run}/{RECORD}")
+    with new_folder(folder, overwrite=overwrite, marker=RECORD) as fresh:
+        for name in (WEIGHTS, _HISTORY):
+            if (run / name).is_file():
+                shutil.copyfile(run / name, fresh / name)
+        kept = {key: value for key, value in facts.items() if key not in ("hashes", "predicted")}
+        told = {"status": "trained", "config": config.model_dump(mode="json")}
+        write_json(fresh / RECORD, {**kept, **told})
+        return finish_run(fresh, cohort, progress)

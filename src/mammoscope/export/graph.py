@@ -4,25 +4,42 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mammoscope.artefacts import canonical_json, write_atomically
 from mammoscope.bundle import FACTS
+from mammoscope.config import ExportConfig
 from mammoscope.errors import RunError
+from mammoscope.inference.runtime import ENGINE_KEY, Graph
 from mammoscope.models import Classifier, MultiViewClassifier, MultiViewGraph
 
-__all__ = ["PARITY_TOLERANCE", "add_settings", "check_difference", "export_graph", "write_graph"]
+__all__ = [
+    "PARITY_TOLERANCE",
+    "add_settings",
+    "by_engine",
+    "check_difference",
+    "export_graph",
+    "write_graph",
+]
 
-#: Largest difference of logits between the training graph and ONNX Runtime.
+#: Largest difference of logits between the training graph and the exported one in float32.
 PARITY_TOLERANCE = 1e-3
 _OPSET = 20
+
+
+class _Loaded(Protocol):
+    graph: Graph
+
+
+Loaded = TypeVar("Loaded", bound=_Loaded)
 
 
 class _Graph(nn.Module):
@@ -114,6 +131,49 @@ def add_settings(path: Path, key: str, settings: dict[str, Any]) -> None:
     onnx.helper.set_model_props(model, told | {key: canonical_json(settings)})
     with write_atomically(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
+
+
+def by_engine(
+    model: Path,
+    how: ExportConfig,
+    load: Callable[[Path], Loaded],
+    look: Callable[[Loaded], NDArray[Any]],
+) -> tuple[Loaded, str]:
+    """Write into an ONNX file which engine computes it from now on, and load it by that.
+
+    Args:
+        model: The file, of which ONNX Runtime in float32 has been shown to give what the training
+            graph does.
+        how: Engine and precision.
+        load: Loads such a file.
+        look: Returns logits of some images by what was loaded.
+
+    Returns:
+        What was loaded, and a sentence on how far its logits lie from those of ONNX Runtime, empty
+        where that is what computes it.
+
+    Raises:
+        BundleError: If the engine is not installed or cannot load it.
+        RunError: If an engine in float32 gives other logits, or this machine does not compute in
+            the precision: what it would evaluate is not what another one runs.
+    """
+    exact = load(model)
+    if how == ExportConfig():
+        return exact, ""
+    add_settings(model, ENGINE_KEY, how.model_dump())
+    used = load(model)
+    if used.graph.notes:
+        raise RunError(
+            f"export.precision={how.precision} cannot be evaluated here: this processor does not "
+            "compute in it; take float32, or a machine that does"
+        )
+    apart = np.abs(look(used) - look(exact))
+    if how.precision == "float32":
+        check_difference(apart, f"the exported graph in {how.engine}", "ONNX Runtime's")
+    return used, (
+        f"{how.engine} in {how.precision}: logits lie up to {float(np.max(apart, initial=0)):.2g} "
+        f"from those of ONNX Runtime in float32, on {len(apart)} validation or test images"
+    )
 
 
 def _example(network: MultiViewClassifier, size: tuple[int, int]) -> tuple[Tensor, ...]:

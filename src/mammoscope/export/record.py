@@ -15,7 +15,9 @@ from mammoscope.config import EvaluationConfig
 from mammoscope.evaluation.run_folder import POINTS_FILE
 from mammoscope.evaluation.tables import with_breast_score
 
-__all__ = ["settle_tables", "tell_timings"]
+__all__ = ["settle_tables", "tell_engine", "tell_timings"]
+
+_ENGINE = "computed by "
 
 
 def settle_tables(run: Path, facts: dict[str, Any], tables: Mapping[str, pl.DataFrame]) -> None:
@@ -48,6 +50,17 @@ def settle_tables(run: Path, facts: dict[str, Any], tables: Mapping[str, pl.Data
         "hashes": hashes,
     }
     write_json(run / "run.json", facts)
+
+
+def tell_engine(facts: dict[str, Any], sentence: str) -> None:
+    """Put among a run's notes what computes its graph, in the place of what they said before.
+
+    Args:
+        facts: What ``run.json`` is to hold.
+        sentence: From :func:`mammoscope.export.graph.by_engine`; empty where nothing is to be said.
+    """
+    others = [note for note in facts.get("notes", []) if not note.startswith(_ENGINE)]
+    facts["notes"] = [*others, *([f"{_ENGINE}{sentence}"] if sentence else [])]
 
 
 def tell_timings(facts: dict[str, Any], begun: float, exported: float) -> None:

@@ -21,9 +21,9 @@ from mammoscope.errors import RunError
 from mammoscope.evaluation.pointing import mean_over_patients
 from mammoscope.explain import clipped
 from mammoscope.export.candidate_score import choose_candidate_score
-from mammoscope.export.graph import add_settings, write_graph
+from mammoscope.export.graph import add_settings, by_engine, write_graph
 from mammoscope.export.mask_threshold import USUAL, choose_threshold
-from mammoscope.export.record import settle_tables, tell_timings
+from mammoscope.export.record import settle_tables, tell_engine, tell_timings
 from mammoscope.inference import MaskSettings, Outlined, Outliner, Segmenter, cut_out
 from mammoscope.inference.scorer import sigmoid
 from mammoscope.inference.segmenter import LOGITS, SETTINGS_KEY
@@ -90,7 +90,15 @@ def finish(
     regions = regions_of(store.cohort, store, config.lesions)
     model = run / MODEL_FILE
     export_segmenter(network, config.segment, input_size(config.segment, preprocess), model)
-    _check_parity(network, Segmenter(model), store, _shown(rows, regions))
+    names = _shown(rows, regions)
+    _check_parity(network, Segmenter(model), store, names)
+    shown = [store.read(name) for name in names]
+    _, told = by_engine(
+        model,
+        config.export,
+        Segmenter,
+        lambda made: np.stack([outlined.logits for outlined in made(shown)]),
+    )
     notes = _settle_on_validation(model, rows, store, regions, config)
     segmenter = Segmenter(model)
     exported = time.perf_counter() - begun
@@ -101,6 +109,7 @@ def finish(
     facts["mask_threshold"] = segmenter.settings.threshold
     facts["candidate_score"] = segmenter.settings.candidate_score
     facts["notes"] = [*earlier, *notes, *_told_of_patches(tables, config.evaluation)]
+    tell_engine(facts, told)
     settle_tables(run, facts, tables)
 
 

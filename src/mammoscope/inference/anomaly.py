@@ -1,4 +1,4 @@
-"""The exported anomaly model in ONNX Runtime: prepared images in, scores and error maps out."""
+"""The exported anomaly model: prepared images in, scores and error maps out."""
 
 from __future__ import annotations
 
@@ -53,17 +53,18 @@ class AnomalyScorer:
 
     Args:
         model: The ONNX file.
-        threads: Threads per image; 0 lets ONNX Runtime choose.
+        threads: Threads per image; 0 lets the engine choose.
 
     Raises:
         BundleError: If the file is not a graph with our inputs and outputs.
     """
 
     def __init__(self, model: Path, threads: int = 0) -> None:
-        self._session = open_graph(model, threads)
+        #: The graph, loaded.
+        self.graph = open_graph(model, threads)
         #: Names of what the graph takes.
-        self.inputs = [item.name for item in self._session.get_inputs()]
-        self._outputs = [item.name for item in self._session.get_outputs()]
+        self.inputs = list(self.graph.inputs)
+        self._outputs = self.graph.outputs
         expected = ["image", *(name for name in _CONDITIONS if name in self.inputs)]
         if sorted(self.inputs) != sorted(expected) or not set(OUTPUTS) <= set(self._outputs):
             raise BundleError(
@@ -101,7 +102,7 @@ class AnomalyScorer:
             "density": np.array([density_code(d) for d in densities or nobody], np.int64),
         }
         try:
-            made = self._session.run(self._outputs, {name: told[name] for name in self.inputs})
+            made = self.graph.run(self._outputs, {name: told[name] for name in self.inputs})
         except ERRORS as error:
             raise BundleError(
                 f"the model failed on an image of {batch.shape[2:]}: {error}"

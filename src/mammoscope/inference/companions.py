@@ -62,6 +62,11 @@ class Verdict:
 class CompanionModel(Protocol):
     """A companion, loaded."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever reads its results must know of the engine that computes it."""
+        ...
+
     def __call__(self, seen: Sequence[Seen], exam: Exam) -> list[Verdict]:
         """Look at the images of an exam, each once; a verdict for each, in order.
 
@@ -85,7 +90,7 @@ def load_companions(bundle: Bundle, folder: Path, threads: int = 0) -> list[Comp
     Args:
         bundle: What it says of them.
         folder: Where it lies.
-        threads: Threads per image; 0 lets ONNX Runtime choose.
+        threads: Threads per image; 0 lets the engine choose.
 
     Returns:
         Those that look at images, in the bundle's order.
@@ -115,6 +120,7 @@ class _Detecting:
     def __init__(self, companion: Companion, model: Path, threads: int) -> None:
         self._companion = companion
         self._detector = Detector(model, threads)
+        self.notes = self._detector.graph.notes
 
     def __call__(self, seen: Sequence[Seen], exam: Exam) -> list[Verdict]:
         del exam
@@ -182,6 +188,7 @@ class _Outlining:
         self._companion = companion
         self._segmenter = Segmenter(model, threads)
         self._second = second
+        self.notes = self._segmenter.graph.notes + (second.graph.notes if second else ())
 
     def __call__(self, seen: Sequence[Seen], exam: Exam) -> list[Verdict]:
         del exam
@@ -222,6 +229,7 @@ class _Judging:
     def __init__(self, companion: Companion, model: Path, threads: int) -> None:
         self._companion = companion
         self._scorer = AnomalyScorer(model, threads)
+        self.notes = self._scorer.graph.notes
 
     def __call__(self, seen: Sequence[Seen], exam: Exam) -> list[Verdict]:
         verdicts = []

@@ -60,15 +60,16 @@ class CutoutScorer:
 
     Args:
         model: The ONNX file.
-        threads: Threads per cut-out; 0 lets ONNX Runtime choose.
+        threads: Threads per cut-out; 0 lets the engine choose.
 
     Raises:
         BundleError: If the file is not such a graph that says how its cut-outs are made.
     """
 
     def __init__(self, model: Path, threads: int = 0) -> None:
-        self._session = open_graph(model, threads)
-        told = self._session.get_modelmeta().custom_metadata_map.get(CUTOUT_KEY)
+        #: The graph, loaded.
+        self.graph = open_graph(model, threads)
+        told = self.graph.metadata.get(CUTOUT_KEY)
         try:
             values = json.loads(told or "")
             #: How its cut-outs are made.
@@ -98,7 +99,7 @@ class CutoutScorer:
             [cut_square(pixels, box, settings.margin, settings.cutout_px) for box in boxes]
         )
         try:
-            logit, score = self._session.run(_OUTPUTS, {"image": batch[:, None]})
+            logit, score = self.graph.run(_OUTPUTS, {"image": batch[:, None]})
         except ERRORS as error:
             raise BundleError(f"the model failed on cut-outs: {error}") from error
         if not np.isfinite(logit).all():

@@ -1,4 +1,4 @@
-"""The exported detector in ONNX Runtime: prepared pixels in, candidates out."""
+"""The exported detector: prepared pixels in, candidates out."""
 
 from __future__ import annotations
 
@@ -79,17 +79,17 @@ class Detector:
 
     Args:
         model: The ONNX file.
-        threads: Threads per image; 0 lets ONNX Runtime choose.
+        threads: Threads per image; 0 lets the engine choose.
 
     Raises:
         BundleError: If the file is not the graph of a detector of ours.
     """
 
     def __init__(self, model: Path, threads: int = 0) -> None:
-        self._session = open_graph(model, threads)
-        taken = [item.name for item in self._session.get_inputs()]
-        given = [item.name for item in self._session.get_outputs()]
-        told = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        #: The graph, loaded.
+        self.graph = open_graph(model, threads)
+        taken, given = list(self.graph.inputs), self.graph.outputs
+        told = self.graph.metadata.get(METADATA_KEY)
         if taken != ["image"] or tuple(given) != DETECTOR_OUTPUTS or told is None:
             raise BundleError(
                 f"{model} takes {taken} and gives {given}; the graph of a detector takes image, "
@@ -141,9 +141,7 @@ class Detector:
                 f"{image.shape[0]}x{image.shape[1]}"
             )
         try:
-            made = self._session.run(
-                DETECTOR_OUTPUTS, {"image": image[None, None].astype(np.float32)}
-            )
+            made = self.graph.run(DETECTOR_OUTPUTS, {"image": image[None, None].astype(np.float32)})
         except ERRORS as error:
             raise BundleError(f"the detector failed on an image of {size}: {error}") from error
         return _there(*(part[0] for part in made))

@@ -106,6 +106,9 @@ class Predictor:
         self._image_threshold = bundle.operating_points.threshold("image")
         self._breast_threshold = bundle.operating_points.threshold("breast")
         self._exam_threshold = bundle.operating_points.threshold("exam")
+        own = scorer.graph.notes if scorer is not None else ()
+        told = [*own, *(note for companion in companions for note in companion.notes)]
+        self._notes = list(dict.fromkeys(told))
 
     @property
     def _scoring(self) -> int:
@@ -200,7 +203,7 @@ class Predictor:
         if together is not None and together.exam is not None:
             score = together.exam[1]
         missing = _missing_views(images)
-        warnings = [*exam.warnings, *self._unknown_facts(exam)]
+        warnings = [*exam.warnings, *self._unknown_facts(exam), *self._notes]
         if missing:
             warnings.append(
                 f"{len(missing)} of the 4 screening views are missing: {', '.join(missing)}"
@@ -337,7 +340,7 @@ def load_bundle(path: Path | str, *, threads: int = 0) -> Predictor:
 
     Args:
         path: The bundle's folder.
-        threads: Threads of ONNX Runtime; 0 lets it choose.
+        threads: Threads of each model; 0 lets its engine choose.
 
     Raises:
         BundleError: If a file is missing, edited or of another format.

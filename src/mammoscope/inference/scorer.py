@@ -1,4 +1,4 @@
-"""The exported graph in ONNX Runtime: prepared images in, logits, scores and heatmaps out."""
+"""The exported graph of a classifier: prepared images in, logits, scores and heatmaps out."""
 
 from __future__ import annotations
 
@@ -83,17 +83,18 @@ class Scorer:
 
     Args:
         model: The ONNX file.
-        threads: Threads per image; 0 lets ONNX Runtime choose.
+        threads: Threads per image; 0 lets the engine choose.
 
     Raises:
         BundleError: If the file is not a graph with our inputs and outputs.
     """
 
     def __init__(self, model: Path, threads: int = 0) -> None:
-        self._session = open_graph(model, threads)
+        #: The graph, loaded.
+        self.graph = open_graph(model, threads)
         #: Names of what the graph takes.
-        self.inputs = [item.name for item in self._session.get_inputs()]
-        outputs = [item.name for item in self._session.get_outputs()]
+        self.inputs = list(self.graph.inputs)
+        outputs = self.graph.outputs
         #: What the graph scores.
         self.level: Level = (
             "image" if "side" not in self.inputs else "exam" if _EXAM[0] in outputs else "breast"
@@ -156,7 +157,7 @@ class Scorer:
             "facts": np.array(given.facts, np.float32),
         }
         try:
-            made = self._session.run(self._outputs, {name: told[name] for name in self.inputs})
+            made = self.graph.run(self._outputs, {name: told[name] for name in self.inputs})
         except ERRORS as error:
             raise BundleError(
                 f"the model failed on an image of {batch.shape[2:]}: {error}"

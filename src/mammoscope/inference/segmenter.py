@@ -1,4 +1,4 @@
-"""An exported segmenter in ONNX Runtime: prepared images in, masks and candidates out.
+"""An exported segmenter: prepared images in, masks and candidates out.
 
 How its map becomes masks (thresholds, windows and how they are joined) stands in the file itself,
 so that whoever runs it gets what was evaluated.
@@ -10,14 +10,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 
 from mammoscope.config import CandidateScore
 from mammoscope.errors import BundleError
 from mammoscope.inference.outlining import MaskSettings, Outlined, Outliner
-from mammoscope.inference.runtime import ERRORS, open_graph
+from mammoscope.inference.runtime import ERRORS, Graph, open_graph
 from mammoscope.types import FloatImage, GreyImage
 
 __all__ = ["LOGITS", "SETTINGS_KEY", "Segmenter"]
@@ -33,25 +33,25 @@ class Segmenter:
 
     Args:
         model: The ONNX file.
-        threads: Threads per image; 0 lets ONNX Runtime choose.
+        threads: Threads per image; 0 lets the engine choose.
 
     Raises:
         BundleError: If the file is not a segmenter's graph that says what its map is made into.
     """
 
     def __init__(self, model: Path, threads: int = 0) -> None:
-        self._session = open_graph(model, threads)
-        inputs = [item.name for item in self._session.get_inputs()]
-        outputs = [item.name for item in self._session.get_outputs()]
+        #: The graph, loaded.
+        self.graph = open_graph(model, threads)
+        inputs, outputs = list(self.graph.inputs), self.graph.outputs
         if inputs != ["image"] or LOGITS not in outputs:
             raise BundleError(
                 f"{model} takes {inputs} and gives {outputs}; a mammoscope segmenter takes "
                 f"['image'] and gives ['{LOGITS}']"
             )
         #: (H, W) of what it looks at: a whole image or a window.
-        self.size: tuple[int, int] = tuple(self._session.get_inputs()[0].shape[2:])
+        self.size = _size_of(self.graph)
         #: What its map is made into.
-        self.settings = _settings_of(self._session, model)
+        self.settings = _settings_of(self.graph, model)
         self._outliner = Outliner(self._run, self.size, self.settings)
 
     def __call__(self, images: Sequence[GreyImage]) -> list[Outlined]:
@@ -70,7 +70,7 @@ class Segmenter:
         """Return the logits of images or windows of the graph's size, (B, H, W)."""
         batch = np.stack(list(images))[:, None].astype(np.float32)  # (B, 1, H, W)
         try:
-            made: FloatImage = self._session.run([LOGITS], {"image": batch})[0][:, 0]
+            made: FloatImage = self.graph.run([LOGITS], {"image": batch})[0][:, 0]
         except ERRORS as error:
             raise BundleError(
                 f"the model failed on an image of {batch.shape[2:]}: {error}"
@@ -80,8 +80,13 @@ class Segmenter:
         return made
 
 
-def _settings_of(session: Any, model: Path) -> MaskSettings:
-    told = session.get_modelmeta().custom_metadata_map.get(SETTINGS_KEY)
+def _size_of(graph: Graph) -> tuple[int, int]:
+    height, width = graph.inputs["image"][2:]
+    return int(height), int(width)
+
+
+def _settings_of(graph: Graph, model: Path) -> MaskSettings:
+    told = graph.metadata.get(SETTINGS_KEY)
     try:
         settings = json.loads(told or "{}")
     except json.JSONDecodeError as error:
