@@ -18,6 +18,7 @@ from mammoscope.errors import BundleError, IncompleteExamError
 from mammoscope.evaluation.calibration import Calibration
 from mammoscope.graphs import write_calibrated
 from mammoscope.inference import Predictor, Scorer, read_exam
+from mammoscope.inference.ahead import AheadReader
 from mammoscope.inference.companions import Rating, Verdict
 from mammoscope.preprocessing import Preprocessor, read_pixels
 from mammoscope.results import results_document, results_schema
@@ -163,7 +164,7 @@ def test_a_blank_image_is_refused_by_name_and_never_scored(predictor, exam_folde
 def test_images_are_read_side_by_side_in_order_and_few_of_them_lie_ready(
     predictor, exam_folder, monkeypatch
 ):
-    monkeypatch.setattr("mammoscope.inference.predictor._READERS", 2)
+    monkeypatch.setattr(predictor, "_ahead", AheadReader(2))
     exam = predictor.read(exam_folder)
     exam = dataclasses.replace(exam, images=exam.images * 5)
     scored, begun, most = [], [], []

@@ -70,7 +70,7 @@ class OpenVino:
         """Return the named outputs, given all inputs by name."""
         with self._one_by_one:
             *before, last = self._requests(tuple((k, v.shape) for k, v in told.items()))
-            given: dict[Any, Any] = dict(told)
+            given: dict[str, Any] = dict(told)
             for front in before:
                 front.infer(given)
                 given |= {f"{_FROM_FRONT}{n}": t for n, t in enumerate(front.output_tensors)}
@@ -84,13 +84,11 @@ class OpenVino:
         if shapes not in self._compiled:
             model = self._model.clone()
             model.reshape(dict(shapes))
-            parts = [model]
-            if self._in_bfloat16:
-                parts = [front for front in [_cut_front(model)] if front is not None] + parts
-            self._compiled[shapes] = [
-                self._compile(part, "bf16" if self._in_bfloat16 and part is model else "f32")
-                for part in parts
-            ]
+            front = _cut_front(model) if self._in_bfloat16 else None
+            parts = [self._compile(model, "bf16" if self._in_bfloat16 else "f32")]
+            if front is not None:
+                parts.insert(0, self._compile(front, "f32"))
+            self._compiled[shapes] = parts
             if len(self._compiled) > _MOST_SHAPES:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(shapes)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +18,7 @@ from mammoscope.errors import (
     Reason,
 )
 from mammoscope.explain import find_regions
+from mammoscope.inference.ahead import AheadReader
 from mammoscope.inference.companions import (
     CompanionModel,
     Rating,
@@ -51,9 +48,6 @@ from mammoscope.types import (
 __all__ = ["Predictor", "load_bundle"]
 
 _log = get_logger(__name__)
-
-# Files are decoded in so many threads: the views of an exam are four, and each keeps a core busy.
-_READERS = min(4, os.cpu_count() or 1)
 
 OnImage = Callable[[ImageResult, FloatImage], None]
 
@@ -101,6 +95,7 @@ class Predictor:
         # It scores images one by one, and none is kept: nothing needs those of an exam together.
         images_only = scorer is not None and scorer.level == "image" and not companions
         self._alone = scorer if images_only else None
+        self._ahead = AheadReader()
         self._preprocessor = Preprocessor(bundle.input.preprocess)
         self._highest = bundle.aggregation["breast"] == HIGHEST
         self._image_threshold = bundle.operating_points.threshold("image")
@@ -178,7 +173,7 @@ class Predictor:
         refused = list(exam.refused)
         images: list[ImageResult] = []
         readings: list[_Reading] = []
-        for image, ahead in _read_ahead(self._read, exam.images):
+        for image, ahead in self._ahead(self._read, exam.images):
             try:
                 reading = ahead.result()
                 if self._alone is not None:
@@ -349,22 +344,6 @@ def load_bundle(path: Path | str, *, threads: int = 0) -> Predictor:
     companions = load_companions(bundle, Path(path), threads)
     scorer = Scorer(Path(path) / MODEL_FILE, threads) if bundle.task == "classify" else None
     return Predictor(bundle, scorer, companions)
-
-
-def _read_ahead(
-    read: Callable[[MammogramImage], _Reading], images: Sequence[MammogramImage]
-) -> Iterator[tuple[MammogramImage, Future[_Reading]]]:
-    """Read images side by side, in order, no more of them ahead than there are threads.
-
-    Decoders let go of the interpreter's lock, and decode one image on one core.
-    """
-    with ThreadPoolExecutor(_READERS) as pool:
-        waiting = deque(pool.submit(read, image) for image in images[:_READERS])
-        for image, following in zip_longest(images, images[_READERS:]):
-            first = waiting.popleft()
-            if following is not None:
-                waiting.append(pool.submit(read, following))
-            yield image, first
 
 
 def _rating(scores: Scores, place: int = 0) -> Rating:
