@@ -13,14 +13,14 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from numpy.typing import NDArray
 
 from mammoscope.bundle import MODEL_FILE, write_bundle
 from mammoscope.cohort.synthetic import write_exam
-from mammoscope.config import ExportConfig, PreprocessConfig
+from mammoscope.config import EngineName, ExportConfig, Precision, PreprocessConfig
 from mammoscope.export.graph import add_settings
 from mammoscope.inference import Predictor, load_bundle
 from mammoscope.inference.runtime import ENGINE_KEY
@@ -74,8 +74,9 @@ def untrained(home: Path, model: Path, task: str, config: PreprocessConfig) -> P
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """Add what computes ours to a benchmark's options."""
-    parser.add_argument("--engine", default="onnxruntime", help="export.engine")
-    parser.add_argument("--precision", default="float32", help="export.precision")
+    engines, precisions = get_args(EngineName), get_args(Precision)
+    parser.add_argument("--engine", default=engines[0], choices=engines, help="export.engine")
+    parser.add_argument("--precision", default=precisions[0], choices=precisions)
 
 
 def engine_of(options: argparse.Namespace, model: Path) -> ExportConfig:

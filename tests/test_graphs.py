@@ -10,9 +10,11 @@ import onnxruntime
 import pytest
 
 from fixtures.bundles import brightness_graph
+from fixtures.engines import by_openvino
 from mammoscope.errors import RunError
 from mammoscope.evaluation.calibration import IDENTITY, Calibration
 from mammoscope.graphs import write_calibrated, write_mean
+from mammoscope.inference.runtime import open_graph
 from mammoscope.scores import scores_of
 
 ISOTONIC = Calibration(
@@ -68,6 +70,26 @@ def test_a_graph_gives_the_scores_that_the_formula_gives(name, images, tmp_path)
         # The hottest cell is the logit of this graph.
         hottest = found["local_score"].max(axis=(1, 2))
         np.testing.assert_allclose(hottest, found["score"], rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", CALIBRATIONS)
+def test_one_logit_has_one_score_in_another_engine_too_alone_or_among_others(
+    name, images, tmp_path
+):
+    """Knots that differ in the last digit of a float32 are in float64, which it does not have."""
+    source = by_openvino(brightness_graph(tmp_path / "graph.onnx"))
+    made = tmp_path / "made.onnx"
+    calibration = CALIBRATIONS[name]
+    write_calibrated(source, made, calibration)
+    at_knots = np.array([*ISOTONIC.knots, -9.0, 9.0, 0.1], np.float32)
+    alone = [float(scores_of(knot[None], calibration, source)[0]) for knot in at_knots]
+    assert scores_of(at_knots, calibration, source).tolist() == alone
+    np.testing.assert_allclose(alone, calibration(at_knots.astype(np.float64)), rtol=2e-5)
+    graph = open_graph(made)
+    logit, score = graph.run(["logit", "score"], {"image": images})
+    assert scores_of(logit, calibration, source).tolist() == score.tolist()
+    for place in range(len(images)):
+        assert graph.run(["score"], {"image": images[place : place + 1]})[0] == score[place]
 
 
 def test_a_calibration_takes_the_place_of_the_one_before(images, tmp_path):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import polars as pl
 import pytest
 
 from fixtures.runs import predictions, write_run
 from mammoscope.artefacts import read_json, sha256_file
-from mammoscope.config import EvaluationConfig
-from mammoscope.errors import ConfigError
+from mammoscope.config import EvaluationConfig, ExportConfig
+from mammoscope.errors import ConfigError, RunError
 from mammoscope.evaluation.report import check_calibration
 from mammoscope.export.record import settle_tables
+from mammoscope.training.run_folder import check_run
 
 
 @pytest.fixture
@@ -62,3 +65,18 @@ def test_what_cannot_be_calibrated_is_not_told_to_be(run):
         check_calibration(run, facts, EvaluationConfig(calibration="isotonic"))
     # It weights measures and moves no score of a detector, so that nothing need be made anew.
     check_calibration(run, facts, EvaluationConfig(prevalence=0.01))
+
+
+def test_a_stopped_run_from_before_engines_goes_on_with_the_one_there_was(tmp_path):
+    sections = {"config": {"task": "detect"}, "preprocess": {}, "eligibility": {}, "cohort": {}}
+    record = {"kind": "run", "format_version": 1, "status": "training", "fold": 0, **sections}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+
+    def resumed(**how):
+        export = ExportConfig(**how).model_dump()
+        asked = {**record, "config": {"task": "detect", "export": export}}
+        return check_run(tmp_path, asked, resume=True)
+
+    assert resumed()["status"] == "training"
+    with pytest.raises(RunError, match=r"cannot be resumed: export\.engine differ"):
+        resumed(engine="openvino")

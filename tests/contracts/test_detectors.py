@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from fixtures.engines import by_openvino
+from fixtures.engines import HAS_BFLOAT16, by_openvino
 from mammoscope.config import DetectionConfig
 from mammoscope.export.detection import check_boxes, export_detector
 from mammoscope.inference.detector import Detector as ExportedDetector
@@ -162,6 +162,10 @@ def test_the_exported_graph_finds_the_same_boxes_at_any_batch_and_by_each_engine
         assert sure.any()
         assert same[sure].any(axis=1).all()
     check_boxes(detector, ExportedDetector(by_openvino(path), threads=1), greys)
+    if HAS_BFLOAT16:
+        found = ExportedDetector(by_openvino(path, "bfloat16"), threads=1).whole(greys[0])
+        assert len(found)
+        assert found.score.max() == pytest.approx(made.scores[0].max().item(), abs=0.2)
 
 
 def test_the_small_detector_overfits_two_images(images):

@@ -9,12 +9,17 @@ import polars as pl
 import pytest
 
 from fixtures.engines import HAS_BFLOAT16
+from mammoscope.artefacts import sha256_file
 from mammoscope.cli import main
 from mammoscope.cohort.store import PreparedStore
+from mammoscope.config import Config
 from mammoscope.errors import RunError
+from mammoscope.export import finish_run
 from mammoscope.graphs import write_mean
 from mammoscope.inference import Scorer, load_bundle
-from mammoscope.inference.openvino_engine import OpenVino
+from mammoscope.inference.openvino_engine import NAME, OpenVino
+from mammoscope.inference.runtime import open_graph
+from mammoscope.training import fit
 
 PRECISION = "bfloat16" if HAS_BFLOAT16 else "float32"
 ENGINE = ("--set", "export.engine=openvino", "--set", f"export.precision={PRECISION}")
@@ -59,7 +64,8 @@ def test_the_weights_are_the_same_and_the_record_says_what_computes_them(home):
     weights = "weights.safetensors"
     assert (home / "run" / weights).read_bytes() == (home / "quick" / weights).read_bytes()
     (note,) = [note for note in new["notes"] if note.startswith("computed by")]
-    assert f"openvino in {PRECISION}" in note
+    assert note.startswith(f"computed by {NAME} in {PRECISION}: logits lie up to")
+    assert new["rescored"]["weights_sha256"] == sha256_file(home / "run" / weights)
     assert note in json.loads((home / "quick" / "report" / "report.json").read_text())["notes"]
     assert not [note for note in old["notes"] if note.startswith("computed by")]
     assert old["hashes"] != new["hashes"]
@@ -128,6 +134,11 @@ def test_what_is_there_or_is_no_trained_run_is_left_as_it_is(home, tmp_path, cap
     assert verb("rescore", home / "run", home / "cohort", home / "quick", *ENGINE) == 1
     assert "--overwrite" in capsys.readouterr().err
     assert facts(home / "quick") == before
+    for place in (home / "run", home / "run" / "quick"):
+        words = (home / "run", home / "cohort", place, *ENGINE, "--overwrite")
+        assert verb("rescore", *words) == 1
+        assert "beside it" in capsys.readouterr().err
+    assert facts(home / "run")["status"] == "finished"
     stopped = tmp_path / "stopped"
     stopped.mkdir()
     (stopped / "run.json").write_text(json.dumps(facts(home / "run") | {"status": "training"}))
@@ -138,3 +149,51 @@ def test_what_is_there_or_is_no_trained_run_is_left_as_it_is(home, tmp_path, cap
     assert verb("rescore", stopped, home / "cohort", tmp_path / "new", *ENGINE) == 1
     assert "is of all folds" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+TASKS = {
+    "segment": {"segment": {"encoder": "small"}},
+    "detect": {"detect": {"contrast_px": [5, 15]}},
+    "anomaly": {"export": {"precision": "float32"}},
+    "classify": {
+        "model": {"backbone": "baseline_cnn", "pretrained": False, "level": "exam"},
+        "evaluation": {"calibration": "isotonic"},
+    },
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_runs_of_every_task_are_scored_by_the_engine_that_their_graph_names(
+    task, make_lesions, tmp_path
+):
+    cohort = make_lesions(24)
+    train = {"epochs": 1, "batch_size": 4, "lr": 3e-3}
+    own = TASKS[task]
+    export = {"engine": "openvino", "precision": PRECISION} | own.get("export", {})
+    config = Config.model_validate({"task": task, "train": train, **own, "export": export})
+    fit(cohort, tmp_path / "run", config, bar=False)
+    finish_run(tmp_path / "run", cohort)
+    told = facts(tmp_path / "run")
+    assert told["status"] == "finished"
+    (note,) = [note for note in told["notes"] if note.startswith("computed by")]
+    assert NAME in note
+    assert isinstance(open_graph(tmp_path / "run" / "model.onnx")._engine, OpenVino)
+    scores = pl.read_parquet(tmp_path / "run" / "predictions.parquet")["score"]
+    assert scores.is_between(0, 1).all()
+    assert scores.n_unique() > 1
+
+
+def test_all_folds_and_their_mean_are_computed_by_one_engine(make_lesions, tmp_path):
+    cohort = make_lesions(24)
+    settings = ["model.backbone=baseline_cnn", "model.pretrained=false", "train.epochs=1"]
+    flags = [word for setting in settings for word in ("--set", setting)]
+    assert verb("train", cohort, tmp_path / "run", "--folds", "all", *flags, *ENGINE) == 0
+    assert isinstance(open_graph(tmp_path / "run" / "model.onnx")._engine, OpenVino)
+
+
+def test_what_cannot_be_evaluated_is_not_trained(make_lesions, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("mammoscope.inference.openvino_engine.has_bfloat16", lambda: False)
+    words = ("--set", "export.engine=openvino", "--set", "export.precision=bfloat16")
+    assert verb("train", make_lesions(24), tmp_path / "run", *words) == 1
+    assert "cannot be evaluated here" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()

@@ -188,7 +188,10 @@ def rescore(
     made: Annotated[Path, typer.Argument(help="Folder of the new run.", show_default=False)],
     settings: Annotated[
         list[str],
-        typer.Option("--set", help="export.engine=NAME, export.precision=FORMAT, or both."),
+        typer.Option(
+            "--set",
+            help="export.engine=NAME, export.precision=FORMAT; what is not set is the default.",
+        ),
     ],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run.")] = False,
 ) -> None:
@@ -213,8 +216,8 @@ def rescore(
             run, cohort, made, given.export, overwrite=overwrite, progress=current.advance
         )
         current.note = (
-            f"{images} validation and test images scored with the exported graph. "
-            f"Next: mammoscope evaluate {made}"
+            f"{images} validation and test images scored by {given.export.engine} in "
+            f"{given.export.precision}. Next: mammoscope evaluate {made}"
         )
 
 

@@ -123,7 +123,7 @@ def finish(
     scorer, told = by_engine(
         path,
         config.export,
-        AnomalyScorer,
+        scorer,
         lambda made: _judged(made, store, shown).logit if shown.height else np.zeros(0),
     )
     tell_engine(facts, told)

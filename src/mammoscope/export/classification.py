@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from mammoscope.scores import settle_scores
 from mammoscope.training import load_classifier
 from mammoscope.training.dataset import Reader
 from mammoscope.training.units import Unit, UnitDataset, collate, group_units
-from mammoscope.types import GreyImage
+from mammoscope.types import Floats, GreyImage
 
 __all__ = ["finish"]
 
@@ -47,17 +48,35 @@ def finish(
     model = run / MODEL_FILE
     export_graph(network, (store.config.height, store.config.width), model)
     scorer = Scorer(model)
-    shown = [store.read(name) for name in rows["image_id"][:_PARITY_IMAGES]]
+    look: Callable[[Scorer], Floats]
     if isinstance(network, MultiViewClassifier):
-        _check_exam_parity(network, scorer, store, group_units(rows, "exam", label)[:_PARITY_EXAMS])
+        exams = group_units(rows, "exam", label)[:_PARITY_EXAMS]
+        _check_exam_parity(network, scorer, store, exams)
+        look = partial(_exam_logits, store=store, exams=exams)
     else:
-        _check_parity(network, scorer, shown)
-    scorer, told = by_engine(model, config.export, Scorer, lambda made: made(shown).logit)
+        images = [store.read(name) for name in rows["image_id"][:_PARITY_IMAGES]]
+        _check_parity(network, scorer, images)
+        look = partial(_image_logits, images=images)
+    scorer, told = by_engine(model, config.export, scorer, look)
     tell_engine(facts, told)
     exported = time.perf_counter() - begun
     predictions = predicted(rows, store, scorer, label, progress)
     tell_timings(facts, begun, exported)
     settle_scores(run, facts, predictions)
+
+
+def _image_logits(scorer: Scorer, images: list[GreyImage]) -> Floats:
+    return np.asarray(scorer(images).logit, np.float64)
+
+
+def _exam_logits(scorer: Scorer, store: PreparedStore, exams: list[Unit]) -> Floats:
+    """Return the logits of exams: of their images, breasts and, where they are scored, exams."""
+    made: list[float] = []
+    for exam in exams:
+        scores = scorer.exam(exam_input(exam, store))
+        own = [scores.exam] if scores.exam is not None else []
+        made += [*scores.images.logit.tolist(), *(k for k, _ in [*scores.breasts.values(), *own])]
+    return np.array(made)
 
 
 def _check_parity(classifier: Classifier, scorer: Scorer, images: list[GreyImage]) -> None:

@@ -65,7 +65,7 @@ def finish(
     scorer, told = by_engine(
         run / MODEL_FILE,
         config.export,
-        CutoutScorer,
+        scorer,
         lambda made: np.array([made(store.read(c.image_id), [c.box]).logit for c in shown]),
     )
     tell_engine(facts, told)

@@ -138,13 +138,16 @@ def finish(
     model = run / MODEL_FILE
     export_detector(network.float(), contract, model)
     shown = _shown(store, rows, contract)
-    check_boxes(network, Detector(model), shown)
+    detector = Detector(model)
+    check_boxes(network, detector, shown)
     detector, told = by_engine(
         model,
         config.export,
-        Detector,
+        detector,
         lambda made: np.array([image_score(made.whole(image).score)[0] for image in shown]),
     )
+    if config.export.precision == "float32" and told:
+        check_boxes(network, detector, shown)
     exported = time.perf_counter() - begun
     views = _looked_at(rows, store, detector, progress)
     chosen = _chosen_matching(rows, views, store, config)

@@ -10,11 +10,13 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from mammoscope.artefacts import new_folder, read_json, write_json
+from mammoscope import __version__
+from mammoscope.artefacts import new_folder, read_json, sha256_file, write_json
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config, ExportConfig, Task, validated
-from mammoscope.errors import RunError
+from mammoscope.errors import OutputError, RunError
 from mammoscope.evaluation.run_folder import check_preprocess
+from mammoscope.inference.runtime import check_engine
 from mammoscope.training.run_folder import RECORD, WEIGHTS, read_run
 
 __all__ = ["FINISHERS", "Finisher", "finish_run", "rescore_run"]
@@ -113,11 +115,15 @@ def rescore_run(
         How many images were scored.
 
     Raises:
+        ConfigError: If it cannot be evaluated by the engine here.
         RunError: If the run is not trained, or one of all folds; or as :func:`finish_run`.
-        OutputError: If the folder exists or cannot be written.
+        OutputError: If the folder exists, cannot be written, or is that of the run.
     """
-    run = Path(run)
+    run, folder = Path(run), Path(folder)
     facts = read_run(run)
+    check_engine(how)
+    if run.resolve() in (folder.resolve(), *folder.resolve().parents):
+        raise OutputError(f"{folder} is {run}, or lies in it: make the new run beside it")
     if facts["fold"] is None:
         raise RunError(
             f"{run} is of all folds, each with an engine of its own: train them with "
@@ -133,6 +139,13 @@ def rescore_run(
             if (run / name).is_file():
                 shutil.copyfile(run / name, fresh / name)
         kept = {key: value for key, value in facts.items() if key not in ("hashes", "predicted")}
-        told = {"status": "trained", "config": config.model_dump(mode="json")}
+        told = {
+            "status": "trained",
+            "config": config.model_dump(mode="json"),
+            "rescored": {
+                "package_version": __version__,
+                "weights_sha256": sha256_file(run / WEIGHTS),
+            },
+        }
         write_json(fresh / RECORD, {**kept, **told})
         return finish_run(fresh, cohort, progress)

@@ -91,12 +91,13 @@ def finish(
     model = run / MODEL_FILE
     export_segmenter(network, config.segment, input_size(config.segment, preprocess), model)
     names = _shown(rows, regions)
-    _check_parity(network, Segmenter(model), store, names)
+    segmenter = Segmenter(model)
+    _check_parity(network, segmenter, store, names)
     shown = [store.read(name) for name in names]
     _, told = by_engine(
         model,
         config.export,
-        Segmenter,
+        segmenter,
         lambda made: np.stack([outlined.logits for outlined in made(shown)]),
     )
     notes = _settle_on_validation(model, rows, store, regions, config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import zip_longest
 from typing import TypeVar
 
@@ -53,3 +53,5 @@ class AheadReader:
         finally:
             for left in waiting:
                 left.cancel()
+            # Whoever asked may remove the files now.
+            wait(waiting)

@@ -99,9 +99,11 @@ class CutoutScorer:
             [cut_square(pixels, box, settings.margin, settings.cutout_px) for box in boxes]
         )
         try:
-            logit, score = self.graph.run(_OUTPUTS, {"image": batch[:, None]})
+            # One by one: what a cut-out scores does not depend on how many others there are.
+            made = [self.graph.run(_OUTPUTS, {"image": square[None, None]}) for square in batch]
         except ERRORS as error:
             raise BundleError(f"the model failed on cut-outs: {error}") from error
+        logit, score = (np.concatenate(parts) for parts in zip(*made, strict=True))
         if not np.isfinite(logit).all():
             raise BundleError("the model gave a score that is not a finite number")
         return CutoutScores(logit, score)

@@ -1,7 +1,13 @@
-"""OpenVINO as an engine of exported graphs, in float32 or with convolutions in bfloat16."""
+"""OpenVINO as an engine of exported graphs, in float32 or with convolutions in bfloat16.
+
+Importing ``openvino`` sends a note of it to its makers, unasked, where its library for telemetry is
+installed, as it is with every package from PyPI. Without that library OpenVINO takes a stub of its
+own, which sends nothing: so it is hidden here before the import.
+"""
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -9,14 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
-from openvino import opset13
-from openvino.passes import ConstantFolding, Manager
 
 from mammoscope.config.exporting import Precision
 
-__all__ = ["OpenVino"]
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+import openvino  # noqa: E402
+from openvino import opset13  # noqa: E402
+from openvino.passes import ConstantFolding, Manager  # noqa: E402
+
+__all__ = ["NAME", "OpenVino", "has_bfloat16"]
+
+#: The engine with its version, as records name it.
+NAME = f"OpenVINO {openvino.__version__.partition('-')[0]}"
 
 _DEVICE = "CPU"
 # Shapes for which a graph is kept compiled: a window or image, the last of a batch, exams of two to
@@ -41,8 +53,9 @@ class OpenVino:
     Args:
         model: The file.
         threads: Threads per image; 0 lets OpenVINO choose.
-        precision: Of convolutions and products. All that comes before the first of them and after
-            the last is computed in float32 in either case.
+        precision: Of convolutions and products, and what lies between them. What comes before the
+            first of them is computed in float32 in either case; so is what comes after the last,
+            unless it enlarges a map.
     """
 
     def __init__(self, model: Path, threads: int, precision: Precision) -> None:
@@ -54,7 +67,7 @@ class OpenVino:
             # Other threads of ours read the next image meanwhile.
             "ENABLE_CPU_PINNING": False,
         }
-        capable = _has_bfloat16(self._core)
+        capable = has_bfloat16()
         self._in_bfloat16 = precision == "bfloat16" and capable
         #: What whoever reads its results must know.
         self.notes: tuple[str, ...] = ()
@@ -99,9 +112,9 @@ class OpenVino:
         return self._core.compile_model(model, _DEVICE, settings).create_infer_request()
 
 
-def _has_bfloat16(core: openvino.Core) -> bool:
+def has_bfloat16() -> bool:
     """Say whether the processor computes in bfloat16."""
-    return "BF16" in core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino.Core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
 
 
 def _cut_front(model: openvino.Model) -> openvino.Model | None:

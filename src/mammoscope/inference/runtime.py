@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mammoscope.config import ExportConfig, validated
 from mammoscope.errors import BundleError, ConfigError
 
-__all__ = ["ENGINE_KEY", "ERRORS", "Engine", "Graph", "open_graph"]
+__all__ = ["ENGINE_KEY", "ERRORS", "Engine", "Graph", "check_engine", "open_graph"]
 
 #: Where a graph's metadata say with which engine it was evaluated, as JSON of ``ExportConfig``; a
 #: graph without it was evaluated with ONNX Runtime in float32.
@@ -35,6 +35,9 @@ ERRORS = (
     ort.NotImplemented,
     ort.RuntimeException,
 )
+
+
+_INSTALL = "pip install 'mammoscope[openvino]'"
 
 
 class Engine(Protocol):
@@ -122,12 +125,37 @@ def open_graph(model: Path, threads: int = 0) -> Graph:
     except ImportError as error:
         raise BundleError(
             f"{model} was evaluated with OpenVINO in {how.precision}, and is to be run as it was "
-            "evaluated: pip install 'mammoscope[openvino]'"
+            f"evaluated: {_INSTALL}"
         ) from error
     try:
         return Graph(session, OpenVino(model, threads, how.precision))
     except ERRORS as error:
         raise BundleError(f"{model} cannot be loaded by OpenVINO: {error}") from error
+
+
+def check_engine(how: ExportConfig) -> str:
+    """Check that graphs can be evaluated here by an engine, and return its name and version.
+
+    Args:
+        how: Engine and precision.
+
+    Raises:
+        ConfigError: If it is not installed, or this processor does not compute in the precision:
+            what it would evaluate is not what another one runs.
+    """
+    if how.engine == "onnxruntime":
+        return f"ONNX Runtime {onnxruntime.__version__}"
+    try:
+        from mammoscope.inference.openvino_engine import NAME, has_bfloat16
+    except ImportError as error:
+        raise ConfigError(f"export.engine={how.engine} is not installed: {_INSTALL}") from error
+    if how.precision == "bfloat16" and not has_bfloat16():
+        raise ConfigError(
+            "export.precision=bfloat16 cannot be evaluated here: this processor does not compute "
+            "in it. Train with float32; mammoscope rescore makes a run of the same weights in "
+            "bfloat16 on a machine that does"
+        )
+    return NAME
 
 
 def _engine_of(session: onnxruntime.InferenceSession, model: Path) -> ExportConfig:

@@ -17,6 +17,7 @@ from mammoscope.artefacts import claim_output, write_json
 from mammoscope.cohort.store import PreparedStore
 from mammoscope.config import Config, PreprocessConfig, validated
 from mammoscope.errors import CohortError, RunError
+from mammoscope.inference.runtime import check_engine
 from mammoscope.log import get_logger
 from mammoscope.processes import is_first_process
 from mammoscope.training.callbacks import BestWeights, EpochBar, History
@@ -150,8 +151,10 @@ def check_input(cohort: Path, config: Config, fold: int) -> tuple[PreparedStore,
 
     Raises:
         CohortError: If an image is not prepared, or a part lacks a class.
-        ConfigError: If the label, fold or backbone is unknown.
+        ConfigError: If the label, fold or backbone is unknown, or what is trained cannot be
+            evaluated here by its engine.
     """
+    check_engine(config.export)
     store = PreparedStore(cohort)
     return store, plan_of(config.task).check(store, store.rows(), fold, config)
 

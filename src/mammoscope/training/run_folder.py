@@ -13,7 +13,7 @@ import torch
 from mammoscope import __version__
 from mammoscope.artefacts import check_output, read_json, sha256_file
 from mammoscope.cohort.manifest import read_cohort, read_eligibility
-from mammoscope.config import Config, PreprocessConfig
+from mammoscope.config import Config, ExportConfig, PreprocessConfig
 from mammoscope.errors import RunError
 
 __all__ = [
@@ -133,6 +133,8 @@ def check_run(
     if not (run / RECORD).is_file():
         raise RunError(f"{run} holds no {RECORD}: there is nothing to resume")
     earlier = read_run(run)
+    # Runs of earlier versions name no engine: there was one.
+    earlier["config"].setdefault("export", ExportConfig().model_dump())
     # The same tables in another place are the same cohort, and runs of earlier versions do not
     # say which findings there were; where a run is written down changes nothing of it.
     ignored = {"cohort.path"}
