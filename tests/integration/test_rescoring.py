@@ -72,6 +72,15 @@ def test_the_weights_are_the_same_and_the_record_says_what_computes_them(home):
     assert new["status"] == "finished"
 
 
+def test_info_says_what_computes_a_run_and_its_bundle(home, capsys):
+    for folder in ("quick", "bundle"):
+        capsys.readouterr()
+        assert verb("info", home / folder) == 0
+        assert f"openvino in {PRECISION}" in " ".join(capsys.readouterr().out.split())
+    assert verb("info", home / "run") == 0
+    assert "onnxruntime in float32" in " ".join(capsys.readouterr().out.split())
+
+
 def test_report_and_thresholds_are_of_what_the_engine_gives_and_the_bundle_gives_that(home):
     predictions = pl.read_parquet(home / "quick" / "predictions.parquet")
     before = pl.read_parquet(home / "run" / "predictions.parquet")

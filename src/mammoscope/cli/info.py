@@ -170,9 +170,12 @@ def _companion(one: Companion) -> str:
 
 
 def _scoring(values: dict[str, Any]) -> dict[str, str]:
-    """Say how scores are made, and what an ensemble costs, where a run or bundle tells."""
+    """Say what makes scores and how, and what an ensemble costs, where a run or bundle tells."""
     told = {}
     found, cost = values.get("calibration"), values.get("ensemble")
+    engine = values.get("engine", values.get("config", {}).get("export"))
+    if engine is not None:
+        told["engine"] = f"{engine['engine']} in {engine['precision']}"
     if found is not None:
         told["calibration"] = str(found["method"])
         if found.get("prevalence") is not None:

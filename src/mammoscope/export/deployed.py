@@ -23,6 +23,7 @@ from mammoscope.bundle import (
     Bundle,
     write_bundle,
 )
+from mammoscope.config import ExportConfig
 from mammoscope.errors import RunError
 from mammoscope.evaluation.run_folder import frozen_points, read_report
 from mammoscope.inference import AnomalyScorer, Scorer
@@ -245,6 +246,8 @@ def _training(facts: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     model = facts["config"]["model"]
     return {
         "task": _task(facts),
+        # Runs of earlier versions name no engine: there was one.
+        "engine": facts["config"].get("export", ExportConfig().model_dump()),
         **({"backbone": model["backbone"]} if _task(facts) == "classify" else {}),
         "fold": facts["fold"],
         **({"ensemble": facts["ensemble"]} if "ensemble" in facts else {}),

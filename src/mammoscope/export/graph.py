@@ -36,7 +36,6 @@ __all__ = [
 PARITY_TOLERANCE = 1e-3
 _OPSET = 20
 
-
 Loaded = TypeVar("Loaded", Scorer, Detector, Segmenter, CutoutScorer, AnomalyScorer)
 
 
