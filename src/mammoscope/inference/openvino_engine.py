@@ -11,6 +11,7 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,7 @@ class OpenVino:
     """
 
     def __init__(self, model: Path, threads: int, precision: Precision) -> None:
-        self._core = openvino.Core()
-        self._model = self._core.read_model(str(model))
+        self._model = _core().read_model(str(model))
         self._settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
@@ -109,12 +109,22 @@ class OpenVino:
 
     def _compile(self, model: openvino.Model, precision: str) -> openvino.InferRequest:
         settings = {**self._settings, "INFERENCE_PRECISION_HINT": precision}
-        return self._core.compile_model(model, _DEVICE, settings).create_infer_request()
+        return _core().compile_model(model, _DEVICE, settings).create_infer_request()
 
 
 def has_bfloat16() -> bool:
     """Say whether the processor computes in bfloat16."""
-    return "BF16" in openvino.Core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in _core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+
+
+@cache
+def _core() -> openvino.Core:
+    """Return the one core of this process.
+
+    With the last of several goes the library that computes, out of a process in which torch trains:
+    Python's own objects were damaged after a number of them.
+    """
+    return openvino.Core()
 
 
 def _cut_front(model: openvino.Model) -> openvino.Model | None:
